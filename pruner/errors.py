@@ -1,0 +1,11 @@
+"""The package's one error family."""
+
+from __future__ import annotations
+
+
+class PrunerError(Exception):
+    """Something that the user gave cannot be used.
+
+    The message names what was given, what was expected and what to do, on one line; the command
+    line prints it as it stands and ends with exit code 2.
+    """
