@@ -1,0 +1,45 @@
+"""What ``msprune demo`` runs on: a small trained network and a sample of real photographs.
+
+The network is ResNet-20 for CIFAR-10. The images are 2,000 training and 1,000 test images of
+CIFAR-10 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009), the first
+200 and 100 of each class, as JPEG files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+WEIGHTS = Path(__file__).with_name("resnet20_cifar10.safetensors")
+ARCHIVE = Path(__file__).with_name("cifar10_sample.tar.xz")
+
+
+def unpack(folder: Path) -> Path:
+    """Write the images as folder/{train,test}/CLASS/*.jpg, unless they are there, and return it.
+
+    The folder appears whole or not at all.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        with tarfile.open(ARCHIVE) as archive:
+            for member in archive:
+                source = archive.extractfile(member)
+                assert source is not None  # the archive holds files only
+                path = scratch / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(source.read())
+        scratch.chmod(0o755)
+        try:
+            os.rename(scratch, folder)
+        except OSError:  # another process was faster: its copy is as good
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
