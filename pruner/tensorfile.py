@@ -1,4 +1,4 @@
-"""Named tensors with a JSON header in one safetensors file: written whole or not at all, and sealed."""
+"""Named tensors with a JSON header in one safetensors file: sealed, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def write_tensors(
         temporary.unlink(missing_ok=True)
 
 
-def read_tensors(
-    path: str | os.PathLike[str], kind: str
-) -> tuple[dict[str, torch.Tensor], Any]:
+def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, torch.Tensor], Any]:
     """The tensors and the header that `write_tensors` wrote under the same kind.
 
     Raises PrunerError where the file is missing, truncated, edited or of another kind.

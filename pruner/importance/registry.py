@@ -1,0 +1,23 @@
+"""The criteria by name."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from ..errors import PrunerError
+from .criterion import Criterion
+from .magnitude import L2, Magnitude, NormScale, Random
+from .taylor import Taylor, TaylorRead, TaylorWeight
+
+CRITERIA: dict[str, type[Criterion]] = {
+    c.name: c for c in (Taylor, TaylorWeight, TaylorRead, Magnitude, L2, NormScale, Random)
+}
+
+
+def find(name: str) -> Criterion:
+    """The criterion of that name; PrunerError names the known ones."""
+    if name not in CRITERIA:
+        close = get_close_matches(name, CRITERIA, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise PrunerError(f"unknown criterion {name!r}{hint}; known: {', '.join(sorted(CRITERIA))}")
+    return CRITERIA[name]()
