@@ -32,16 +32,17 @@ CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict", "net", "ema_state_
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class InputPreset:
     """How an image becomes an input: (channels, height, width), and (image - mean) / std.
 
-    crop_pct is the share of the resized image that the evaluation's central crop keeps.
+    crop is the share of the resized image that the evaluation's central crop keeps.
     """
 
     input_size: tuple[int, ...] | None = None
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    crop_pct: float = 0.875
+    crop: float = 0.875
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DenseModel:
     module: nn.Module
     weights: str | None
     digest: str
-    preprocessing: Preprocessing
+    preset: InputPreset
 
 
 def load_model(
@@ -89,13 +90,13 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "timm":
-            module, preprocessing = _from_timm(rest, keywords)
+            module, preset = _from_timm(rest, keywords)
         elif source == "torchvision":
-            module, preprocessing = _from_torchvision(rest, keywords)
+            module, preset = _from_torchvision(rest, keywords)
         elif source == "demo":
-            module, preprocessing = _from_demo(rest, keywords)
+            module, preset = _from_demo(rest, keywords)
         else:
-            module, preprocessing = _from_factory(source, rest, keywords)
+            module, preset = _from_factory(source, rest, keywords)
     if source == "demo" and weights is None:
         from .demo import WEIGHTS
 
@@ -104,7 +105,7 @@ def load_model(
         weights = os.path.abspath(weights)
         _load_weights(module, Path(weights), name)
     module.eval()
-    return DenseModel(name, module, weights, digest(module), preprocessing)
+    return DenseModel(name, module, weights, digest(module), preset)
 
 
 def digest(module: nn.Module) -> str:
@@ -119,15 +120,15 @@ def digest(module: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _from_timm(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
+def _from_timm(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, InputPreset]:
     timm = _import_extra("timm")
     if not timm.is_model(name.split(".")[0]):
         raise _unknown("timm", name, timm.list_models())
     module = _call(f"timm:{name}", timm.create_model, name, pretrained=False, **keywords)
-    return module, _preprocessing(timm.data.resolve_model_data_config(module))
+    return module, _preset(timm.data.resolve_model_data_config(module))
 
 
-def _from_torchvision(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
+def _from_torchvision(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, InputPreset]:
     models = _import_extra("torchvision.models")
     if name not in models.list_models():
         raise _unknown("torchvision", name, models.list_models())
@@ -135,26 +136,29 @@ def _from_torchvision(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, P
         keywords.setdefault("weights_backbone", None)  # else torchvision fetches a backbone
     module = _call(f"torchvision:{name}", models.get_model, name, weights=None, **keywords)
     # The first published weights tell the input size and the normalization; none is fetched.
-    preset = next(iter(models.get_model_weights(name))).transforms()
-    crop = getattr(preset, "crop_size", None)
+    published = next(iter(models.get_model_weights(name))).transforms()
+    crop = getattr(published, "crop_size", None)
     if not crop:
-        return module, Preprocessing((3, 224, 224))
-    resize = getattr(preset, "resize_size", None) or crop
+        return module, InputPreset((3, 224, 224))
+    resize = getattr(published, "resize_size", None) or crop
     size = (3, crop[0], crop[0])
-    return module, Preprocessing(size, tuple(preset.mean), tuple(preset.std), crop[0] / resize[0])
+    filter_name = "bicubic" if "bicubic" in str(published.interpolation).lower() else "bilinear"
+    return module, InputPreset(
+        size, tuple(published.mean), tuple(published.std), crop[0] / resize[0], filter_name
+    )
 
 
-def _from_demo(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
+def _from_demo(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, InputPreset]:
     from .demo.resnet import PREPROCESSING, resnet20
 
     if name != "resnet20":
         raise _unknown("demo", name, ["resnet20"])
-    return _call("demo:resnet20", resnet20, **keywords), _preprocessing(PREPROCESSING)
+    return _call("demo:resnet20", resnet20, **keywords), _preset(PREPROCESSING)
 
 
 def _from_factory(
     module_name: str, attribute: str, keywords: dict[str, Any]
-) -> tuple[nn.Module, Preprocessing]:
+) -> tuple[nn.Module, InputPreset]:
     name = f"{module_name}:{attribute}"
     with _current_folder_importable():
         try:
@@ -174,7 +178,7 @@ def _from_factory(
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else _call(name, found, **keywords)
     config = getattr(module, "default_cfg", None)
-    return module, _preprocessing(config if isinstance(config, Mapping) else {})
+    return module, _preset(config if isinstance(config, Mapping) else {})
 
 
 @contextmanager
@@ -203,13 +207,14 @@ def _call(name: str, factory: Any, *values: Any, **keywords: Any) -> nn.Module:
     return module
 
 
-def _preprocessing(config: Mapping[str, Any]) -> Preprocessing:
+def _preset(config: Mapping[str, Any]) -> InputPreset:
     size = config.get("input_size")
-    return Preprocessing(
+    return InputPreset(
         tuple(size) if size else None,
         tuple(config.get("mean", IMAGENET_MEAN)),
         tuple(config.get("std", IMAGENET_STD)),
         float(config.get("crop_pct") or 0.875),
+        "bicubic" if config.get("interpolation") == "bicubic" else "bilinear",
     )
 
 

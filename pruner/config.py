@@ -1,0 +1,249 @@
+"""What a run is asked to do: read from YAML or the command line, checked, and saved resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .budget import Budget
+from .errors import PrunerError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How latency is measured; probes: how many networks are timed (None: as many as it takes)."""
+
+    engine: str = "onnxruntime"
+    threads: int = 1
+    probes: int | None = None
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.threads >= 1, "measure.threads", "at least 1", self.threads)
+        _require(self.probes is None or self.probes >= 2, "measure.probes", ">= 2", self.probes)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How importance is estimated, and on how many training images."""
+
+    criterion: str = "taylor"
+    images: int = 1024
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self.images >= 1, "score.images", "at least 1", self.images)
+        _require(self.batch_size >= 1, "score.batch_size", "at least 1", self.batch_size)
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """How the structure is chosen.
+
+    margin is the share of the budget that is kept free (``auto``: from the table's own error);
+    check measures the chosen structure on the device, and corrects and repeats up to rounds times.
+    """
+
+    margin: float | str = 0.0
+    check: bool = True
+    rounds: int = 4
+    time_limit_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        margin = self.margin
+        if isinstance(margin, str) and margin != "auto":
+            try:
+                margin = float(margin)
+            except ValueError:
+                raise _wrong("solve.margin", "a number or auto", margin) from None
+            object.__setattr__(self, "margin", margin)
+        if not isinstance(margin, str):
+            _require(0 <= margin < 1, "solve.margin", "a share from 0 to 1, or auto", margin)
+        _require(self.rounds >= 1, "solve.rounds", "at least 1", self.rounds)
+        _require(self.time_limit_s > 0, "solve.time_limit_s", "above 0", self.time_limit_s)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How accuracy is won back. epochs 0 recalibrates batch norm only.
+
+    images limits an epoch to that many training images (None: all). With reference, the dense
+    network gets the same fine-tune, as the fair figure to compare with.
+    """
+
+    epochs: int = 0
+    batch_size: int = 128
+    lr: float = 0.02
+    weight_decay: float = 1e-4
+    optimizer: str = "sgd"
+    images: int | None = None
+    reference: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 0, "finetune.epochs", "0 or more", self.epochs)
+        _require(self.batch_size >= 1, "finetune.batch_size", "at least 1", self.batch_size)
+        _require(self.lr > 0, "finetune.lr", "above 0", self.lr)
+        _require(self.weight_decay >= 0, "finetune.weight_decay", ">= 0", self.weight_decay)
+        _require(
+            self.optimizer in ("sgd", "adamw"), "finetune.optimizer", "sgd or adamw", self.optimizer
+        )
+        _require(self.images is None or self.images >= 1, "finetune.images", ">= 1", self.images)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. Paths are relative to the folder that the command is called in.
+
+    input is the shape of one input batch (None: the model's own, batch 1); arguments go to the
+    model's factory; with several budgets each gets a folder of its own below out.
+    """
+
+    model: str
+    out: str | None = None
+    weights: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    input: tuple[int, ...] | None = None
+    data: str | None = None
+    budgets: tuple[str, ...] = ()
+    seed: int = 0
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    solve: SolveConfig = field(default_factory=SolveConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+
+    def __post_init__(self) -> None:
+        if self.input is not None:
+            _require(
+                len(self.input) >= 2 and min(self.input) >= 1,
+                "input",
+                "batch x channels x height x width, e.g. 1x3x224x224",
+                "x".join(map(str, self.input)),
+            )
+        parsed = [Budget.parse(text) for text in self.budgets]
+        names = [budget.slug for budget in parsed]
+        _require(len(set(names)) == len(names), "budgets", "each one once", list(self.budgets))
+        object.__setattr__(self, "budgets", tuple(str(budget) for budget in parsed))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with every default filled in, as run.json holds it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Any, where: str = "") -> Config:
+        """Read plain data; unknown keys and values of a wrong type are refused by name."""
+        if isinstance(content, Mapping):
+            content = dict(content)
+            if "budget" in content:
+                _require("budgets" not in content, "budget", "budget or budgets", "both")
+                content["budgets"] = [content.pop("budget")]
+            if isinstance(content.get("input"), str):
+                content["input"] = parse_shape(content["input"])
+        try:
+            return _read(cls, content, "")
+        except PrunerError as error:
+            raise PrunerError(f"{where}: {error}") if where else error from None
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str]) -> Config:
+        """Read a configuration file."""
+        import yaml
+
+        if not Path(path).is_file():
+            raise PrunerError(f"there is no configuration file {str(path)!r}")
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            text = " ".join(str(error).split())
+            raise PrunerError(f"{path}: not YAML: {text}") from error
+        return cls.from_dict(content, str(path))
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``1x3x224x224`` as a tuple."""
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise _wrong("input", "a shape like 1x3x224x224", text) from None
+
+
+def _read(cls: type[T], content: Any, where: str) -> T:
+    if not isinstance(content, Mapping):
+        raise _wrong(where or "the configuration", "names and values", content)
+    hints = typing.get_type_hints(cls)
+    for key in content:
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(hints)}"
+            raise PrunerError(f"unknown entry {_join(where, key)}: {hint}")
+    values = {key: _convert(hints[key], value, _join(where, key)) for key, value in content.items()}
+    for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = entry.default is entry.default_factory is dataclasses.MISSING
+        if required and entry.name not in values:
+            raise PrunerError(f"entry {_join(where, entry.name)} is missing")
+    return cls(**values)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _read(typing.cast(type, kind), {} if value is None else value, where)
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        for option in options:  # the exact type first: an int is no text, a text no number
+            if _fits(option, value):
+                return _convert(option, value, where)
+        raise _wrong(where, " or ".join(map(_name, options)), value)
+    if origin is tuple:
+        if isinstance(value, (str, int, float)):
+            value = [value]
+        if not isinstance(value, (list, tuple)):
+            raise _wrong(where, "a list", value)
+        return tuple(_convert(options[0], item, where) for item in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "names and values", value)
+        return dict(value)
+    if kind is float and isinstance(value, str):
+        try:  # YAML reads 1e-4 as text
+            return float(value)
+        except ValueError:
+            pass
+    if not _fits(kind, value):
+        raise _wrong(where, _name(kind), value)
+    return float(value) if kind is float else value
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, (list, tuple))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(kind, "nothing" if kind is type(None) else "a list")
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _wrong(where: str, expected: str, got: Any) -> PrunerError:
+    return PrunerError(f"{where}: expected {expected}, got {got!r}")
+
+
+def _require(condition: bool, where: str, expected: str, got: Any) -> None:
+    if not condition:
+        raise _wrong(where, expected, got)

@@ -1,0 +1,106 @@
+"""Progress with an estimate on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+# done, total (0: unknown) and a short remark.
+Advance = Callable[..., None]
+
+
+class Progress:
+    """Where a step says what it does: bars that move on a terminal, a line now and then elsewhere.
+
+    Everything goes to stderr, so that stdout holds results only.
+    """
+
+    def __init__(self, stream: TextIO | None = None, every_s: float = 10.0) -> None:
+        self.stream = stream if stream is not None else sys.stderr
+        self.every_s = every_s
+        self._bars: Any = None
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self.stream.isatty()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    @contextmanager
+    def task(self, label: str) -> Iterator[Advance]:
+        """Call what it yields as ``advance(done, total, note="")`` whenever something is done."""
+        with self._live(label) if self.live else self._plain(label) as advance:
+            yield advance
+
+    @contextmanager
+    def _live(self, label: str) -> Iterator[Advance]:
+        from rich import progress as rich
+        from rich.console import Console
+
+        bars = rich.Progress(
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TimeElapsedColumn(),
+            rich.TextColumn("left"),
+            rich.TimeRemainingColumn(),
+            rich.TextColumn("{task.fields[note]}"),
+            console=Console(file=self.stream),
+        )
+        with bars:
+            self._bars = bars
+            task = bars.add_task(label, total=None, note="")
+
+            def advance(done: float, total: float | None = None, note: str = "") -> None:
+                bars.update(task, completed=done, total=total or None, note=note)
+
+            try:
+                yield advance
+            finally:
+                self._bars = None
+
+    @contextmanager
+    def _plain(self, label: str) -> Iterator[Advance]:
+        start = last = time.monotonic()
+        said = -1.0
+
+        def advance(done: float, total: float | None = None, note: str = "") -> None:
+            nonlocal last, said
+            now = time.monotonic()
+            finished = total is not None and 0 < total <= done
+            if done == said or (now - last < self.every_s and not finished):
+                return
+            last, said = now, done
+            left = ""
+            if total and 0 < done < total:
+                left = f", about {_span((now - start) * (total - done) / done)} left"
+            share = f"{done:g} of {total:g}" if total else f"{done:g}"
+            self.say(f"{label}: {share}{', ' + note if note else ''}{left}")
+
+        yield advance
+
+
+class Silent(Progress):
+    """Says nothing: for use from Python."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def task(self, label: str) -> Iterator[Advance]:
+        yield lambda *values, **keywords: None
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
