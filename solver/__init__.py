@@ -1,0 +1,41 @@
+"""Discrete optimization under budgets: a problem in, a choice and its proof out.
+
+Variables pick one of their options, tables over a few variables say what joint choices bring and
+cost, budgets limit the costs. The whole surface::
+
+    problem = solver.Problem(name, options, tables, budgets)   # or Problem.from_json(path)
+    solution = solver.solve(problem)                           # choice, value, bound, status
+    solver.explain(problem, solution)                          # prices, what-if of every variable
+    solver.frontier(problem, budgets)                          # one solution a budget
+
+Value and costs have the user's units throughout; arrays are indexed by option, in scope order.
+"""
+
+from .errors import (
+    BudgetError,
+    MethodError,
+    MissingSolverError,
+    ProblemError,
+    SolverError,
+)
+from .problem import Problem
+from .search import Progress
+from .solution import Infeasibility, Solution, Status
+from .solve import METHODS, solve
+from .table import Table
+
+__all__ = [
+    "METHODS",
+    "BudgetError",
+    "Infeasibility",
+    "MethodError",
+    "MissingSolverError",
+    "Problem",
+    "ProblemError",
+    "Progress",
+    "Solution",
+    "SolverError",
+    "Status",
+    "Table",
+    "solve",
+]

@@ -1,0 +1,62 @@
+"""What to say when no choice keeps the budgets: the smallest reachable cost and its parts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .problem import Problem
+from .search import Search
+from .solution import Infeasibility
+from .tree import BucketTree, TreeTooLarge
+
+
+def diagnose(search: Search, entries_limit: int) -> Infeasibility:
+    """Find, for every budgeted resource, the least that an admissible choice costs of it."""
+    model, problem = search.model, search.problem
+    none = Infeasibility(None, math.nan, math.nan, None, {}, {})
+    if model.constant_value == -math.inf:
+        return none
+    try:
+        tree = BucketTree(model, entries_limit)
+    except TreeTooLarge:
+        return none
+    smallest: dict[str, float] = {}
+    choices: dict[str, dict[str, int]] = {}
+    for r, resource in enumerate(search.budgets):
+        low = np.zeros(len(model.budgets))
+        low[r] = 1.0
+        if tree.forward(low, value_weight=0.0) == -math.inf:
+            return none
+        full = model.complete(tree.decode())
+        choices[resource] = {v: int(o) for v, o in zip(problem.options, full)}
+        smallest[resource] = problem.evaluate(choices[resource])[1][resource]
+    if not smallest:
+        return none
+    excess = {r: smallest[r] / b if b > 0 else math.inf for r, b in search.budgets.items()}
+    worst = max(smallest, key=lambda r: (smallest[r] > search.budgets[r], excess[r]))
+    position = list(search.budgets).index(worst)
+    if smallest[worst] <= search.budgets[worst] + (
+        model.tolerances[position] * model.units.cost_unit[position]
+    ):
+        return Infeasibility(None, math.nan, math.nan, None, {}, smallest)
+    return Infeasibility(
+        worst,
+        smallest[worst],
+        search.budgets[worst],
+        choices[worst],
+        _parts(problem, choices[worst], worst),
+        smallest,
+    )
+
+
+def _parts(problem: Problem, choice: dict[str, int], resource: str) -> dict[str, float]:
+    from .problem import lookup
+
+    parts = {
+        t.name: lookup(t.cost[resource], tuple(choice[v] for v in t.scope))
+        for t in problem.tables
+        if resource in t.cost
+    }
+    return dict(sorted(((n, c) for n, c in parts.items() if c), key=lambda item: -item[1]))

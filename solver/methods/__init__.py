@@ -1,0 +1,1 @@
+"""The methods of :func:`solver.solve`, one a file: functions that improve a running search."""

@@ -1,0 +1,216 @@
+"""The Lagrangian dual: prices for the budgets, a bound, and the choices met on the way.
+
+For multipliers m >= 0 the maximum of ``sum_t value_t + m . (budget - sum_t cost_t)`` over all
+choices bounds the problem from above (Geoffrion, *Lagrangean relaxation for integer programming*,
+1974; Fisher, *The Lagrangian relaxation method*, Management Science 27, 1981). It is convex and
+piecewise linear in m, and every evaluation is exact here, so cutting planes end after finitely many.
+One budget needs no more than the intersection of two lines (the secant method on the frontier's
+concave envelope); several are kept in a small linear program with queries damped towards the best.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .model import Model
+from .search import EPSILON, Search
+from .tree import BucketTree
+
+
+@dataclass(frozen=True, eq=False)
+class Vertex:
+    """A choice met at some multipliers: its scaled value and costs [R], without constants."""
+
+    value: float
+    cost: np.ndarray
+    choice: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Dual:
+    """The best multipliers [R] found, the bound that they give (scaled), what was met.
+
+    ``infeasible`` names the resource whose budget no choice can keep, or -1 where only all budgets
+    together cannot be kept; None otherwise.
+    """
+
+    multipliers: np.ndarray
+    bound: float
+    vertices: list[Vertex] = field(default_factory=list)
+    evaluations: int = 0
+    infeasible: int | None = None
+    smallest: np.ndarray | None = None
+    cheapest: Vertex | None = None
+
+
+def evaluate(
+    tree: BucketTree, multipliers: np.ndarray, value_weight: float = 1.0
+) -> tuple[float, Vertex | None]:
+    """One pass: the maximum (without constants), and a vertex that reaches it."""
+    best = tree.forward(multipliers, value_weight)
+    if best == -math.inf:
+        return best, None
+    choice = tuple(tree.decode())
+    value, cost = tree.model.evaluate(choice)
+    model = tree.model
+    return best, Vertex(value - model.constant_value, cost - model.constant_cost, choice)
+
+
+def minimize(tree: BucketTree, search: Search, start: np.ndarray | None = None) -> Dual:
+    """Find the multipliers of the smallest bound; incumbents go to ``search`` on the way.
+
+    Args:
+        tree: The bucket tree of a restriction of the search's model.
+        search: Receives feasible choices; its deadline holds.
+        start: Multipliers [R] to try first.
+    """
+    model = tree.model
+    count = len(model.budgets)
+    room = model.slack + model.tolerances
+    if model.constant_value == -math.inf:
+        return Dual(np.zeros(count), -math.inf)
+    if not count:
+        best, vertex = evaluate(tree, np.zeros(0))
+        if vertex is None:
+            return Dual(np.zeros(0), -math.inf)
+        search.offer(model, vertex.choice)
+        return Dual(np.zeros(0), model.constant_value + best, [vertex], 1)
+    cheapest = []
+    for r in range(count):
+        low = np.zeros(count)
+        low[r] = 1.0
+        best, vertex = evaluate(tree, low, value_weight=0.0)
+        if vertex is None:
+            return Dual(np.zeros(count), -math.inf)
+        cheapest.append(vertex)
+        search.offer(model, vertex.choice)
+    smallest = np.array([v.cost[r] for r, v in enumerate(cheapest)])
+    over = smallest - room
+    if (over > 0).any():
+        worst = int(np.argmax(over))
+        return Dual(
+            np.zeros(count),
+            -math.inf,
+            cheapest,
+            count,
+            infeasible=worst,
+            smallest=smallest,
+            cheapest=cheapest[worst],
+        )
+    solve = _one if count == 1 else _several
+    dual = solve(tree, search, cheapest, room, start)
+    dual.smallest = smallest
+    dual.evaluations += count
+    dual.bound += model.constant_value
+    return dual
+
+
+def _one(
+    tree: BucketTree,
+    search: Search,
+    cheapest: list[Vertex],
+    room: np.ndarray,
+    start: np.ndarray | None,
+) -> Dual:
+    model, limit = tree.model, float(room[0])
+    below = cheapest[0]
+    top, above = evaluate(tree, np.zeros(1))
+    assert above is not None
+    search.offer(model, above.choice)
+    dual = Dual(np.zeros(1), top, [below, above], 1)
+    if above.cost[0] <= limit:
+        return dual
+    guess = None if start is None else max(0.0, float(start[0]))
+    while True:
+        secant = guess is None
+        if guess is None:
+            span = above.cost[0] - below.cost[0]
+            guess = max(0.0, float((above.value - below.value) / span))
+        multiplier, guess = guess, None
+        best, vertex = evaluate(tree, np.array([multiplier]))
+        assert vertex is not None
+        dual.evaluations += 1
+        dual.vertices.append(vertex)
+        bound = best + multiplier * limit
+        if bound < dual.bound:
+            dual.bound, dual.multipliers = bound, np.array([multiplier])
+            search.tighten(bound + model.constant_value)
+        search.offer(model, vertex.choice)
+        search.report("relaxation")
+        known = above.value - multiplier * above.cost[0]
+        if search.done or (secant and best <= known + EPSILON):
+            return dual
+        if vertex.cost[0] > limit:
+            closer = vertex.cost[0] < above.cost[0]
+            above = vertex if closer else above
+        else:
+            closer = vertex.cost[0] > below.cost[0] or vertex.value > below.value
+            below = vertex if closer else below
+        if secant and not closer:
+            return dual
+
+
+def _several(
+    tree: BucketTree,
+    search: Search,
+    cheapest: list[Vertex],
+    room: np.ndarray,
+    start: np.ndarray | None,
+) -> Dual:
+    from scipy.optimize import linprog
+
+    model, count = tree.model, len(room)
+    # Below this no bound of a feasible problem can fall: then the budgets exclude one another.
+    floor = sum(
+        float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors
+    )
+    dual = Dual(np.zeros(count), math.inf)
+    cuts: list[Vertex] = list(cheapest)
+    box = np.full(count, 4.0)
+    query = np.zeros(count)
+    lower, damped = -math.inf, False
+    hint = start
+    for _ in range(400):
+        best, vertex = evaluate(tree, query)
+        assert vertex is not None
+        dual.evaluations += 1
+        bound = best + float(query @ room)
+        cuts.append(vertex)
+        if bound < dual.bound - EPSILON:
+            dual.bound, dual.multipliers = bound, query
+            search.tighten(bound + model.constant_value)
+        elif not damped and bound <= lower + 1e-10:
+            break
+        search.offer(model, vertex.choice)
+        search.report("relaxation")
+        if search.done:
+            break
+        if dual.bound < floor - 1e-9:
+            dual.infeasible = -1
+            break
+        if hint is not None:
+            query, hint = hint, None
+            continue
+        slopes = np.array([room - v.cost for v in cuts])
+        answer = linprog(
+            np.r_[np.zeros(count), 1.0],
+            A_ub=np.c_[slopes, -np.ones(len(cuts))],
+            b_ub=-np.array([v.value for v in cuts]),
+            bounds=[(0.0, b) for b in box] + [(None, None)],
+            method="highs",
+        )
+        if not answer.success:
+            break
+        point, lower = answer.x[:count], float(answer.fun)
+        if (point >= box * 0.999).any():
+            box[point >= box * 0.999] *= 8.0
+        if dual.bound - lower <= 1e-10:
+            break
+        # Kelley's point jumps; half the way from the best point keeps the cuts where they matter.
+        damped = not damped and dual.evaluations > 3
+        query = 0.5 * (point + dual.multipliers) if damped else point
+    dual.vertices = cuts
+    return dual

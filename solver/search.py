@@ -1,0 +1,105 @@
+"""The state that a running method leaves behind at every moment: incumbent, bound, time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .model import Model
+from .problem import Problem
+from .solution import relative_gap
+
+#: Two scaled values closer than this are the same: sums of floats of order one are no finer.
+EPSILON = 1e-12
+
+
+class OutOfTime(Exception):
+    """The time limit has passed; the search holds what was found."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One message to a ``progress`` callback.
+
+    ``value`` is the incumbent's (-inf before the first), ``bound`` an upper bound (inf before the
+    first), both in the problem's unit; ``stage`` names what the solver is doing.
+    """
+
+    stage: str
+    seconds: float
+    value: float
+    bound: float
+
+
+@dataclass(eq=False)
+class Search:
+    """Incumbent and bound of one solve, in scaled units (see :class:`~solver.model.Units`)."""
+
+    problem: Problem
+    budgets: Mapping[str, float]
+    model: Model
+    gap: float
+    deadline: float
+    started: float
+    progress: Callable[[Progress], None] | None = None
+    value: float = -math.inf
+    choice: np.ndarray | None = None
+    bound: float = math.inf
+    multipliers: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise :class:`OutOfTime` once the deadline has passed."""
+        if time.perf_counter() > self.deadline:
+            raise OutOfTime
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left."""
+        return self.deadline - time.perf_counter()
+
+    def offer(self, model: Model, choice: Sequence[int]) -> bool:
+        """Take a choice of ``model``'s variables as the incumbent where it is feasible and better.
+
+        Returns whether it was taken. ``model`` is any restriction of the search's model.
+        """
+        value, cost = model.evaluate(choice)
+        if not (value > self.value and model.feasible(cost)):
+            return False
+        self.value = value
+        self.choice = model.complete(choice)
+        return True
+
+    def tighten(self, bound: float) -> None:
+        """Take a smaller upper bound."""
+        self.bound = min(self.bound, bound)
+
+    @property
+    def closed(self) -> bool:
+        """Whether incumbent and bound meet, up to rounding."""
+        return self.bound - self.value <= 2 * EPSILON and self.choice is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether incumbent and bound meet, or are as close as was asked for."""
+        if self.closed or self.bound == -math.inf:
+            return True
+        units = self.model.units
+        return relative_gap(units.value(self.value), units.value(self.bound)) <= self.gap
+
+    def report(self, stage: str) -> None:
+        """Tell the progress callback where the search stands."""
+        if self.progress is not None:
+            units = self.model.units
+            self.progress(
+                Progress(
+                    stage,
+                    time.perf_counter() - self.started,
+                    units.value(self.value),
+                    units.value(self.bound),
+                )
+            )

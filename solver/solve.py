@@ -1,0 +1,150 @@
+"""The verb: check the input, run a method on a search, and write down what it left."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from .errors import MethodError, ProblemError
+from .infeasible import diagnose
+from .model import build
+from .problem import Problem
+from .search import OutOfTime, Progress, Search
+from .solution import Solution, Status, relative_gap
+
+#: The methods of :func:`solve`.
+METHODS = ("auto", "milp", "lagrangian", "mindtpy", "knapsack", "brute_force")
+#: Entries of all elimination tables together when nothing else is asked for (8 bytes each).
+MEMORY_LIMIT_MB = 400.0
+
+
+def solve(
+    problem: Problem,
+    method: str = "auto",
+    budgets: Mapping[str, float] | None = None,
+    gap: float = 0.0,
+    time_limit_s: float = 60.0,
+    progress: Callable[[Progress], None] | None = None,
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
+) -> Solution:
+    """Find the most valuable choice within the budgets, and prove it.
+
+    Args:
+        problem: What to solve; not changed.
+        method: ``auto`` (Lagrangian relaxation by variable elimination, reduction by max-marginals,
+            enumeration inside the remaining gap, Pyomo and HiGHS for the rest), ``milp`` (exact
+            linearization, HiGHS), ``lagrangian`` (bound and incumbent only), ``mindtpy`` (the
+            published outer approximation), ``knapsack`` (costs at frozen widths; a baseline) or
+            ``brute_force`` (every choice; an oracle for small problems).
+        budgets: Replaces the problem's budgets.
+        gap: Relative gap (bound - value) / |bound| at which to stop; 0 proves the optimum, to
+            rounding.
+        time_limit_s: Wall seconds after which the best choice so far comes back with its bound.
+        progress: Called with a :class:`~solver.Progress` now and then, from this thread.
+        memory_limit_mb: Limit on the tables of the variable elimination. Where they would be
+            larger, variables are split (a weaker bound) and the mixed-integer program closes
+            the gap; the solution's notes say so.
+
+    Returns:
+        The solution. A budget counts as kept up to one part in 10^9. An interrupt (SIGINT) ends
+        the solve and hands back the incumbent.
+
+    Raises:
+        SolverError: Misuse: an unknown method, a malformed budget, a missing solver.
+    """
+    started = time.perf_counter()
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"solve takes a solver.Problem, not {type(problem).__name__}")
+    if method not in METHODS:
+        raise MethodError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if not (isinstance(gap, (int, float)) and 0 <= gap < math.inf):
+        raise MethodError(f"gap must be a number of at least 0, not {gap!r}")
+    if not (isinstance(time_limit_s, (int, float)) and time_limit_s > 0):
+        raise MethodError(f"time_limit_s must be a positive number, not {time_limit_s!r}")
+    limits = dict(problem.budgets) if budgets is None else problem.check_budgets(budgets)
+    search = Search(
+        problem=problem,
+        budgets=limits,
+        model=build(problem, limits),
+        gap=float(gap),
+        started=started,
+        deadline=started + time_limit_s,
+        progress=progress,
+    )
+    entries = int(memory_limit_mb * 1e6 / 8)
+    stopped: Status | None = None
+    try:
+        _run(method, search, entries)
+    except OutOfTime:
+        stopped = Status.TIME_LIMIT
+    except KeyboardInterrupt:
+        stopped = Status.INTERRUPTED
+    return conclude(search, method, stopped, entries)
+
+
+def _run(method: str, search: Search, entries: int) -> None:
+    # Imported here: a method's own imports (Pyomo) are paid for by those who use it.
+    if method == "auto":
+        from .methods.auto import auto
+
+        auto(search, entries)
+    elif method == "lagrangian":
+        from .methods.lagrangian import lagrangian
+
+        lagrangian(search, entries)
+    elif method == "milp":
+        from .methods.milp import milp
+
+        milp(search)
+    elif method == "mindtpy":
+        from .methods.mindtpy import mindtpy
+
+        mindtpy(search)
+    elif method == "knapsack":
+        from .methods.knapsack import knapsack
+
+        knapsack(search, entries)
+    else:
+        from .methods.brute_force import brute_force
+
+        brute_force(search)
+
+
+def conclude(search: Search, method: str, stopped: Status | None, entries: int) -> Solution:
+    """Turn the state of a search into a solution, in the problem's own units."""
+    problem, units = search.problem, search.model.units
+    choice: dict[str, int] | None = None
+    value, cost = -math.inf, {}
+    bound = units.value(search.bound) if math.isfinite(search.bound) else search.bound
+    if search.choice is not None:
+        choice = {v: int(o) for v, o in zip(problem.options, search.choice)}
+        value, cost = problem.evaluate(choice)
+        if search.closed or bound < value:
+            bound = value
+    infeasibility = None
+    if search.choice is None and search.bound == -math.inf:
+        status = Status.INFEASIBLE
+        infeasibility = diagnose(search, entries)
+    elif search.closed:
+        status = Status.OPTIMAL
+    elif search.choice is not None and relative_gap(value, bound) <= search.gap:
+        status = Status.WITHIN_GAP
+    else:
+        status = stopped or Status.UNPROVEN
+    prices = search.multipliers if search.multipliers is not None else np.zeros(0)
+    return Solution(
+        status=status,
+        choice=choice,
+        value=value,
+        cost=cost,
+        bound=bound,
+        seconds=time.perf_counter() - search.started,
+        method=method,
+        budgets=dict(search.budgets),
+        prices=units.price(prices) if len(prices) else {},
+        notes=tuple(search.notes),
+        infeasibility=infeasibility,
+    )

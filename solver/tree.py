@@ -1,0 +1,212 @@
+"""Max-sum variable elimination over a bucket tree, vectorized and reusable.
+
+A bucket tree (Dechter, *Bucket elimination*, Artificial Intelligence 113, 1999) is made once for a
+:class:`~solver.model.Model` and evaluated at many multipliers: the order, the arrays and the views
+in which messages meet their receivers stay. One forward pass gives the maximum of
+``sum_t value_t - multipliers . cost_t`` and a choice that reaches it; a backward pass turns every
+bucket's array into max-marginals: for each joint entry the best completion through it.
+
+Layout: every scope is ordered by time of elimination, so that a bucket's own variable is axis 0,
+and the maximum over it runs along contiguous memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .model import Model
+from .order import clique_entries, elimination_order
+
+
+class TreeTooLarge(Exception):
+    """The buckets would hold more entries than allowed."""
+
+    def __init__(self, entries: int, limit: int) -> None:
+        super().__init__(f"variable elimination needs {entries:,} entries, {limit:,} are allowed")
+        self.entries = entries
+
+
+class Bucket:
+    """One step of the elimination.
+
+    ``scope`` is the eliminated variable followed by its separator; ``array`` [*scope] holds the
+    sum of what meets here, and after a backward pass the max-marginals; ``message`` [*separator]
+    the maximum over the variable, ``outside`` [*separator] the best completion beyond the bucket.
+    """
+
+    def __init__(self, scope: tuple[int, ...], sizes: Sequence[int]) -> None:
+        self.scope = scope
+        shape = tuple(sizes[v] for v in scope)
+        self.array = np.empty(shape)
+        self.message = np.empty(shape[1:])
+        self.outside: np.ndarray | None = None
+        self.factors: list[tuple[np.ndarray, list[tuple[int, np.ndarray]], np.ndarray]] = []
+        self.children: list[Bucket] = []
+        self.inbox: list[np.ndarray] = []
+        self.parent: Bucket | None = None
+        self.parent_axes: tuple[int, ...] = ()
+
+    @property
+    def variable(self) -> int:
+        """The variable that this bucket eliminates."""
+        return self.scope[0]
+
+    @property
+    def separator(self) -> tuple[int, ...]:
+        """What it shares with its parent."""
+        return self.scope[1:]
+
+
+class BucketTree:
+    """The buckets of a model in order of elimination.
+
+    Raises:
+        TreeTooLarge: The arrays would hold more than ``limit`` entries.
+    """
+
+    def __init__(
+        self, model: Model, limit: int = 50_000_000, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self.model = model
+        self.check = check
+        order, separators = elimination_order(model.sizes, [f.scope for f in model.factors])
+        entries = sum(clique_entries(model.sizes, order, separators))
+        if entries > limit:
+            raise TreeTooLarge(entries, limit)
+        time = {v: i for i, v in enumerate(order)}
+        self.buckets = [
+            Bucket((v, *sorted(s, key=time.__getitem__)), model.sizes)
+            for v, s in zip(order, separators)
+        ]
+        self.entries = entries
+        self.roots: list[Bucket] = []
+        for factor in sorted(model.factors, key=lambda f: -f.value.size):  # full arrays first
+            self._place(factor.scope, factor.value, factor.cost, time)
+        for bucket in self.buckets:
+            if not bucket.separator:
+                self.roots.append(bucket)
+                continue
+            parent = self.buckets[time[bucket.separator[0]]]
+            bucket.parent = parent
+            parent.children.append(bucket)
+            parent.inbox.append(_expanded(bucket.message, bucket.separator, parent.scope))
+            bucket.parent_axes = tuple(
+                i for i, v in enumerate(parent.scope) if v not in bucket.separator
+            )
+
+    def _place(
+        self,
+        scope: tuple[int, ...],
+        value: np.ndarray,
+        cost: list[np.ndarray | None],
+        time: dict[int, int],
+    ) -> None:
+        bucket = self.buckets[min(time[v] for v in scope)]
+        axes = sorted(range(len(scope)), key=lambda i: time[scope[i]])
+        ordered = tuple(scope[i] for i in axes)
+
+        def fit(array: np.ndarray) -> np.ndarray:
+            array = np.ascontiguousarray(array.transpose(axes))
+            return _expanded(array, ordered, bucket.scope)
+
+        costs = [(r, fit(c)) for r, c in enumerate(cost) if c is not None]
+        fitted = fit(value)
+        # The buffer for value - multipliers . cost; the full array needs none of its own.
+        full = fitted.shape == bucket.array.shape
+        buffer = bucket.array if full and not bucket.factors else np.empty(fitted.shape)
+        bucket.factors.append((fitted, costs, buffer))
+
+    def forward(self, multipliers: np.ndarray, value_weight: float = 1.0) -> float:
+        """The maximum of ``sum_t value_weight * value_t - multipliers . cost_t``, no constants.
+
+        ``value_weight`` of zero keeps inadmissible entries out and asks for the cheapest choice.
+        """
+        for bucket in self.buckets:
+            self.check()
+            out = bucket.array
+            started = False
+            for value, costs, buffer in bucket.factors:
+                _combine(value, costs, multipliers, value_weight, buffer)
+                if buffer is out:
+                    started = True
+                elif started:
+                    out += buffer
+                else:
+                    out[...] = buffer
+                    started = True
+            for message in bucket.inbox:
+                if started:
+                    out += message
+                else:
+                    out[...] = message
+                    started = True
+            if not started:
+                out.fill(0.0)
+            np.max(out, axis=0, out=bucket.message)
+        return float(sum(float(b.message) for b in self.roots))
+
+    def decode(self) -> list[int]:
+        """A choice of every variable that reaches the last forward pass's maximum."""
+        choice = [0] * len(self.model.sizes)
+        for bucket in reversed(self.buckets):
+            line = bucket.array[(slice(None), *(choice[v] for v in bucket.separator))]
+            choice[bucket.variable] = int(line.argmax())
+        return choice
+
+    def backward(self) -> None:
+        """Turn every bucket's array into max-marginals of the last forward pass (no constants).
+
+        Afterwards ``bucket.array.max()`` is the same number for every bucket of one tree; entries
+        that no admissible choice passes through are -inf.
+        """
+        totals = [float(b.message) for b in self.roots]
+        whole = sum(totals)
+        for bucket in reversed(self.buckets):
+            self.check()
+            if bucket.parent is None:
+                # What the other trees of the forest bring, so that every entry is a whole bound.
+                outside = np.array(whole - float(bucket.message))
+            else:
+                best = bucket.parent.array.max(axis=bucket.parent_axes)
+                with np.errstate(invalid="ignore"):
+                    outside = best - bucket.message
+                if self.model.inadmissible:
+                    outside[np.isneginf(bucket.message)] = -np.inf
+            bucket.outside = outside
+            bucket.array += outside
+
+
+def _combine(
+    value: np.ndarray,
+    costs: list[tuple[int, np.ndarray]],
+    multipliers: np.ndarray,
+    weight: float,
+    out: np.ndarray,
+) -> None:
+    """Write weight * value - multipliers . costs into ``out``."""
+    active = [(r, c) for r, c in costs if multipliers[r] != 0.0]
+    if active:
+        r, c = active[0]
+        np.multiply(c, -multipliers[r], out=out)
+        for r, c in active[1:]:
+            out -= multipliers[r] * c
+        if weight == 1.0:
+            out += value
+        elif weight == 0.0:
+            out[np.isneginf(value)] = -np.inf
+        else:
+            out += weight * value
+    elif weight == 0.0:
+        out[...] = np.where(np.isneginf(value), -np.inf, 0.0)
+    else:
+        np.multiply(value, weight, out=out)
+
+
+def _expanded(
+    array: np.ndarray, scope: tuple[int, ...], target: tuple[int, ...]
+) -> np.ndarray:
+    """A view of ``array`` [*scope] that broadcasts to [*target]; both in order of elimination."""
+    position = {v: i for i, v in enumerate(scope)}
+    return array.reshape([array.shape[position[v]] if v in position else 1 for v in target])
