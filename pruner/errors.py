@@ -9,3 +9,11 @@ class PrunerError(Exception):
     The message names what was given, what was expected and what to do, on one line; the command
     line prints it as it stands and ends with exit code 2.
     """
+
+
+class TraceError(PrunerError):
+    """The network, or the part of it that was given, cannot be read into a graph."""
+
+
+class PlanError(PrunerError):
+    """A plan does not fit the network that it is applied to."""

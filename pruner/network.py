@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from latency_tables.source import Probe
+from latency_tables.spec import Cell
 from numpy.typing import NDArray
+from torch import fx
+
+from . import axes
+from .axes import Atom, Axis
+from .program import Program
+from .rules import Reading
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Block:
     nodes
         The nodes that fall away with it (join included).
     inside
-        The blocks that this one lies within.
+        The blocks that this one lies within, outermost first.
     """
 
     name: str
@@ -73,13 +82,88 @@ class Block:
 
 @dataclass(frozen=True)
 class Frozen:
-    """One thing that cannot be cut: where, why, and the tensors that it locks."""
+    """Something that cannot be cut: where, why, and the tensors that it locks."""
 
-    node: str
-    operator: str
     reason: str
     tensors: tuple[str, ...] = ()
 
 
-Shapes = dict[str, tuple[int, ...]]
-AnyModule = Any
+@dataclass(frozen=True)
+class Placed:
+    """A cell in its graph: the axes its sizes come from, the nodes it owns, the blocks it lies in."""
+
+    cell: Cell
+    widths: tuple[Axis, ...]
+    nodes: frozenset[str]
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model and what can be cut in it. Made by :func:`pruner.trace`; nothing changes it.
+
+    module
+        The dense network rebuilt from its graph: the same numbers, the same ``state_dict`` names.
+    inputs
+        Example tensors, in the order of the module's arguments.
+    dims, blocks
+        By name.
+    frozen
+        What cannot be cut, and why.
+    reading, atoms, placed
+        For the inner parts: the axes of every node, the atom of every Dim, the cells.
+    """
+
+    name: str
+    program: Program = field(repr=False)
+    module: fx.GraphModule = field(repr=False)
+    inputs: tuple[Any, ...] = field(repr=False)
+    dims: Mapping[str, Dim]
+    blocks: Mapping[str, Block]
+    frozen: tuple[Frozen, ...]
+    reading: Reading = field(repr=False)
+    atoms: Mapping[str, Atom] = field(repr=False)
+    placed: tuple[Placed, ...] = field(repr=False)
+
+    def cells(self) -> Sequence[Cell]:
+        """The cells in the order of execution."""
+        return [placed.cell for placed in self.placed]
+
+    def sizes(self) -> Mapping[str, Sequence[int]]:
+        """Dim name -> the sizes that it may take, ascending."""
+        return {name: dim.options() for name, dim in self.dims.items()}
+
+    def cell_sizes(
+        self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
+    ) -> dict[str, tuple[int, ...]]:
+        """Cell name -> its widths at these Dim sizes; cells of dropped blocks are missing."""
+        by_atom = {self.atoms[name]: size for name, size in sizes.items()}
+        return {
+            placed.cell.name: tuple(axes.size(width, by_atom) for width in placed.widths)
+            for placed in self.placed
+            if not set(dropped).intersection(placed.blocks)
+        }
+
+    def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
+        """The network with Dims cut to their first indices, these blocks dropped: for timing."""
+        from .apply import cut
+        from .export import to_onnx
+        from .materialize import materialize
+
+        keep = {name: np.arange(self.dims[name].size) < size for name, size in sizes.items()}
+        program = cut(self, keep, dropped)
+        module = materialize(program, self.name)
+        alive = {node.name for node in program.graph.nodes}
+        cell_sizes = self.cell_sizes(sizes, dropped)
+        return Probe(
+            module=module,
+            inputs=self.inputs,
+            onnx=lambda: to_onnx(module, self.inputs).SerializeToString(),
+            cell_of={
+                node: placed.cell.name
+                for placed in self.placed
+                for node in placed.nodes
+                if node in alive and placed.cell.name in cell_sizes
+            },
+            sizes=cell_sizes,
+        )

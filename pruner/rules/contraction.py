@@ -1,0 +1,132 @@
+"""Convolutions and matrix products: they end the axis that they sum over and begin a new one."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from ..axes import Axis, multiply, resolve, split_product
+from ..program import arguments
+from .base import Axes, Reading, Result, rule
+
+KERNEL = "a kernel's extent"
+MAP = "a feature map's extent"
+
+
+@rule("conv1d", "conv2d", "conv3d")
+def convolution(reading: Reading, node: fx.Node) -> Result:
+    """weight [out, in / groups, *kernel]; in = groups * i, out = groups * o."""
+    args = arguments(node)
+    x, weight, groups = reading.of(args["input"]), reading.of(args["weight"]), args["groups"]
+    channel = len(x) - len(weight) + 1
+    for axis in weight[2:]:
+        reading.freeze(axis, KERNEL)
+    split_in = split_product(x[channel], groups)
+    split_out = split_product(weight[0], groups)
+    if split_in is None or split_out is None:
+        return reading.give_up(node, f"{groups} groups do not divide the channels as they are joined")
+    reading.unify(split_in[0], split_out[0], node)
+    reading.unify(split_in[1], weight[1], node)
+    reading.role(args["weight"], 0, "out")
+    reading.role(args["weight"], 1, "in")
+    if groups > 1:
+        place = [a.name for a in node.target._schema.arguments].index("groups")  # type: ignore[union-attr]
+        reading.literal(node, (place,) if place < len(node.args) else ("groups",), split_in[0])
+    out = multiply((split_out[0], split_out[1]))
+    _bias(reading, node, args["bias"], out)
+    return [*x[:channel], out, *reading.frozen(reading.shape(node)[channel + 1 :], MAP)]
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def transposed_convolution(reading: Reading, node: fx.Node) -> Result:
+    """weight [in, out / groups, *kernel]."""
+    args = arguments(node)
+    if args["groups"] != 1:
+        return reading.give_up(node, "a transposed convolution in groups")
+    x, weight = reading.of(args["input"]), reading.of(args["weight"])
+    channel = len(x) - len(weight) + 1
+    for axis in weight[2:]:
+        reading.freeze(axis, KERNEL)
+    reading.unify(x[channel], weight[0], node)
+    reading.role(args["weight"], 0, "in")
+    reading.role(args["weight"], 1, "out")
+    _bias(reading, node, args["bias"], weight[1])
+    return [*x[:channel], weight[1], *reading.frozen(reading.shape(node)[channel + 1 :], MAP)]
+
+
+@rule("linear")
+def linear(reading: Reading, node: fx.Node) -> Axes:
+    """weight [out, in], over the last axis."""
+    args = arguments(node)
+    x, weight = reading.of(args["input"]), reading.of(args["weight"])
+    reading.unify(x[-1], weight[-1], node)
+    reading.role(args["weight"], len(weight) - 1, "in")
+    if len(weight) == 2:
+        reading.role(args["weight"], 0, "out")
+    out = weight[:-1]
+    if out:
+        _bias(reading, node, args["bias"], out[0])
+    return [*x[:-1], *out]
+
+
+def _bias(reading: Reading, node: fx.Node, bias: fx.Node | None, out: Axis) -> None:
+    if bias is not None:
+        reading.unify(reading.of(bias)[0], out, node)
+        reading.role(bias, 0, "out")
+
+
+@rule("matmul", "bmm", "mm")
+def matmul(reading: Reading, node: fx.Node) -> Result:
+    """[..., m, k] @ [..., k, n], leading axes broadcast."""
+    left, right = (reading.of(source) for source in node.args[:2])
+    if min(len(left), len(right)) < 2:
+        return reading.give_up(node, "a matrix-vector product")
+    reading.unify(left[-1], right[-2], node)
+    for source, axis, role in ((0, -1, "in"), (0, -2, "out"), (1, -2, "in"), (1, -1, "out")):
+        tensor = node.args[source]
+        reading.role(tensor, len((left, right)[source]) + axis, role)
+    return [*broadcast(reading, node, left[:-2], right[:-2]), left[-2], right[-1]]
+
+
+def broadcast(reading: Reading, node: fx.Node, left: Axes, right: Axes) -> Axes:
+    """The leading axes of a product of batches of matrices."""
+    if len(left) < len(right):
+        left, right = right, left
+    extra = len(left) - len(right)
+    result = list(left[:extra])
+    for x, y in zip(left[extra:], right):
+        if resolve(x).size == resolve(y).size:
+            reading.unify(x, y, node)
+        result.append(y if resolve(x).size == 1 else x)
+    return result
+
+
+@rule("addmm", "baddbmm")
+def addmm(reading: Reading, node: fx.Node) -> Result:
+    return reading.give_up(node, "a fused product and sum")
+
+
+@rule("einsum")
+def einsum(reading: Reading, node: fx.Node) -> Result:
+    """Axes with the same letter are one."""
+    equation, operands = node.args[0], node.args[1]
+    assert isinstance(equation, str) and isinstance(operands, list | tuple)
+    equation = equation.replace(" ", "")
+    if "." in equation or "->" not in equation:
+        return reading.give_up(node, "an einsum with an ellipsis or without an arrow")
+    inputs, output = equation.split("->")
+    letters: dict[str, Axis] = {}
+    for term, operand in zip(inputs.split(","), operands):
+        if len(set(term)) != len(term):
+            return reading.give_up(node, "an einsum over a diagonal")
+        for letter, axis in zip(term, reading.of(operand)):
+            if letter in letters and resolve(letters[letter]).size == resolve(axis).size:
+                reading.unify(letters[letter], axis, node)
+            elif letter not in letters or resolve(letters[letter]).size == 1:
+                letters[letter] = axis
+    terms = inputs.split(",")
+    for letter, axis in letters.items():
+        if letter not in output and sum(letter in term for term in terms) < 2:
+            reading.freeze(axis, "summed over by einsum")
+    return [letters[letter] for letter in output]
+
+
