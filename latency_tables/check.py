@@ -1,0 +1,51 @@
+"""Verifies a prediction on the device, and corrects the table around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .engine import Engine
+from .measure import batch_of, measure_structure
+from .source import ProbeSource
+from .table import LatencyTable
+
+
+@dataclass(frozen=True)
+class Check:
+    """A structure's measured and predicted latency.
+
+    predicted_ms
+        By the table as it was before; ``table`` has the new samples added.
+    """
+
+    measured_ms: float
+    spread_ms: float
+    predicted_ms: float
+    table: LatencyTable
+
+    @property
+    def error(self) -> float:
+        """Relative: positive where the device is slower than predicted."""
+        return self.measured_ms / self.predicted_ms - 1
+
+
+def check(
+    table: LatencyTable,
+    source: ProbeSource,
+    engine: Engine,
+    sizes: Mapping[str, int],
+    dropped: Sequence[str] = (),
+    *,
+    quick: bool = False,
+) -> Check:
+    """Measures one structure and compares it with what the table says.
+
+    Raises ``DeviceMismatchError`` where the table is another device's.
+    """
+    dense = source.probe({})
+    engine.device.at_batch(batch_of(dense)).check_same(table.device, "the table")
+    reading = measure_structure(source, engine, sizes, dropped, quick=quick)
+    predicted = table.predict_total((c.spec, c.sizes) for c in reading.cells)
+    grown = table.add([reading])
+    return Check(grown.total_ms(reading), reading.spread_ms, predicted, grown)

@@ -1,0 +1,133 @@
+"""Which machine, engine and setting a latency was measured on: two of them never mix."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from .errors import DamagedTableError, DeviceMismatchError
+
+_INSTRUCTIONS = (
+    "avx avx2 avx512f avx512_vnni avx512_bf16 amx_tile amx_bf16 amx_int8 "  # x86
+    "asimd asimddp i8mm bf16 sve sve2"  # Arm
+).split()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the setting that it was used in.
+
+    processor
+        CPU or GPU model as the system names it.
+    instructions
+        The vector instruction sets that decide which kernels an engine picks.
+    cores
+        Logical cores that the process may use.
+    threads
+        Threads that the engine was given.
+    batch
+        The first axis of the network's first input.
+    driver
+        The accelerator's driver, empty for a CPU.
+    clock_mhz, host
+        For the record only; not part of what makes two devices the same.
+    """
+
+    processor: str
+    instructions: str
+    cores: int
+    system: str
+    engine: str
+    engine_version: str
+    threads: int
+    precision: str
+    batch: int = 1
+    driver: str = ""
+    options: str = ""
+    clock_mhz: float | None = field(default=None, compare=False)
+    host: str = field(default="", compare=False)
+
+    def at_batch(self, batch: int) -> Device:
+        return replace(self, batch=batch)
+
+    def check_same(self, other: Device, where: str) -> None:
+        """Raises ``DeviceMismatchError``, naming every field in which ``other`` differs."""
+        pairs = [
+            (f.name, getattr(self, f.name), getattr(other, f.name))
+            for f in fields(self)
+            if f.compare
+        ]
+        different = [f"{name} is {b!r}, not {a!r}" for name, a, b in pairs if a != b]
+        if different:
+            raise DeviceMismatchError(
+                f"{where} was measured on another device or setting: {'; '.join(different)}. "
+                "Measure into another folder, or delete that table."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Device:
+        known = {f.name for f in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in data.items() if name in known})
+        except TypeError as error:
+            raise DamagedTableError(f"the device's description is incomplete: {error}") from error
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        driver = f", driver {self.driver}" if self.driver else ""
+        return (
+            f"{self.processor} ({self.cores} cores){driver}, {self.engine} {self.engine_version}, "
+            f"{threads}, {self.precision}, batch {self.batch}"
+        )
+
+
+def cpu_device(
+    engine: str, engine_version: str, threads: int, precision: str, options: str = ""
+) -> Device:
+    """This machine's CPU, used by an engine in a setting."""
+    model, flags, clock = _cpu()
+    return Device(
+        processor=model,
+        instructions=" ".join(name for name in _INSTRUCTIONS if name in flags),
+        cores=usable_cores(),
+        system=f"{platform.system()} {platform.machine()}",
+        engine=engine,
+        engine_version=engine_version,
+        threads=threads,
+        precision=precision,
+        options=options,
+        clock_mhz=clock,
+        host=platform.node(),
+    )
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu() -> tuple[str, frozenset[str], float | None]:
+    model, flags, clock = platform.processor() or platform.machine(), frozenset[str](), None
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = [line.partition(":") for line in file]
+    except OSError:
+        return model, flags, clock
+    family: dict[str, str] = {}
+    for name, _, value in lines:
+        family.setdefault(name.strip(), value.strip())
+    model = family.get("model name", model)
+    if "cpu family" in family:  # virtual machines hide the name: "AMD EPYC", and no more
+        model += f" (family {family['cpu family']}, model {family.get('model', '?')})"
+    flags = frozenset((family.get("flags") or family.get("Features") or "").split())
+    if "cpu MHz" in family:
+        clock = float(family["cpu MHz"])
+    return model, flags, clock

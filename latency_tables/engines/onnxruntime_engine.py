@@ -1,0 +1,131 @@
+"""ONNX Runtime on the CPU, with its own profiler."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..device import Device, cpu_device
+from ..engine import Profile, Step
+from ..errors import EngineError
+from ..source import Probe
+from .naming import operators_of
+
+_PROVIDERS = ["CPUExecutionProvider"]
+_KERNEL = "_kernel_time"
+_WARM_UP = 3
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime's CPU execution provider, sequential execution."""
+
+    name = "onnxruntime"
+
+    def __init__(self, *, threads: int = 1, precision: str = "fp32") -> None:
+        import onnxruntime
+
+        if threads < 1:
+            raise EngineError(f"threads is {threads}; give 1 or more")
+        if precision != "fp32":
+            raise EngineError(f"engine 'onnxruntime' runs fp32, not {precision!r}")
+        self.threads, self.precision = threads, precision
+        self.version: str = onnxruntime.__version__
+
+    @property
+    def device(self) -> Device:
+        return cpu_device(self.name, self.version, self.threads, self.precision)
+
+    def build(self, probe: Probe) -> OnnxRuntimeSession:
+        return OnnxRuntimeSession(probe, self.threads)
+
+
+class OnnxRuntimeSession:
+    """One network; the profiler's session is made when it is asked for."""
+
+    def __init__(self, probe: Probe, threads: int) -> None:
+        self._model = probe.onnx()
+        self._threads = threads
+        self._operators = frozenset(probe.cell_of)
+        self._session = self._make(None)
+        inputs = [np.ascontiguousarray(x.detach().cpu().numpy()) for x in probe.inputs]
+        names = [i.name for i in self._session.get_inputs()]
+        self._feed = dict(zip(names, inputs, strict=True))
+
+    def run(self) -> float:
+        start = time.perf_counter_ns()
+        self._session.run(None, self._feed)
+        return (time.perf_counter_ns() - start) / 1e6
+
+    def profile(self, runs: int) -> Profile:
+        with tempfile.TemporaryDirectory(prefix="latency_tables_") as folder:
+            session = self._make(str(Path(folder) / "profile"))
+            totals = []
+            for _ in range(_WARM_UP + runs):
+                start = time.perf_counter_ns()
+                session.run(None, self._feed)
+                totals.append((time.perf_counter_ns() - start) / 1e6)
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        names, ms = kernel_times(events)
+        if len(ms) != len(totals):
+            raise EngineError(
+                f"ONNX Runtime profiled {len(ms)} of {len(totals)} runs; its log was cut off"
+            )
+        steps = [
+            Step(name, operators_of(name, self._operators), +1 if "ReorderInput" in name else -1)
+            for name in names
+        ]
+        return Profile(steps, ms[_WARM_UP:], np.array(totals[_WARM_UP:]))
+
+    def close(self) -> None:
+        self._session = None
+
+    def _make(self, profile: str | None) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        # Probes carry random weights, and activations that fade into denormal numbers would be
+        # timed at a tenth of the speed of any trained network's.
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile
+        try:
+            return onnxruntime.InferenceSession(self._model, options, providers=_PROVIDERS)
+        except Exception as error:  # onnxruntime raises classes of its own, without a common base
+            raise EngineError(f"ONNX Runtime refuses the network: {error}") from error
+
+
+def kernel_times(events: list[dict[str, Any]]) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """Kernel names in the order of execution, and times [runs, kernels] in milliseconds.
+
+    events
+        The profiler's file: kernels of one run, then that run's ``model_run`` event.
+
+    Runs that did not execute exactly the first full run's kernels raise ``EngineError``.
+    """
+    runs: list[list[dict[str, Any]]] = []
+    current: list[dict[str, Any]] = []
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            current.append(event)
+        elif event.get("name") == "model_run":
+            runs.append(current)
+            current = []
+    names = [event["name"][: -len(_KERNEL)] for event in runs[-1]] if runs else []
+    if any([e["name"][: -len(_KERNEL)] for e in run] != names for run in runs):
+        raise EngineError(
+            "ONNX Runtime executed different kernels from run to run; networks with control flow "
+            "cannot be profiled"
+        )
+    # dur is whole microseconds, cut off; half of one on average is lost and comes back with the
+    # cost of a kernel's launch, which is estimated from the end-to-end time.
+    return names, np.array([[e["dur"] / 1e3 for e in run] for run in runs])

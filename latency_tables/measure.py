@@ -1,0 +1,261 @@
+"""Measures a network in place: probes of it, timed and profiled, one after another."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .attribution import attribute
+from .engine import Engine, Session
+from .errors import LatencyError
+from .plan import PlannedProbe, network_digest, plan_probes
+from .reading import CellReading, Reading, structure_key
+from .source import Probe, ProbeSource
+from .storage import Journal, header_path, journal_path, parquet_path
+from .table import LatencyTable, held_out_error
+from .timing import Limits, time_in_turn
+
+_FULL, _QUICK = (40, 10), (14, 4)  # probes to fit, probes to hold out
+_FULL_LIMITS = Limits(least=12, seconds=1.5)
+_QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)
+_DRIFT = 0.05  # the sentinel may be off its median by this much before a probe is measured again
+_BUSY = 0.3  # share of runs that something else may disturb
+_RETRIES = 0.25  # at most this share of the probes is measured again
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a measurement is. note: what was just done, or what is the matter."""
+
+    done: int
+    total: int
+    seconds_left: float
+    note: str
+
+
+def measure(
+    source: ProbeSource,
+    engine: Engine,
+    *,
+    probes: int | None = None,
+    quick: bool = False,
+    path: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> LatencyTable:
+    """Measures the latencies of a network's cells on this machine.
+
+    probes
+        How many probe networks to measure, a fifth of them held out (default 50; 18 if quick).
+    quick
+        A coarse table, from fewer and shorter measurements.
+    path
+        A folder, or the name of a ``.parquet`` file in it. The table is written there, and until
+        it is complete every probe is appended to a journal beside it: the same call continues an
+        interrupted measurement. A table that is already there is grown, not measured again.
+    seed
+        Of the choice of probes.
+    progress
+        Called after every probe.
+
+    Raises ``DeviceMismatchError`` where ``path`` holds a table of another device or setting,
+    ``DamagedTableError`` where its file is damaged, ``EngineError`` where the engine refuses.
+    """
+    fit, held_out = _QUICK if quick else _FULL
+    if probes is not None:
+        if probes < 1:
+            raise LatencyError(f"probes is {probes}; give 1 or more")
+        held_out = probes // 5
+        fit = probes - held_out
+    limits = _QUICK_LIMITS if quick else _FULL_LIMITS
+    planned = plan_probes(source.sizes(), fit, held_out, seed)
+    network = network_digest(source)
+
+    dense = source.probe({})
+    device = engine.device.at_batch(batch_of(dense))
+    known: tuple[Reading, ...] = ()
+    journal = None
+    if path is not None:
+        path = Path(path)
+        if parquet_path(path).exists() or header_path(path).exists():
+            table = LatencyTable.load(path, device)
+            known = table.readings
+            if not journal_path(path).exists() and _todo(planned, network, known) == []:
+                return table
+        journal = Journal(path, device)
+        known = _newest(known, journal.readings)
+
+    taken = list(known)
+    bench = _Bench(source, engine, dense, network, limits)
+    start, done = time.monotonic(), 0
+
+    def take(probe: PlannedProbe, attempt: int, left: int) -> Reading:
+        nonlocal done
+        reading = bench.read(probe.sizes, (), probe.role, attempt)
+        if journal is not None:
+            journal.append(reading)
+        done += 1
+        if progress is not None:
+            each = (time.monotonic() - start) / done
+            note = f"{source.name}: {reading.latency_ms:.3g} ms, {reading.runs} runs"
+            progress(Progress(len(planned) - left, len(planned), each * left, note))
+        return reading
+
+    try:
+        todo = _todo(planned, network, known)
+        for index, probe in enumerate(todo):
+            taken.append(take(probe, 0, len(todo) - index - 1))
+        notes = []
+        # Until no probe is suspect, or enough has been tried.
+        for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
+            if reading.attempt == 0:
+                again = take(PlannedProbe(reading.sizes, reading.role), 1, 0)
+                taken = _newest(taken, [again])
+        left = _suspects(taken, network)
+        if left:
+            busy = max(r.disturbed for r in left)
+            notes.append(
+                f"{len(left)} of {len(planned)} probes were disturbed (machine busy up to "
+                f"{busy:.0%} of the runs, or its speed drifted by more than {_DRIFT:.0%}); "
+                "their times may be off"
+            )
+    finally:
+        bench.close()
+    table = LatencyTable(
+        device,
+        tuple(taken),
+        notes=tuple(notes),
+        provenance={
+            "created": _now(),
+            "network": source.name,
+            "seed": seed,
+            "quick": quick,
+            "seconds": round(time.monotonic() - start, 1),
+        },
+    )
+    table = replace(table, error=held_out_error(table))
+    if path is not None and journal is not None:
+        table.save(path)
+        journal.remove()
+    return table
+
+
+def measure_structure(
+    source: ProbeSource,
+    engine: Engine,
+    sizes: Mapping[str, int],
+    dropped: Sequence[str] = (),
+    *,
+    quick: bool = False,
+) -> Reading:
+    """Measures one structure, end to end and by cells, in turn with the uncut network."""
+    limits = _QUICK_LIMITS if quick else replace(_FULL_LIMITS, seconds=3.0)
+    bench = _Bench(source, engine, source.probe({}), network_digest(source), limits)
+    try:
+        return bench.read(sizes, tuple(dropped), "check", 0)
+    finally:
+        bench.close()
+
+
+def batch_of(probe: Probe) -> int:
+    """The first axis of the first input; 1 where there is none."""
+    shape = tuple(getattr(probe.inputs[0], "shape", ())) if probe.inputs else ()
+    return int(shape[0]) if shape else 1
+
+
+class _Bench:
+    """A sentinel (the uncut network) that stays built, and what reads a probe next to it."""
+
+    def __init__(
+        self, source: ProbeSource, engine: Engine, dense: Probe, network: str, limits: Limits
+    ) -> None:
+        self._source, self._engine, self._dense = source, engine, dense
+        self._network, self._limits = network, limits
+        self._specs = {cell.name: cell.spec for cell in source.cells()}
+        self._uncut = {name: options[-1] for name, options in source.sizes().items()}
+        self._sentinel: Session | None = None
+
+    def read(
+        self, sizes: Mapping[str, int], dropped: tuple[str, ...], role: str, attempt: int
+    ) -> Reading:
+        cut = {name: size for name, size in sizes.items() if size != self._uncut.get(name)}
+        if self._sentinel is None:
+            self._sentinel = self._engine.build(self._dense)
+        probe = self._source.probe(cut, dropped)
+        threads = self._engine.device.threads
+        session = self._engine.build(probe)
+        try:
+            timings = time_in_turn(
+                {"probe": session, "sentinel": self._sentinel}, threads, self._limits, "probe"
+            )
+            timing = timings["probe"]
+            # The kernels of small networks take microseconds, which is what profilers count in.
+            least = 3 * self._limits.least
+            budget = int(1e3 * self._limits.seconds / max(timing.median_ms, 1e-3))
+            profile = session.profile(max(self._limits.least, min(budget, 10 * least)))
+        finally:
+            session.close()
+        shares = attribute(profile, probe.cell_of)
+        cells = []
+        for cell, widths in probe.sizes.items():
+            share = shares.get(cell)
+            own = (share.kernel_ms, share.spread_ms, share.kernels) if share else (0.0, 0.0, 0)
+            cells.append(CellReading(cell, self._specs[cell], tuple(widths), *own))
+        return Reading(
+            network=self._network,
+            sizes=cut,
+            dropped=dropped,
+            role=role,
+            latency_ms=timing.median_ms,
+            spread_ms=timing.spread_ms,
+            interval_ms=timing.interval_ms,
+            runs=timing.runs,
+            sentinel_ms=timings["sentinel"].median_ms,
+            disturbed=timing.disturbed,
+            attempt=attempt,
+            measured_at=_now(),
+            cells=tuple(cells),
+        )
+
+    def close(self) -> None:
+        if self._sentinel is not None:
+            self._sentinel.close()
+
+
+def _todo(
+    planned: Sequence[PlannedProbe], network: str, known: Sequence[Reading]
+) -> list[PlannedProbe]:
+    have = {reading.key for reading in known}
+    return [p for p in planned if structure_key(network, p.sizes, ()) not in have]
+
+
+def _newest(old: Sequence[Reading], new: Sequence[Reading]) -> tuple[Reading, ...]:
+    """One reading a structure, the last one taken, in the order of the first."""
+    by_key = {reading.key: reading for reading in old}
+    by_key.update({reading.key: reading for reading in new})
+    return tuple(by_key.values())
+
+
+def _suspects(readings: Sequence[Reading], network: str) -> list[Reading]:
+    """Readings of a machine that was busy or ran at another speed, the worst first."""
+    own = [r for r in readings if r.network == network]
+    if not own:
+        return []
+    usual = float(np.median([r.sentinel_ms for r in own]))
+
+    def badness(reading: Reading) -> float:
+        drift = abs(reading.sentinel_ms / usual - 1) / _DRIFT
+        unsure = reading.interval_ms / reading.latency_ms / 0.03
+        return max(drift, reading.disturbed / _BUSY, unsure)
+
+    return sorted((r for r in own if badness(r) > 1), key=badness, reverse=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,81 @@
+"""Which probes to measure: space-filling over a network's Dims, the same from the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from .source import ProbeSource
+
+
+@dataclass(frozen=True)
+class PlannedProbe:
+    """sizes: Dim -> size, of the Dims that are cut; empty for the uncut network."""
+
+    sizes: Mapping[str, int]
+    role: str
+
+
+def network_digest(source: ProbeSource) -> str:
+    """Equal for networks with the same cells and Dims, whatever their weights and name."""
+    cells = [(c.name, c.spec.to_json(), sorted(c.dims), c.dense_sizes) for c in source.cells()]
+    sizes = {name: list(options) for name, options in source.sizes().items()}
+    text = json.dumps([cells, sizes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plan_probes(
+    sizes: Mapping[str, Sequence[int]], fit: int, held_out: int, seed: int
+) -> tuple[PlannedProbe, ...]:
+    """The uncut network, the smallest one, a Sobol sequence over the Dims, and held-out ones.
+
+    Half of a probe's variation is common to all Dims, so that the totals cover the range from
+    the smallest to the uncut network: independent widths alone would all add up to about a
+    quarter of it. Networks with few structures get fewer probes.
+    """
+    names = sorted(sizes)
+    free = [name for name in names if len(sizes[name]) > 1]
+    uncut: dict[str, int] = {}
+    smallest = {name: sizes[name][0] for name in free}
+    planned = [PlannedProbe(uncut, "fit")]
+    seen = {_key(uncut)}
+    if free and fit > 1:
+        planned.append(PlannedProbe(smallest, "fit"))
+        seen.add(_key(smallest))
+    generator = qmc.Sobol(len(free) + 2, scramble=True, rng=np.random.default_rng(seed))
+    for role, wanted in (("fit", max(fit - len(planned), 0)), ("held_out", held_out)):
+        missed = 0
+        while free and wanted and missed < 64:
+            chosen = _structure(generator.random(1)[0], sizes, free)
+            if _key(chosen) in seen:
+                missed += 1  # few structures, and all of them drawn
+                continue
+            seen.add(_key(chosen))
+            planned.append(PlannedProbe(chosen, role))
+            wanted -= 1
+    return tuple(planned)
+
+
+def _structure(
+    point: NDArray[np.float64], sizes: Mapping[str, Sequence[int]], free: Sequence[str]
+) -> dict[str, int]:
+    # Latency goes with the product of two widths: an even spread of it needs a root.
+    level, mix = np.sqrt(point[0]), 0.3 + 0.7 * point[1]
+    chosen = {}
+    for name, own in zip(free, point[2:], strict=True):
+        options = sizes[name]
+        target = ((1 - mix) * level + mix * own) * options[-1]
+        size = min(options, key=lambda option: abs(option - target))
+        if size != options[-1]:
+            chosen[name] = size
+    return chosen
+
+
+def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(sizes.items()))

@@ -1,0 +1,77 @@
+"""Makes profiles agree with the clock: the cells of a probe add up to its end-to-end time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .reading import Reading
+from .spec import LayerSpec
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One cell of one probe: what the table knows of ``spec`` at ``sizes``.
+
+    latency_ms
+        Reconciled: with its launches, without the profiler, at the machine's usual speed.
+    reading
+        Index of the probe among the table's readings.
+    """
+
+    spec: LayerSpec
+    sizes: tuple[int, ...]
+    latency_ms: float
+    spread_ms: float
+    runs: int
+    reading: int
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """samples, the constant ``overhead_ms`` of a network, and per reading its total.
+
+    total_ms
+        End to end, at the machine's usual speed: overhead plus the reading's samples.
+    """
+
+    samples: tuple[Sample, ...]
+    overhead_ms: float
+    total_ms: tuple[float, ...]
+
+
+def reconcile(readings: Sequence[Reading]) -> Reconciled:
+    """Three corrections, each with its own cause.
+
+    1. Drift: a probe is scaled by what the sentinel, timed in turn with it, took against the
+       sentinel's median over all probes of the network.
+    2. Launches: the gap between end-to-end time and the sum of the kernels is what the runtime
+       spends around each kernel; its median over the probes, per kernel, goes to the cells that
+       launch them, and one launch is the network's constant overhead.
+    3. The profiler's own cost and the difference between two runs: what then remains, a factor
+       near 1 for each probe.
+    """
+    usual = {
+        network: float(np.median([r.sentinel_ms for r in readings if r.network == network]))
+        for network in {r.network for r in readings}
+    }
+    totals = [r.latency_ms * usual[r.network] / r.sentinel_ms for r in readings]
+    gaps = [
+        (total - reading.kernel_ms * usual[reading.network] / reading.sentinel_ms)
+        / (reading.kernels + 1)
+        for total, reading in zip(totals, readings, strict=True)
+    ]
+    launch = max(float(np.median(gaps)), 0.0) if gaps else 0.0
+    samples = []
+    for index, (reading, total) in enumerate(zip(readings, totals, strict=True)):
+        # A network of nearly nothing: no factor may turn its kernels negative.
+        kernels = max(total - launch * (reading.kernels + 1), 0.5 * total)
+        factor = kernels / reading.kernel_ms if reading.kernel_ms > 0 else 0.0
+        for cell in reading.cells:
+            latency = factor * cell.kernel_ms + launch * cell.kernels
+            samples.append(
+                Sample(cell.spec, cell.sizes, latency, factor * cell.spread_ms, reading.runs, index)
+            )
+    return Reconciled(tuple(samples), launch, tuple(totals))
