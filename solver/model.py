@@ -39,6 +39,8 @@ class Model:
     ``variables[i]`` is free variable i's position in the problem, ``keep[i]`` the options of the
     problem that its options stand for, and ``fixed[p]`` the option of every other variable.
     The value of a choice is ``constant_value`` plus the factors'; likewise the costs [R].
+    Where variables were split (see :mod:`~solver.split`), ``split_from`` is the model before and
+    ``origin[i]`` the variable there that free variable i is a copy of.
     """
 
     sizes: tuple[int, ...]
@@ -52,6 +54,8 @@ class Model:
     fixed: np.ndarray
     units: Units
     inadmissible: bool
+    split_from: Model | None = None
+    origin: tuple[int, ...] = ()
 
     @property
     def slack(self) -> np.ndarray:

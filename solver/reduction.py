@@ -22,26 +22,28 @@ def reduce(tree: BucketTree, multipliers: np.ndarray, incumbent: float) -> Model
     model = tree.model
     room = model.slack + model.tolerances
     floor = incumbent + EPSILON - model.constant_value - float(multipliers @ room)
-    alive: list[np.ndarray] = [np.ones(n, dtype=bool) for n in model.sizes]
-    masks: dict[tuple[int, ...], tuple[np.ndarray, tuple[int, ...]]] = {}
+    whole = model.split_from or model
+    origin = model.origin or tuple(range(len(model.sizes)))
+    alive: list[np.ndarray] = [np.ones(n, dtype=bool) for n in whole.sizes]
+    masks: dict[int, np.ndarray] = {}
     for bucket in tree.buckets:
         mask = bucket.array > floor
         own = mask.any(axis=tuple(range(1, mask.ndim)))
-        if not own.any():
+        alive[origin[bucket.variable]] &= own  # an option lives where all its copies do
+        if not alive[origin[bucket.variable]].any():
             return None
-        alive[bucket.variable] = own
-        masks[bucket.scope] = (mask, bucket.scope)
+        masks[bucket.variable] = mask
     by_variable = {b.variable: b for b in tree.buckets}
     time = {b.variable: i for i, b in enumerate(tree.buckets)}
     values = []
     for factor in model.factors:
         first = min(factor.scope, key=time.__getitem__)
         bucket = by_variable[first]
-        mask = masks[bucket.scope][0]
+        mask = masks[first]
         away = tuple(i for i, v in enumerate(bucket.scope) if v not in factor.scope)
         if away:
             mask = mask.any(axis=away)
         inside = [v for v in bucket.scope if v in factor.scope]
         mask = mask.transpose([inside.index(v) for v in factor.scope])
         values.append(np.where(mask, factor.value, -np.inf))
-    return model.restrict(alive, values)
+    return whole.restrict(alive, values)

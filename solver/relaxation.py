@@ -30,20 +30,24 @@ class Vertex:
 
 
 @dataclass(eq=False)
-class Dual:
-    """The best multipliers [R] found, the bound that they give (scaled), what was met.
+class Pool:
+    """Vertices of one model, whatever the budgets: what one budget's dual met serves the next."""
 
-    ``infeasible`` names the resource whose budget no choice can keep, or -1 where only all budgets
-    together cannot be kept; None otherwise.
+    cheapest: list[Vertex] = field(default_factory=list)
+    top: Vertex | None = None
+    vertices: list[Vertex] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Dual:
+    """The best multipliers [R] found and the bound that they give (scaled).
+
+    A bound of ``-inf`` says that no admissible choice keeps the budgets.
     """
 
     multipliers: np.ndarray
     bound: float
-    vertices: list[Vertex] = field(default_factory=list)
     evaluations: int = 0
-    infeasible: int | None = None
-    smallest: np.ndarray | None = None
-    cheapest: Vertex | None = None
 
 
 def evaluate(
@@ -59,17 +63,21 @@ def evaluate(
     return best, Vertex(value - model.constant_value, cost - model.constant_cost, choice)
 
 
-def minimize(tree: BucketTree, search: Search, start: np.ndarray | None = None) -> Dual:
+def minimize(
+    tree: BucketTree, search: Search, start: np.ndarray | None = None, pool: Pool | None = None
+) -> Dual:
     """Find the multipliers of the smallest bound; incumbents go to ``search`` on the way.
 
     Args:
         tree: The bucket tree of a restriction of the search's model.
         search: Receives feasible choices; its deadline holds.
         start: Multipliers [R] to try first.
+        pool: What other budgets' duals met on this tree; extended.
     """
     model = tree.model
     count = len(model.budgets)
     room = model.slack + model.tolerances
+    pool = pool if pool is not None else Pool()
     if model.constant_value == -math.inf:
         return Dual(np.zeros(count), -math.inf)
     if not count:
@@ -77,52 +85,40 @@ def minimize(tree: BucketTree, search: Search, start: np.ndarray | None = None) 
         if vertex is None:
             return Dual(np.zeros(0), -math.inf)
         search.offer(model, vertex.choice)
-        return Dual(np.zeros(0), model.constant_value + best, [vertex], 1)
-    cheapest = []
-    for r in range(count):
+        return Dual(np.zeros(0), model.constant_value + best, 1)
+    for r in range(len(pool.cheapest), count):
         low = np.zeros(count)
         low[r] = 1.0
-        best, vertex = evaluate(tree, low, value_weight=0.0)
+        _, vertex = evaluate(tree, low, value_weight=0.0)
         if vertex is None:
             return Dual(np.zeros(count), -math.inf)
-        cheapest.append(vertex)
-        search.offer(model, vertex.choice)
-    smallest = np.array([v.cost[r] for r, v in enumerate(cheapest)])
-    over = smallest - room
-    if (over > 0).any():
-        worst = int(np.argmax(over))
-        return Dual(
-            np.zeros(count),
-            -math.inf,
-            cheapest,
-            count,
-            infeasible=worst,
-            smallest=smallest,
-            cheapest=cheapest[worst],
-        )
-    solve = _one if count == 1 else _several
-    dual = solve(tree, search, cheapest, room, start)
-    dual.smallest = smallest
-    dual.evaluations += count
+        pool.cheapest.append(vertex)
+    smallest = np.array([v.cost[r] for r, v in enumerate(pool.cheapest)])
+    if (smallest > room).any():
+        return Dual(np.zeros(count), -math.inf, count)
+    for vertex in (*pool.cheapest, *pool.vertices):
+        if (vertex.cost <= room).all() and vertex.value + model.constant_value > search.value:
+            search.offer(model, vertex.choice)
+    dual = (_one if count == 1 else _several)(tree, search, pool, room, start)
     dual.bound += model.constant_value
     return dual
 
 
 def _one(
-    tree: BucketTree,
-    search: Search,
-    cheapest: list[Vertex],
-    room: np.ndarray,
-    start: np.ndarray | None,
+    tree: BucketTree, search: Search, pool: Pool, room: np.ndarray, start: np.ndarray | None
 ) -> Dual:
     model, limit = tree.model, float(room[0])
-    below = cheapest[0]
-    top, above = evaluate(tree, np.zeros(1))
-    assert above is not None
-    search.offer(model, above.choice)
-    dual = Dual(np.zeros(1), top, [below, above], 1)
-    if above.cost[0] <= limit:
+    if pool.top is None:
+        _, pool.top = evaluate(tree, np.zeros(1))
+        assert pool.top is not None
+        search.offer(model, pool.top.choice)
+    dual = Dual(np.zeros(1), pool.top.value, 1)
+    if pool.top.cost[0] <= limit:
         return dual
+    neighbours = bracket([*pool.cheapest, pool.top, *pool.vertices], limit)
+    if neighbours is None:
+        return dual
+    below, above = neighbours
     guess = None if start is None else max(0.0, float(start[0]))
     while True:
         secant = guess is None
@@ -133,7 +129,7 @@ def _one(
         best, vertex = evaluate(tree, np.array([multiplier]))
         assert vertex is not None
         dual.evaluations += 1
-        dual.vertices.append(vertex)
+        pool.vertices.append(vertex)
         bound = best + multiplier * limit
         if bound < dual.bound:
             dual.bound, dual.multipliers = bound, np.array([multiplier])
@@ -153,12 +149,34 @@ def _one(
             return dual
 
 
+def hull(vertices: list[Vertex]) -> list[Vertex]:
+    """The vertices on the upper concave envelope of value over cost, by ascending cost [R = 1]."""
+    chain: list[Vertex] = []
+    for v in sorted(vertices, key=lambda v: (v.cost[0], -v.value)):
+        if chain and v.value <= chain[-1].value:
+            continue
+        while len(chain) > 1 and (v.value - chain[-1].value) * (
+            chain[-1].cost[0] - chain[-2].cost[0]
+        ) >= (chain[-1].value - chain[-2].value) * (v.cost[0] - chain[-1].cost[0]):
+            chain.pop()
+        chain.append(v)
+    return chain
+
+
+def bracket(vertices: list[Vertex], limit: float) -> tuple[Vertex, Vertex] | None:
+    """The envelope's vertices next to a cost of ``limit``, one on each side.
+
+    None where the most valuable of them costs no more than that.
+    """
+    chain = hull(vertices)
+    if chain[-1].cost[0] <= limit:
+        return None
+    at = next(i for i, v in enumerate(chain) if v.cost[0] > limit)
+    return chain[at - 1], chain[at]
+
+
 def _several(
-    tree: BucketTree,
-    search: Search,
-    cheapest: list[Vertex],
-    room: np.ndarray,
-    start: np.ndarray | None,
+    tree: BucketTree, search: Search, pool: Pool, room: np.ndarray, start: np.ndarray | None
 ) -> Dual:
     from scipy.optimize import linprog
 
@@ -168,7 +186,7 @@ def _several(
         float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors
     )
     dual = Dual(np.zeros(count), math.inf)
-    cuts: list[Vertex] = list(cheapest)
+    cuts: list[Vertex] = [*pool.cheapest, *pool.vertices]
     box = np.full(count, 4.0)
     query = np.zeros(count)
     lower, damped = -math.inf, False
@@ -179,6 +197,7 @@ def _several(
         dual.evaluations += 1
         bound = best + float(query @ room)
         cuts.append(vertex)
+        pool.vertices.append(vertex)
         if bound < dual.bound - EPSILON:
             dual.bound, dual.multipliers = bound, query
             search.tighten(bound + model.constant_value)
@@ -189,7 +208,7 @@ def _several(
         if search.done:
             break
         if dual.bound < floor - 1e-9:
-            dual.infeasible = -1
+            dual.bound = -math.inf
             break
         if hint is not None:
             query, hint = hint, None
@@ -212,5 +231,4 @@ def _several(
         # Kelley's point jumps; half the way from the best point keeps the cuts where they matter.
         damped = not damped and dual.evaluations > 3
         query = 0.5 * (point + dual.multipliers) if damped else point
-    dual.vertices = cuts
     return dual

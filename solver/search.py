@@ -65,8 +65,14 @@ class Search:
     def offer(self, model: Model, choice: Sequence[int]) -> bool:
         """Take a choice of ``model``'s variables as the incumbent where it is feasible and better.
 
-        Returns whether it was taken. ``model`` is any restriction of the search's model.
+        Returns whether it was taken. ``model`` is any restriction of the search's model; where
+        copies of a split variable disagree, the first one's option is taken.
         """
+        if model.split_from is not None:
+            first: dict[int, int] = {}
+            for v, option in zip(model.origin, choice):
+                first.setdefault(v, option)
+            model, choice = model.split_from, [first[v] for v in range(len(first))]
         value, cost = model.evaluate(choice)
         if not (value > self.value and model.feasible(cost)):
             return False

@@ -45,7 +45,7 @@ class Bucket:
         self.factors: list[tuple[np.ndarray, list[tuple[int, np.ndarray]], np.ndarray]] = []
         self.children: list[Bucket] = []
         self.inbox: list[np.ndarray] = []
-        self.parent: Bucket | None = None
+        self.parent = -1  # position in the tree; an object here would make a reference cycle
         self.parent_axes: tuple[int, ...] = ()
 
     @property
@@ -88,8 +88,8 @@ class BucketTree:
             if not bucket.separator:
                 self.roots.append(bucket)
                 continue
-            parent = self.buckets[time[bucket.separator[0]]]
-            bucket.parent = parent
+            bucket.parent = time[bucket.separator[0]]
+            parent = self.buckets[bucket.parent]
             parent.children.append(bucket)
             parent.inbox.append(_expanded(bucket.message, bucket.separator, parent.scope))
             bucket.parent_axes = tuple(
@@ -165,11 +165,11 @@ class BucketTree:
         whole = sum(totals)
         for bucket in reversed(self.buckets):
             self.check()
-            if bucket.parent is None:
+            if bucket.parent < 0:
                 # What the other trees of the forest bring, so that every entry is a whole bound.
                 outside = np.array(whole - float(bucket.message))
             else:
-                best = bucket.parent.array.max(axis=bucket.parent_axes)
+                best = self.buckets[bucket.parent].array.max(axis=bucket.parent_axes)
                 with np.errstate(invalid="ignore"):
                     outside = best - bucket.message
                 if self.model.inadmissible:

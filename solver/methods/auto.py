@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from ..labels import TooManyLabels, enumerate_window
+from ..relaxation import Pool
 from ..search import EPSILON, Search
+from ..tree import BucketTree
 from .lagrangian import Rest, lagrangian
 
 #: Labels that the enumeration may hold at once; each takes about 60 bytes, more while joining.
 LABELS = 1_500_000
 
 
-def auto(search: Search, entries_limit: int) -> None:
-    """Prove the optimum; see the package's documentation for the way."""
-    rest = lagrangian(search, entries_limit)
+def auto(
+    search: Search,
+    entries_limit: int,
+    tree: BucketTree | None = None,
+    pool: Pool | None = None,
+) -> None:
+    """Prove the optimum; arguments as in :func:`~solver.methods.lagrangian.lagrangian`."""
+    rest = lagrangian(search, entries_limit, tree, pool)
     if rest is None or search.done:
         return
-    if widen(search, rest):
+    if rest.exact and widen(search, rest):
         return
     from .milp import milp_rest
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..model import Model
 from ..reduction import reduce
-from ..relaxation import Dual, minimize
+from ..relaxation import Dual, Pool, minimize
 from ..search import Search
-from ..tree import BucketTree
+from ..split import split
+from ..tree import BucketTree, TreeTooLarge
 
 #: Rounds of relaxation and reduction; each works on what the one before left.
 ROUNDS = 6
@@ -21,15 +22,30 @@ ROUNDS = 6
 
 @dataclass(eq=False)
 class Rest:
-    """What can still beat the incumbent, and its relaxation; the tree holds max-marginals."""
+    """What can still beat the incumbent, and its relaxation; the tree holds max-marginals.
+
+    ``exact`` says that no variable was split: the tree's maxima belong to choices of the problem.
+    """
 
     model: Model
     tree: BucketTree
     dual: Dual
+    exact: bool
 
 
-def lagrangian(search: Search, entries_limit: int) -> Rest | None:
+def lagrangian(
+    search: Search,
+    entries_limit: int,
+    tree: BucketTree | None = None,
+    pool: Pool | None = None,
+) -> Rest | None:
     """Bound, search and reduce, until a round no longer shrinks the problem by much.
+
+    Args:
+        search: The search to improve.
+        entries_limit: Entries that the elimination's tables may hold together.
+        tree: The bucket tree of the search's model, where there is one already.
+        pool: What was met on that tree.
 
     Returns:
         What is left open, or None where the incumbent is proven or the problem infeasible.
@@ -38,11 +54,12 @@ def lagrangian(search: Search, entries_limit: int) -> Rest | None:
     start: np.ndarray | None = None
     first = model.entries
     for rounds in range(ROUNDS):
-        tree = BucketTree(model, entries_limit, search.check)
-        dual = minimize(tree, search, start)
+        if tree is None:
+            tree, pool = bucket_tree(model, entries_limit, search), None
+        dual = minimize(tree, search, start, pool)
         if rounds == 0:
             search.multipliers = dual.multipliers
-        if dual.bound == -np.inf or dual.infeasible is not None:
+        if dual.bound == -np.inf:
             # Nothing that is left keeps the budgets: the incumbent, if any, is the best.
             search.tighten(search.value)
             return None
@@ -58,8 +75,29 @@ def lagrangian(search: Search, entries_limit: int) -> Rest | None:
         search.report("reduction")
         if smaller.entries > 0.7 * model.entries or rounds == ROUNDS - 1:
             break
-        model, start = smaller, dual.multipliers
+        model, start, tree = smaller, dual.multipliers, None
     search.notes.append(
         f"relaxation: {first:,} table entries, {smaller.entries:,} of them open after max-marginals"
     )
-    return Rest(model, tree, dual)
+    exact = tree.model.split_from is None
+    return Rest(model if exact else smaller, tree, dual, exact)
+
+
+def bucket_tree(model: Model, entries_limit: int, search: Search) -> BucketTree:
+    """The model's bucket tree, with variables split where it would be too large; noted then."""
+    try:
+        return BucketTree(model, entries_limit, search.check)
+    except TreeTooLarge as error:
+        search.notes.append(f"{error}; variables are split, the bound is weaker")
+    largest = max((f.value.size for f in model.factors), default=1)
+    limit = max(entries_limit // 4, largest)
+    while True:
+        search.check()
+        relaxed = split(model, limit)
+        try:
+            return BucketTree(relaxed, entries_limit, search.check)
+        except TreeTooLarge:
+            if limit <= largest:
+                # Not even the problem's own tables fit: their copies are no larger than they are.
+                return BucketTree(relaxed, 1 << 62, search.check)
+            limit = max(limit // 4, largest)
