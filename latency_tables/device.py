@@ -11,9 +11,10 @@ from typing import Any
 from .errors import DamagedTableError, DeviceMismatchError
 
 _INSTRUCTIONS = (
-    "avx avx2 avx512f avx512_vnni avx512_bf16 amx_tile amx_bf16 amx_int8 "  # x86
-    "asimd asimddp i8mm bf16 sve sve2"  # Arm
-).split()
+    *("avx", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"),
+    *("amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
 
 
 @dataclass(frozen=True)

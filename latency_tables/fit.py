@@ -158,7 +158,10 @@ def _kernel(left: Floats, right: Floats, length: float) -> Floats:
 
 def _process(points: Floats, residual: Floats, noise: Floats) -> tuple[float, float, Floats] | None:
     """Amplitude, length and weights with the best leave-one-out likelihood; None: no structure."""
-    best = (_loo_score(np.eye(len(points)), residual, None), None)
+    best: tuple[float, tuple[float, float, Floats] | None] = (
+        _loo_score(np.eye(len(points)), residual, None),
+        None,
+    )
     spread = float(np.sqrt(np.mean(residual**2)))
     if spread == 0:
         return None

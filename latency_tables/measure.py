@@ -91,7 +91,7 @@ def measure(
         journal = Journal(path, device)
         known = _newest(known, journal.readings)
 
-    taken = list(known)
+    taken: tuple[Reading, ...] = tuple(known)
     bench = _Bench(source, engine, dense, network, limits)
     start, done = time.monotonic(), 0
 
@@ -110,7 +110,7 @@ def measure(
     try:
         todo = _todo(planned, network, known)
         for index, probe in enumerate(todo):
-            taken.append(take(probe, 0, len(todo) - index - 1))
+            taken += (take(probe, 0, len(todo) - index - 1),)
         notes = []
         # Until no probe is suspect, or enough has been tried.
         for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
@@ -129,7 +129,7 @@ def measure(
         bench.close()
     table = LatencyTable(
         device,
-        tuple(taken),
+        taken,
         notes=tuple(notes),
         provenance={
             "created": _now(),

@@ -48,10 +48,10 @@ def reconcile(readings: Sequence[Reading]) -> Reconciled:
     1. Drift: a probe is scaled by what the sentinel, timed in turn with it, took against the
        sentinel's median over all probes of the network.
     2. Launches: the gap between end-to-end time and the sum of the kernels is what the runtime
-       spends around each kernel; its median over the probes, per kernel, goes to the cells that
-       launch them, and one launch is the network's constant overhead.
-    3. The profiler's own cost and the difference between two runs: what then remains, a factor
-       near 1 for each probe.
+       spends around each kernel, less what the profiler itself adds to each; its median over the
+       probes, per kernel, goes to the cells that launch them, and one launch, if it is positive,
+       is the network's constant overhead.
+    3. The difference between two runs: what then remains, a factor near 1 for each probe.
     """
     usual = {
         network: float(np.median([r.sentinel_ms for r in readings if r.network == network]))
@@ -63,15 +63,18 @@ def reconcile(readings: Sequence[Reading]) -> Reconciled:
         / (reading.kernels + 1)
         for total, reading in zip(totals, readings, strict=True)
     ]
-    launch = max(float(np.median(gaps)), 0.0) if gaps else 0.0
+    launch = float(np.median(gaps)) if gaps else 0.0
+    overhead = max(launch, 0.0)
     samples = []
     for index, (reading, total) in enumerate(zip(readings, totals, strict=True)):
-        # A network of nearly nothing: no factor may turn its kernels negative.
-        kernels = max(total - launch * (reading.kernels + 1), 0.5 * total)
-        factor = kernels / reading.kernel_ms if reading.kernel_ms > 0 else 0.0
-        for cell in reading.cells:
-            latency = factor * cell.kernel_ms + launch * cell.kernels
-            samples.append(
-                Sample(cell.spec, cell.sizes, latency, factor * cell.spread_ms, reading.runs, index)
-            )
-    return Reconciled(tuple(samples), launch, tuple(totals))
+        # No kernel may come out at nothing: launches are a median, kernels are not all alike.
+        plain = [
+            max(cell.kernel_ms + launch * cell.kernels, 0.2 * cell.kernel_ms)
+            for cell in reading.cells
+        ]
+        factor = max(total - overhead, 0.0) / sum(plain) if sum(plain) > 0 else 0.0
+        samples += [
+            Sample(c.spec, c.sizes, factor * ms, factor * c.spread_ms, reading.runs, index)
+            for c, ms in zip(reading.cells, plain, strict=True)
+        ]
+    return Reconciled(tuple(samples), overhead, tuple(totals))

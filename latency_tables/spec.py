@@ -1,4 +1,4 @@
-"""What is timed: a layer's specification, and a cell, which is one layer at its place in a network."""
+"""What is timed: a layer's specification, and a cell, which is one layer at its place."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Cell:
-    """One layer at its place in a network: a name, what it computes, its widths when nothing is cut.
+    """One layer at its place in a network: name, specification, widths when nothing is cut.
 
     dims
         The network's Dims that the widths follow from (any order, no repeats).

@@ -108,7 +108,8 @@ def load_table(path: Path) -> LatencyTable:
         raise DamagedTableError(f"{header_file} is damaged ({error}). {_HINT}") from error
     if header.get("schema") != SCHEMA:
         raise DamagedTableError(
-            f"{header_file} has schema {header.get('schema')!r}; this version reads {SCHEMA}. {_HINT}"
+            f"{header_file} has schema {header.get('schema')!r}, and this version reads "
+            f"{SCHEMA}. {_HINT}"
         )
     if header.pop("header_sha256", None) != _digest(header):
         raise DamagedTableError(f"{header_file} was edited or cut. {_HINT}")

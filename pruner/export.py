@@ -1,10 +1,9 @@
-"""ONNX export through ``torch.onnx``, with every ONNX node named after the graph's node it is from."""
+"""ONNX export through ``torch.onnx``, ONNX nodes named after the nodes of the graph."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -109,7 +108,7 @@ def _wrapped(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), hole)
         if node.op == "call_module":
-            function = module.get_submodule(str(node.target))
+            function: Any = module.get_submodule(str(node.target))
         elif node.op == "call_method":
             function = _method(str(node.target))
         else:
