@@ -18,6 +18,8 @@ from .errors import (
     ProblemError,
     SolverError,
 )
+from .explain import Explanation, Move, VariableReport, explain
+from .frontier import Envelope, Frontier, envelope, frontier
 from .problem import Problem
 from .search import Progress
 from .solution import Infeasibility, Solution, Status
@@ -27,9 +29,13 @@ from .table import Table
 __all__ = [
     "METHODS",
     "BudgetError",
+    "Envelope",
+    "Explanation",
+    "Frontier",
     "Infeasibility",
     "MethodError",
     "MissingSolverError",
+    "Move",
     "Problem",
     "ProblemError",
     "Progress",
@@ -37,5 +43,9 @@ __all__ = [
     "SolverError",
     "Status",
     "Table",
+    "VariableReport",
+    "envelope",
+    "explain",
+    "frontier",
     "solve",
 ]

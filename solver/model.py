@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,8 +64,16 @@ class Model:
 
     @property
     def entries(self) -> int:
-        """Number of table entries."""
-        return sum(f.value.size for f in self.factors)
+        """Number of admissible table entries."""
+        if not self.inadmissible:
+            return sum(f.value.size for f in self.factors)
+        return sum(int(np.isfinite(f.value).sum()) for f in self.factors)
+
+    def with_budgets(self, budgets: np.ndarray) -> Model:
+        """The same tables under other budgets [R], given in the problem's units."""
+        scaled = budgets / self.units.cost_unit
+        rounding = self.tolerances - FEASIBILITY * self.budgets
+        return replace(self, budgets=scaled, tolerances=FEASIBILITY * scaled + rounding)
 
     def evaluate(self, choice: Sequence[int]) -> tuple[float, np.ndarray]:
         """Scaled value and costs [R] of a choice of the free variables."""

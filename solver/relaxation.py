@@ -64,7 +64,11 @@ def evaluate(
 
 
 def minimize(
-    tree: BucketTree, search: Search, start: np.ndarray | None = None, pool: Pool | None = None
+    tree: BucketTree,
+    search: Search,
+    start: np.ndarray | None = None,
+    pool: Pool | None = None,
+    overall: bool = True,
 ) -> Dual:
     """Find the multipliers of the smallest bound; incumbents go to ``search`` on the way.
 
@@ -73,6 +77,8 @@ def minimize(
         search: Receives feasible choices; its deadline holds.
         start: Multipliers [R] to try first.
         pool: What other budgets' duals met on this tree; extended.
+        overall: Whether the tree covers all that is open, so that its bound is the search's; a
+            part of it may stop as soon as it cannot beat the incumbent.
     """
     model = tree.model
     count = len(model.budgets)
@@ -99,13 +105,20 @@ def minimize(
     for vertex in (*pool.cheapest, *pool.vertices):
         if (vertex.cost <= room).all() and vertex.value + model.constant_value > search.value:
             search.offer(model, vertex.choice)
-    dual = (_one if count == 1 else _several)(tree, search, pool, room, start)
+    dual = (_one if count == 1 else _several)(
+        tree, search, pool, room, start, overall
+    )
     dual.bound += model.constant_value
     return dual
 
 
 def _one(
-    tree: BucketTree, search: Search, pool: Pool, room: np.ndarray, start: np.ndarray | None
+    tree: BucketTree,
+    search: Search,
+    pool: Pool,
+    room: np.ndarray,
+    start: np.ndarray | None,
+    overall: bool,
 ) -> Dual:
     model, limit = tree.model, float(room[0])
     if pool.top is None:
@@ -133,9 +146,12 @@ def _one(
         bound = best + multiplier * limit
         if bound < dual.bound:
             dual.bound, dual.multipliers = bound, np.array([multiplier])
-            search.tighten(bound + model.constant_value)
+            if overall:
+                search.tighten(bound + model.constant_value)
         search.offer(model, vertex.choice)
         search.report("relaxation")
+        if not overall and dual.bound + model.constant_value <= search.value:
+            return dual
         known = above.value - multiplier * above.cost[0]
         if search.done or (secant and best <= known + EPSILON):
             return dual
@@ -176,7 +192,12 @@ def bracket(vertices: list[Vertex], limit: float) -> tuple[Vertex, Vertex] | Non
 
 
 def _several(
-    tree: BucketTree, search: Search, pool: Pool, room: np.ndarray, start: np.ndarray | None
+    tree: BucketTree,
+    search: Search,
+    pool: Pool,
+    room: np.ndarray,
+    start: np.ndarray | None,
+    overall: bool,
 ) -> Dual:
     from scipy.optimize import linprog
 
@@ -200,12 +221,13 @@ def _several(
         pool.vertices.append(vertex)
         if bound < dual.bound - EPSILON:
             dual.bound, dual.multipliers = bound, query
-            search.tighten(bound + model.constant_value)
+            if overall:
+                search.tighten(bound + model.constant_value)
         elif not damped and bound <= lower + 1e-10:
             break
         search.offer(model, vertex.choice)
         search.report("relaxation")
-        if search.done:
+        if search.done or dual.bound + model.constant_value <= search.value:
             break
         if dual.bound < floor - 1e-9:
             dual.bound = -math.inf
