@@ -111,9 +111,9 @@ def finetune(
             run.train(path, checkpoint_s)
         finally:
             module.eval()
-            module.to(home)
+            _settle(module, home)
             if teacher is not None:
-                teacher.to(taught_home)
+                _settle(teacher, taught_home)
     return run.history()
 
 
@@ -392,6 +392,11 @@ class _Run:
     def history(self) -> History:
         """What happened, so far."""
         return History(tuple(self.results), self.step, self._seconds(), self.resumed_at)
+
+
+def _settle(module: nn.Module, device: torch.device) -> None:
+    """Back to a device and to the plain memory layout, the one that files can hold."""
+    module.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -72,7 +72,7 @@ def read_for_evaluation(path: Path, how: Preprocessing) -> Tensor:
     """Resize the shorter side, cut out the centre: uint8 [3, H, W]."""
     height, width = how.size
     image = _read(path, None if how.small else how.size)
-    if image.size != (width, height):
+    if image.size != (width, height) or not how.small:
         crop = 1.0 if how.small else how.crop
         scale = max(height / image.height, width / image.width) / crop
         # As torchvision does it, to meet published accuracies: lengths are cut, not rounded.
