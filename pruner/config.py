@@ -7,13 +7,14 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .budget import Budget
 from .errors import PrunerError
+from .recipe import Recipe
 
 T = TypeVar("T")
 
@@ -73,30 +74,28 @@ class SolveConfig:
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
-    """How accuracy is won back. epochs 0 recalibrates batch norm only.
+class FinetuneConfig(Recipe):
+    """How accuracy is won back: every setting of `Recipe`, and how long.
 
-    images limits an epoch to that many training images (None: all). With reference, the dense
-    network gets the same fine-tune, as the fair figure to compare with.
+    epochs 0 recalibrates batch norm only. images limits the training images to that many (None:
+    all). With reference, the dense network gets the same fine-tune, as the fair figure to compare
+    with.
     """
 
     epochs: int = 0
-    batch_size: int = 128
-    lr: float = 0.02
-    weight_decay: float = 1e-4
-    optimizer: str = "sgd"
     images: int | None = None
     reference: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.epochs >= 0, "finetune.epochs", "0 or more", self.epochs)
-        _require(self.batch_size >= 1, "finetune.batch_size", "at least 1", self.batch_size)
-        _require(self.lr > 0, "finetune.lr", "above 0", self.lr)
-        _require(self.weight_decay >= 0, "finetune.weight_decay", ">= 0", self.weight_decay)
-        _require(
-            self.optimizer in ("sgd", "adamw"), "finetune.optimizer", "sgd or adamw", self.optimizer
-        )
         _require(self.images is None or self.images >= 1, "finetune.images", ">= 1", self.images)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings alone."""
+        names = [entry.name for entry in dataclasses.fields(Recipe)]
+        return Recipe(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,14 @@ class Config:
         """Plain data with every default filled in, as run.json holds it."""
         return dataclasses.asdict(self)
 
+    def changed(self, changes: Mapping[str, Any]) -> Config:
+        """This configuration with some entries replaced; sections are merged."""
+        content = self.to_dict()
+        for key, value in changes.items():
+            section = isinstance(value, Mapping) and isinstance(content.get(key), dict)
+            content[key] = {**content[key], **value} if section else value
+        return Config.from_dict(content)
+
     @classmethod
     def from_dict(cls, content: Any, where: str = "") -> Config:
         """Read plain data; unknown keys and values of a wrong type are refused by name."""
@@ -175,6 +182,22 @@ def parse_shape(text: str) -> tuple[int, ...]:
         raise _wrong("input", "a shape like 1x3x224x224", text) from None
 
 
+def parse_arguments(texts: Iterable[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts, each value read as YAML: numbers, true, lists, text."""
+    import yaml
+
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise _wrong("--arg", "NAME=VALUE", text)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise _wrong("--arg", "NAME=VALUE", text) from None
+    return found
+
+
 def _read(cls: type[T], content: Any, where: str) -> T:
     if not isinstance(content, Mapping):
         raise _wrong(where or "the configuration", "names and values", content)
@@ -189,7 +212,11 @@ def _read(cls: type[T], content: Any, where: str) -> T:
         required = entry.default is entry.default_factory is dataclasses.MISSING
         if required and entry.name not in values:
             raise PrunerError(f"entry {_join(where, entry.name)} is missing")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except PrunerError as error:  # a class that does not know in which section it stands
+        known = not where or str(error).startswith(where)
+        raise error if known else PrunerError(f"{where}.{error}") from None
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:

@@ -10,13 +10,15 @@ from torch import fx, nn
 from .axes import size
 from .network import Network
 from .program import arguments, operator_name
+from .rules.base import Axes
 from .structure import blocks_of
 
 
 def macs(net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()) -> int:
     """Multiply-adds of one input's convolutions, linear layers and matrix products."""
-    by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
     reading, total = net.reading, 0
+    by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
+    by_atom[reading.batch] = 1
     gone = {node for name in dropped for node in net.blocks[name].nodes}
     for node in net.program.graph.nodes:
         if node.op != "call_function" or node.name in gone:
@@ -24,12 +26,11 @@ def macs(net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence
         summed = _summed(net, node)
         if summed is None:
             continue
-        outputs = [axis for axis in reading.of(node) if axis is not reading.batch]
-        total += prod(size(axis, by_atom) for axis in (*outputs, *summed))
+        total += prod(size(axis, by_atom) for axis in (*reading.of(node), *summed))
     return total
 
 
-def _summed(net: Network, node: fx.Node) -> list | None:
+def _summed(net: Network, node: fx.Node) -> Axes | None:
     """The axes that an operator sums over, None for one that does not."""
     name, reading = operator_name(node), net.reading
     if name.startswith("conv_transpose"):

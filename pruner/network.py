@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from latency_tables.source import Probe
-from latency_tables.spec import Cell
 from numpy.typing import NDArray
 from torch import fx
+
+from latency_tables.source import Probe
+from latency_tables.spec import Cell
 
 from . import axes
 from .axes import Atom, Axis

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from latency_tables.spec import Cell, LayerSpec
 from torch import fx
+
+from latency_tables.spec import Cell, LayerSpec
 
 from .axes import Atom, Axis, atoms, freeze, owner, resolve
 from .network import Block, Dim, Frozen, Placed, Slot

@@ -13,6 +13,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from ..config import Config
+
 WEIGHTS = Path(__file__).with_name("resnet20_cifar10.safetensors")
 ARCHIVE = Path(__file__).with_name("cifar10_sample.tar.xz")
 
@@ -43,3 +45,18 @@ def unpack(folder: Path) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def configuration(out: Path, data: Path) -> Config:
+    """The demo's run: half of the dense latency, and a short fine-tune."""
+    return Config.from_dict(
+        {
+            "model": "demo:resnet20",
+            "out": str(out),
+            "data": str(data),
+            "budgets": ["50%"],
+            "measure": {"quick": True},
+            "score": {"images": 512},
+            "finetune": {"epochs": 3, "batch": 64, "recalibrate": 1024},
+        }
+    )
