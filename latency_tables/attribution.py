@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine import Profile, Step
+from .timing import LEAST_QUIET
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,32 @@ class Share:
     kernels: int
 
 
-def attribute(profile: Profile, cell_of: Mapping[str, str]) -> dict[str, Share]:
+def attribute(
+    profile: Profile, cell_of: Mapping[str, str], watch: bool = False
+) -> dict[str, Share]:
     """Cell -> its share. The shares add up to all steps of the profile.
 
     A step belongs to the cell of the first of its operators that has one. Steps that have none
     (changes of layout, constants, reshapes between cells) go to the neighbour in the order of
     execution that they serve. Cells that the engine fused into others are not in the result.
+
+    watch
+        Whether the runs were on one thread, so that disturbed ones can be told and left out.
     """
     owners = step_owners(profile.steps, cell_of)
     by_cell: dict[str, list[int]] = {}
     for index, owner in enumerate(owners):
         if owner is not None:
             by_cell.setdefault(owner, []).append(index)
-    quiet = profile.total_ms <= np.percentile(profile.total_ms, 75)
+    quiet = np.array([not (watch and lap.disturbed) for lap in profile.laps])
+    # Where no run was quiet: a kernel is short, and at least a quarter of its runs were.
+    middle = (0.25, 0.75) if quiet.sum() >= LEAST_QUIET else (0.1, 0.4)
+    rows = profile.ms[quiet] if quiet.sum() >= LEAST_QUIET else profile.ms
     shares = {}
     for cell, columns in by_cell.items():
-        times = profile.ms[quiet][:, columns].sum(axis=1)
-        q1, q3 = np.percentile(times, [25, 75])
-        shares[cell] = Share(_middle_mean(times), float(q3 - q1), len(columns))
+        latency = sum(_middle_mean(rows[:, column], *middle) for column in columns)
+        q1, q3 = np.percentile(rows[:, columns].sum(axis=1), [25, 75])
+        shares[cell] = Share(latency, float(q3 - q1), len(columns))
     return shares
 
 
@@ -55,8 +64,8 @@ def step_owners(steps: Sequence[Step], cell_of: Mapping[str, str]) -> list[str |
     return owners
 
 
-def _middle_mean(values: NDArray[np.float64]) -> float:
-    """Mean of the middle half: as robust as a median, finer than the profiler's microsecond."""
+def _middle_mean(values: NDArray[np.float64], low: float, high: float) -> float:
+    """Mean between two quantiles: as robust as a median, finer than the profiler's microsecond."""
     ordered = np.sort(values)
-    n = len(ordered)
-    return float(ordered[n // 4 : n - n // 4].mean())
+    first, last = int(low * len(ordered)), int(np.ceil(high * len(ordered)))
+    return float(ordered[first : max(last, first + 1)].mean())

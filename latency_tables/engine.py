@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .device import Device
 from .errors import UnknownEngineError
 from .source import Probe
+from .stopwatch import Lap
 
 # Name -> (module, class). The modules import their engine's library when a class is made.
 _ENGINES = {
@@ -41,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Profile:
-    """Per-step times of some runs: ``ms`` [runs, steps], ``total_ms`` [runs], end to end.
+    """Per-step times of some runs: ``ms`` [runs, steps]; ``laps`` [runs], end to end.
 
     steps
         In the order of execution.
@@ -49,14 +50,14 @@ class Profile:
 
     steps: Sequence[Step]
     ms: NDArray[np.float64]
-    total_ms: NDArray[np.float64]
+    laps: Sequence[Lap]
 
 
 class Session(Protocol):
     """One network, built and ready to run."""
 
-    def run(self) -> float:
-        """Runs once and returns the wall time in milliseconds."""
+    def run(self) -> Lap:
+        """Runs once, until the result is there."""
         ...
 
     def profile(self, runs: int) -> Profile:

@@ -201,7 +201,7 @@ class _Bench:
             profile = session.profile(max(self._limits.least, min(budget, 10 * least)))
         finally:
             session.close()
-        shares = attribute(profile, probe.cell_of)
+        shares = attribute(profile, probe.cell_of, watch=threads == 1)
         cells = []
         for cell, widths in probe.sizes.items():
             share = shares.get(cell)

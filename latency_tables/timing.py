@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .engine import Session
+from .stopwatch import Lap
+
+LEAST_QUIET = 5  # undisturbed runs that are worth more than any number of disturbed ones
+PATIENCE = 4.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class Timing:
         Half width of the median's 95% confidence interval (order statistics, no assumption on
         the distribution).
     disturbed
-        Share of the runs in which something else had the processor; they are left out of the
-        other figures as long as enough remain.
+        Share of the runs in which something else had the processor. As long as enough others
+        remain, these are left out; otherwise all runs count with their processor time, which is
+        what they would have taken alone, had the caches not been shared.
     """
 
     median_ms: float
@@ -43,42 +48,37 @@ class Timing:
     disturbed: float = 0.0
 
     @classmethod
-    def of(cls, ms: list[float], disturbed: list[bool] | None = None) -> Timing:
-        values, bad = np.asarray(ms), np.asarray(disturbed or [False] * len(ms))
-        if (~bad).sum() >= max(5, len(values) // 4):
-            values = values[~bad]
-        values = np.sort(values)
+    def of(cls, laps: Sequence[Lap], watch: bool) -> Timing:
+        """``watch``: whether the runs were on one thread, so that disturbance can be seen."""
+        bad = [watch and lap.disturbed for lap in laps]
+        values = np.array([lap.wall_ms for lap, b in zip(laps, bad, strict=True) if not b])
+        if len(values) < LEAST_QUIET:
+            values = np.array([lap.cpu_ms for lap in laps])
+        values.sort()
         n = len(values)
         reach = 0.98 * np.sqrt(n)
         low = values[max(0, int(np.floor(n / 2 - reach)))]
         high = values[min(n - 1, int(np.ceil(n / 2 + reach)))]
         q1, q2, q3 = np.percentile(values, [25, 50, 75])
-        return cls(float(q2), float(q3 - q1), float(high - low) / 2, n, float(bad.mean()))
+        return cls(float(q2), float(q3 - q1), float(high - low) / 2, n, sum(bad) / len(bad))
 
 
 class Clock:
-    """Runs a session and keeps its times, and notices when the process did not have the CPU."""
+    """Runs a session and keeps its times."""
 
     def __init__(self, session: Session, threads: int) -> None:
         self._session = session
         self._watch = threads == 1
-        self.ms: list[float] = []
-        self.disturbed: list[bool] = []
+        self.laps: list[Lap] = []
 
     def burst(self, runs: int) -> None:
         """One run to bring the caches back from the other sessions, then ``runs`` timed ones."""
         self._session.run()
-        for _ in range(runs):
-            cpu = time.process_time_ns()
-            elapsed = self._session.run()
-            cpu = time.process_time_ns() - cpu
-            self.ms.append(elapsed)
-            # One thread that computes uses as much processor time as passes on the wall.
-            self.disturbed.append(self._watch and cpu < 0.9e6 * elapsed)
+        self.laps += [self._session.run() for _ in range(runs)]
 
     @property
     def timing(self) -> Timing:
-        return Timing.of(self.ms, self.disturbed)
+        return Timing.of(self.laps, self._watch)
 
 
 def time_in_turn(
@@ -86,7 +86,8 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Times sessions in turn until that of ``watched`` is known within ``limits``.
 
-    The others, sentinels, get a quarter of its time.
+    The others, sentinels, get a quarter of its time. On a busy machine it waits for quiet runs,
+    up to ``PATIENCE`` times as long.
     """
     clocks = {name: Clock(session, threads) for name, session in sessions.items()}
     for session in sessions.values():
@@ -96,19 +97,26 @@ def time_in_turn(
     while True:
         for name, clock in clocks.items():
             clock.burst(burst if name == watched else _sentinel_runs(clock, clocks[watched], burst))
-        timing = clocks[watched].timing
-        enough = timing.runs >= limits.least and (
-            timing.interval_ms <= limits.interval * timing.median_ms
-        )
+        timings = {name: clock.timing for name, clock in clocks.items()}
+        timing, taken = timings[watched], len(clocks[watched].laps)
         spent = time.perf_counter() - start
-        if enough or spent > limits.seconds or len(clocks[watched].ms) >= limits.most:
-            return {name: clock.timing for name, clock in clocks.items()}
-        # Grow the bursts: changing over costs an untimed run.
-        burst = min(2 * burst, 50)
+        quiet = all(
+            len(clock.laps) * (1 - timings[name].disturbed) >= (
+                limits.least if name == watched else LEAST_QUIET
+            )
+            for name, clock in clocks.items()
+        )  # fmt: skip
+        sure = timing.interval_ms <= limits.interval * timing.median_ms
+        if quiet and sure or spent > limits.seconds * (1 if quiet else PATIENCE):
+            return timings
+        if taken >= limits.most:
+            return timings
+        # Grow the bursts: changing over costs an untimed run. Quiet spells are short, though.
+        burst = min(2 * burst, 50) if quiet else burst
 
 
 def _sentinel_runs(sentinel: Clock, watched: Clock, burst: int) -> int:
-    if not sentinel.ms:
+    if not sentinel.laps:
         return 2
-    share = float(np.median(watched.ms) / np.median(sentinel.ms))
+    share = watched.timing.median_ms / sentinel.timing.median_ms
     return max(1, min(burst, round(0.25 * burst * share)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..device import Device, cpu_device
 from ..engine import Profile, Step
 from ..errors import EngineError
 from ..source import Probe
+from ..stopwatch import Lap, lap
 from .naming import operators_of
 
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -56,30 +56,24 @@ class OnnxRuntimeSession:
         names = [i.name for i in self._session.get_inputs()]
         self._feed = dict(zip(names, inputs, strict=True))
 
-    def run(self) -> float:
-        start = time.perf_counter_ns()
-        self._session.run(None, self._feed)
-        return (time.perf_counter_ns() - start) / 1e6
+    def run(self) -> Lap:
+        return lap(lambda: self._session.run(None, self._feed))
 
     def profile(self, runs: int) -> Profile:
         with tempfile.TemporaryDirectory(prefix="latency_tables_") as folder:
             session = self._make(str(Path(folder) / "profile"))
-            totals = []
-            for _ in range(_WARM_UP + runs):
-                start = time.perf_counter_ns()
-                session.run(None, self._feed)
-                totals.append((time.perf_counter_ns() - start) / 1e6)
+            laps = [lap(lambda: session.run(None, self._feed)) for _ in range(_WARM_UP + runs)]
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         names, ms = kernel_times(events)
-        if len(ms) != len(totals):
+        if len(ms) != len(laps):
             raise EngineError(
-                f"ONNX Runtime profiled {len(ms)} of {len(totals)} runs; its log was cut off"
+                f"ONNX Runtime profiled {len(ms)} of {len(laps)} runs; its log was cut off"
             )
         steps = [
             Step(name, operators_of(name, self._operators), +1 if "ReorderInput" in name else -1)
             for name in names
         ]
-        return Profile(steps, ms[_WARM_UP:], np.array(totals[_WARM_UP:]))
+        return Profile(steps, ms[_WARM_UP:], laps[_WARM_UP:])
 
     def close(self) -> None:
         self._session = None

@@ -1,0 +1,29 @@
+"""Wall time and processor time of one call: their difference tells who had the processor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One call. ``cpu_ms`` is the whole process's; on one thread it equals ``wall_ms`` as long as
+    nothing else was given the processor in between."""
+
+    wall_ms: float
+    cpu_ms: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Meaningful where the call computes on one thread of this process."""
+        return self.cpu_ms < 0.95 * self.wall_ms - 0.005
+
+
+def lap(call: Callable[[], Any]) -> Lap:
+    cpu, start = time.process_time_ns(), time.perf_counter_ns()
+    call()
+    wall = time.perf_counter_ns() - start
+    return Lap(wall / 1e6, (time.process_time_ns() - cpu) / 1e6)
