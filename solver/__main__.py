@@ -15,7 +15,7 @@ from .solve import METHODS, solve
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0 solved, 1 infeasible or nothing, 2 misuse)."""
+    """Run the command line; returns 0 with a choice, 1 without one, 2 after misuse."""
     parser = argparse.ArgumentParser(
         prog="python -m solver", description="Solve a problem in JSON form and print the solution."
     )

@@ -54,9 +54,7 @@ def close_window(
         width = everything if width > 0.5 * everything else width
         threshold = bound - width
         try:
-            choice = enumerate_window(
-                tree, dual.multipliers, threshold + EPSILON, search, limit
-            )
+            choice = enumerate_window(tree, dual.multipliers, threshold + EPSILON, search, limit)
         except TooManyLabels:
             return proven
         if choice is not None:

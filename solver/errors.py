@@ -20,7 +20,7 @@ class BudgetError(ProblemError):
 
 
 class MethodError(SolverError, ValueError):
-    """An unknown method, or a method that cannot take this problem (brute force on 10^30 choices)."""
+    """An unknown method, or one that cannot take this problem (brute force on 10^30 choices)."""
 
 
 class MissingSolverError(SolverError, RuntimeError):

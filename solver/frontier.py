@@ -1,4 +1,4 @@
-"""The trade between a budget and the value: one proven solution a budget, and the envelope of all."""
+"""The trade between a budget and the value: a proven solution a budget, and the envelope."""
 
 from __future__ import annotations
 
@@ -264,9 +264,7 @@ def _step(a: Vertex, b: Vertex) -> tuple[float, float, tuple[int, ...], Vertex, 
     return (a.value - b.value, float(b.cost[0]), a.choice + b.choice, a, b)
 
 
-def _envelope(
-    problem: Problem, tree: BucketTree, chain: list[Vertex], complete: bool
-) -> Envelope:
+def _envelope(problem: Problem, tree: BucketTree, chain: list[Vertex], complete: bool) -> Envelope:
     resource = tree.model.units.resources[0]
     choices, costs, values = [], [], []
     for vertex in chain:

@@ -56,9 +56,7 @@ class _Front:
     bound: np.ndarray
 
     def take(self, index: np.ndarray) -> _Front:
-        return _Front(
-            self.config[index], self.value[index], self.cost[:, index], self.bound[index]
-        )
+        return _Front(self.config[index], self.value[index], self.cost[:, index], self.bound[index])
 
 
 def enumerate_window(

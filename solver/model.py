@@ -264,9 +264,7 @@ def _tidy(
     rank = {id(g): p for p, g in enumerate(by_size)}
     for position, f in enumerate(by_size):
         inside = [
-            g
-            for g in holders[f.scope[0]]
-            if rank[id(g)] > position and set(f.scope) < set(g.scope)
+            g for g in holders[f.scope[0]] if rank[id(g)] > position and set(f.scope) < set(g.scope)
         ]
         if inside:
             _add(inside[0], f)

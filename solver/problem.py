@@ -47,7 +47,7 @@ class Problem:
             raise ProblemError(f"a problem's name must be a string, not {self.name!r}")
         if not isinstance(self.options, Mapping):
             raise ProblemError("options must map variables to their numbers of options")
-        options = {}
+        options: dict[str, int] = {}
         for variable, count in self.options.items():
             if not isinstance(variable, str):
                 raise ProblemError(f"variable {variable!r}: its name must be a string")
@@ -87,7 +87,7 @@ class Problem:
         if not isinstance(budgets, Mapping):
             raise BudgetError(f"budgets must map resources to numbers, not {budgets!r}")
         known = self.resources
-        checked = {}
+        checked: dict[str, float] = {}
         for resource, budget in budgets.items():
             if resource not in known:
                 raise BudgetError(

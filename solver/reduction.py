@@ -28,7 +28,7 @@ def reduce(tree: BucketTree, multipliers: np.ndarray, incumbent: float) -> Model
     masks: dict[int, np.ndarray] = {}
     for bucket in tree.buckets:
         mask = bucket.array > floor
-        own = mask.any(axis=tuple(range(1, mask.ndim)))
+        own = np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
         alive[origin[bucket.variable]] &= own  # an option lives where all its copies do
         if not alive[origin[bucket.variable]].any():
             return None
@@ -42,7 +42,7 @@ def reduce(tree: BucketTree, multipliers: np.ndarray, incumbent: float) -> Model
         mask = masks[first]
         away = tuple(i for i, v in enumerate(bucket.scope) if v not in factor.scope)
         if away:
-            mask = mask.any(axis=away)
+            mask = np.asarray(mask.any(axis=away))
         inside = [v for v in bucket.scope if v in factor.scope]
         mask = mask.transpose([inside.index(v) for v in factor.scope])
         values.append(np.where(mask, factor.value, -np.inf))

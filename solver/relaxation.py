@@ -3,7 +3,7 @@
 For multipliers m >= 0 the maximum of ``sum_t value_t + m . (budget - sum_t cost_t)`` over all
 choices bounds the problem from above (Geoffrion, *Lagrangean relaxation for integer programming*,
 1974; Fisher, *The Lagrangian relaxation method*, Management Science 27, 1981). It is convex and
-piecewise linear in m, and every evaluation is exact here, so cutting planes end after finitely many.
+piecewise linear in m, and every evaluation is exact here, so finitely many cuts are enough.
 One budget needs no more than the intersection of two lines (the secant method on the frontier's
 concave envelope); several are kept in a small linear program with queries damped towards the best.
 """
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .model import Model
 from .search import EPSILON, Search
 from .tree import BucketTree
 
@@ -105,9 +104,7 @@ def minimize(
     for vertex in (*pool.cheapest, *pool.vertices):
         if (vertex.cost <= room).all() and vertex.value + model.constant_value > search.value:
             search.offer(model, vertex.choice)
-    dual = (_one if count == 1 else _several)(
-        tree, search, pool, room, start, overall
-    )
+    dual = (_one if count == 1 else _several)(tree, search, pool, room, start, overall)
     dual.bound += model.constant_value
     return dual
 
@@ -203,9 +200,7 @@ def _several(
 
     model, count = tree.model, len(room)
     # Below this no bound of a feasible problem can fall: then the budgets exclude one another.
-    floor = sum(
-        float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors
-    )
+    floor = sum(float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors)
     dual = Dual(np.zeros(count), math.inf)
     cuts: list[Vertex] = [*pool.cheapest, *pool.vertices]
     box = np.full(count, 4.0)

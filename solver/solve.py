@@ -117,7 +117,8 @@ def conclude(search: Search, method: str, stopped: Status | None, entries: int) 
     """Turn the state of a search into a solution, in the problem's own units."""
     problem, units = search.problem, search.model.units
     choice: dict[str, int] | None = None
-    value, cost = -math.inf, {}
+    value = -math.inf
+    cost: dict[str, float] = {}
     bound = units.value(search.bound) if math.isfinite(search.bound) else search.bound
     if search.choice is not None:
         choice = {v: int(o) for v, o in zip(problem.options, search.choice)}

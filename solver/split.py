@@ -2,8 +2,8 @@
 
 A variable is replaced by copies, each seen by some of its tables, and the copies need not agree:
 a relaxation, so every bound and max-marginal of the split model holds for the problem. This is
-mini-bucket elimination (Dechter & Rish, *Mini-buckets*, J. ACM 50, 2003) written as a model, so that
-one implementation of the elimination serves both.
+mini-bucket elimination (Dechter & Rish, *Mini-buckets*, J. ACM 50, 2003) written as a model, so
+that one implementation of the elimination serves both.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ and the maximum over it runs along contiguous memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -151,8 +152,8 @@ class BucketTree:
         """A choice of every variable that reaches the last forward pass's maximum."""
         choice = [0] * len(self.model.sizes)
         for bucket in reversed(self.buckets):
-            line = bucket.array[(slice(None), *(choice[v] for v in bucket.separator))]
-            choice[bucket.variable] = int(line.argmax())
+            index: tuple[Any, ...] = (slice(None), *(choice[v] for v in bucket.separator))
+            choice[bucket.variable] = int(bucket.array[index].argmax())
         return choice
 
     def backward(self) -> None:
@@ -204,9 +205,7 @@ def _combine(
         np.multiply(value, weight, out=out)
 
 
-def _expanded(
-    array: np.ndarray, scope: tuple[int, ...], target: tuple[int, ...]
-) -> np.ndarray:
+def _expanded(array: np.ndarray, scope: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
     """A view of ``array`` [*scope] that broadcasts to [*target]; both in order of elimination."""
     position = {v: i for i, v in enumerate(scope)}
     return array.reshape([array.shape[position[v]] if v in position else 1 for v in target])

@@ -5,6 +5,7 @@ Nothing is enumerated here; what the relaxation leaves open stays open. ``auto``
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +54,11 @@ def lagrangian(
     model = search.model
     start: np.ndarray | None = None
     first = model.entries
-    for rounds in range(ROUNDS):
+    for rounds in itertools.count(1):
         if tree is None:
             tree, pool = bucket_tree(model, entries_limit, search), None
         dual = minimize(tree, search, start, pool)
-        if rounds == 0:
+        if rounds == 1:
             search.multipliers = dual.multipliers
         if dual.bound == -np.inf:
             # Nothing that is left keeps the budgets: the incumbent, if any, is the best.
@@ -73,14 +74,15 @@ def lagrangian(
             search.tighten(search.value)
             return None
         search.report("reduction")
-        if smaller.entries > 0.7 * model.entries or rounds == ROUNDS - 1:
-            break
+        if smaller.entries > 0.7 * model.entries or rounds == ROUNDS:
+            search.notes.append(
+                f"relaxation: {first:,} table entries, {smaller.entries:,} of them open after "
+                "max-marginals"
+            )
+            exact = tree.model.split_from is None
+            return Rest(model if exact else smaller, tree, dual, exact)
         model, start, tree = smaller, dual.multipliers, None
-    search.notes.append(
-        f"relaxation: {first:,} table entries, {smaller.entries:,} of them open after max-marginals"
-    )
-    exact = tree.model.split_from is None
-    return Rest(model if exact else smaller, tree, dual, exact)
+    raise AssertionError("unreachable")
 
 
 def bucket_tree(model: Model, entries_limit: int, search: Search) -> BucketTree:

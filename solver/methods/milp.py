@@ -109,9 +109,7 @@ class Linearization:
     def choice(self) -> list[int]:
         """The options whose binaries are largest."""
         values = np.array([b.value if b.value is not None else 0.0 for b in self.binaries])
-        return [
-            int(np.argmax(values[a:b])) for a, b in zip(self.offsets[:-1], self.offsets[1:])
-        ]
+        return [int(np.argmax(values[a:b])) for a, b in zip(self.offsets[:-1], self.offsets[1:])]
 
     def warm_start(self, choice: list[int]) -> None:
         """Set every variable to what ``choice`` makes it."""
@@ -191,9 +189,7 @@ def _marginals(program, binaries, offsets, factor, flat, columns) -> None:
         for option, (a, b) in enumerate(zip(cuts[:-1], cuts[1:])):
             group = [columns[i] for i in order[a:b]]
             binary = binaries[offsets[v] + option]
-            program.rows.add(
-                (0.0, _linear([1.0] * len(group) + [-1.0], [*group, binary]), 0.0)
-            )
+            program.rows.add((0.0, _linear([1.0] * len(group) + [-1.0], [*group, binary]), 0.0))
 
 
 def _linear(coefficients: list, columns: list) -> object:
