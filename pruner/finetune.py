@@ -310,6 +310,7 @@ class _Run:
     def _close_epoch(self) -> None:
         epoch, length = len(self.results), len(self.loader)
         every = self.recipe.evaluate_every
+        self._agree()
         result: Evaluation | None = None
         if every and ((epoch + 1) % every == 0 or epoch + 1 == self.epochs):
             self._tell("evaluate")
@@ -331,12 +332,6 @@ class _Run:
         self.sums.zero_()
 
     def _evaluate(self) -> Evaluation:
-        if self.shard[1] > 1:
-            from accelerate.utils import broadcast
-
-            # Processes keep statistics of their own; those of the first one count.
-            for buffer in self.module.buffers():
-                buffer.copy_(broadcast(buffer))
         batches = self.data.test(shard=self.shard)
         context = self.average.applied(self.module) if self.average is not None else nullcontext()
         with context:
@@ -347,6 +342,16 @@ class _Run:
 
     def _total(self) -> Tensor:
         return self.accelerator.reduce(self.sums) if self.shard[1] > 1 else self.sums
+
+    def _agree(self) -> None:
+        """Each process keeps statistics, and averages of them; those of the first one count."""
+        if self.shard[1] == 1:
+            return
+        from accelerate.utils import broadcast
+
+        average = self.average.state.values() if self.average is not None else ()
+        for value in (*self.module.buffers(), *average):
+            value.copy_(broadcast(value))
 
     def _all_agree(self, wish: bool) -> bool:
         """The first process decides, since saving needs all of them."""
