@@ -279,7 +279,9 @@ def _specify(
         return _specify_weighted(reading, anchor, name, fused)
     widths: dict[int, Axis] = {}
     shapes = []
-    for node in [*anchor.all_input_nodes, anchor]:
+    # a copy costs what it writes, however many parts it reads
+    sources = [] if name == "cat" else anchor.all_input_nodes
+    for node in [*sources, anchor]:
         known = reading.axes.get(node)
         if node.op == "get_attr" or not known or isinstance(known[0], list):
             continue
