@@ -1,0 +1,7 @@
+"""``python -m pruner`` is ``msprune``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

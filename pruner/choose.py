@@ -1,0 +1,173 @@
+"""choose: the structure for a budget, solved on the table and verified on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import latency_tables
+import solver
+from latency_tables import Engine, LatencyTable
+
+from .config import SolveConfig
+from .errors import PrunerError
+from .formulate import formulate, predict
+from .plan import Plan
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .importance import Importance
+    from .network import Network
+
+# A structure is taken when it measures this close to the budget: above, what the median of a few
+# hundred runs cannot tell apart; below, what another solve could hardly gain.
+ABOVE, BELOW = 0.005, 0.03
+# Solver status that a user's Ctrl-C leaves behind.
+_INTERRUPTED = solver.Status.INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Round:
+    """One structure: what the table said of it, what the device said, and its proof."""
+
+    plan: Plan
+    solution: solver.Solution
+    asked_ms: float
+    predicted_ms: float
+    measured_ms: float | None = None
+    spread_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen round, all rounds in order, and the table with what was measured on the way."""
+
+    best: Round
+    rounds: tuple[Round, ...]
+    table: LatencyTable
+    warning: str = ""
+
+
+def choose(
+    net: Network,
+    table: LatencyTable,
+    importance: Importance,
+    engine: Engine,
+    budget_ms: float,
+    config: SolveConfig,
+    progress: Progress,
+    keep: Callable[[LatencyTable], None],
+) -> Choice:
+    """Solve, measure the answer, correct the table by it, and solve again until it fits.
+
+    Of the structures that measure within the budget, the most important one is taken. keep is
+    called with every corrected table. Where none fits in ``config.rounds`` rounds the closest is
+    taken, with a warning.
+
+    Raises PrunerError where the budget is below the reachable minimum.
+    """
+    rounds: list[Round] = []
+    asked_ms = budget_ms
+    for number in range(1, config.rounds + 1):
+        found = _solve(net, table, importance, asked_ms, config, progress)
+        if isinstance(found, str):
+            if rounds:  # the corrected table leaves no room below; what was measured stands
+                break
+            raise PrunerError(found)
+        if not config.check:
+            return Choice(found, (found,), table)
+        known = next((r for r in rounds if _same(r.plan, found.plan)), None)
+        if known is not None and known.measured_ms is not None:
+            # The table stands by a structure that was measured: only asking for less can move it.
+            if known.measured_ms <= budget_ms * (1 + ABOVE):
+                break
+            asked_ms *= budget_ms / known.measured_ms
+            continue
+        progress.say(f"  round {number}: measuring the solved structure")
+        sizes, dropped = found.plan.sizes(), found.plan.dropped()
+        checked = latency_tables.check(table, net, engine, sizes, dropped)
+        table = checked.table
+        keep(table)
+        measured = checked.measured_ms
+        rounds.append(
+            Round(
+                found.plan,
+                found.solution,
+                asked_ms,
+                checked.predicted_ms,
+                measured,
+                checked.spread_ms,
+            )
+        )
+        progress.say(
+            f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured {measured:.4g} ms"
+            f" ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
+        )
+        if budget_ms * (1 - BELOW - _margin(config, table)) <= measured <= budget_ms:
+            break
+        if number > 1 and measured > budget_ms:
+            # Correcting the table alone did not do: the solver keeps finding what it flatters.
+            asked_ms *= budget_ms / measured
+    fitting = [r for r in rounds if _measured(r) <= budget_ms * (1 + ABOVE)]
+    if fitting:
+        return Choice(max(fitting, key=lambda r: r.solution.value), tuple(rounds), table)
+    best = min(rounds, key=_measured)
+    over = _measured(best) / budget_ms - 1
+    return Choice(
+        best,
+        tuple(rounds),
+        table,
+        f"the structure measures {over:.1%} above the budget after {len(rounds)} rounds; "
+        "a larger --margin leaves room",
+    )
+
+
+def _solve(
+    net: Network,
+    table: LatencyTable,
+    importance: Importance,
+    budget_ms: float,
+    config: SolveConfig,
+    progress: Progress,
+) -> Round | str:
+    """A round that is not measured yet, or why there is none."""
+    problem = formulate(net, table, importance, budget_ms, margin=_margin(config, table))
+    with progress.task("solve") as advance:
+        solution = solver.solve(
+            problem,
+            time_limit_s=config.time_limit_s,
+            progress=lambda p: advance(round(p.seconds, 1), config.time_limit_s, p.stage),
+        )
+    if solution.status is _INTERRUPTED:
+        raise KeyboardInterrupt
+    if solution.choice is None:
+        if solution.infeasibility is not None:
+            return f"budget {budget_ms:.4g} ms is below the reachable minimum: " + _reachable(
+                solution.infeasibility, table.overhead_ms
+            )
+        return f"no structure was found in {config.time_limit_s:g} s: raise --time-limit"
+    plan = Plan.from_solution(net, solution, importance)
+    return Round(plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped()))
+
+
+def _reachable(infeasibility: solver.Infeasibility, overhead_ms: float) -> str:
+    parts = sorted(infeasibility.parts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {cost:.3g}" for name, cost in parts[:4] if cost > 0)
+    return f"{infeasibility.smallest_cost:.4g} ms, made up of {shown} ms and smaller parts"
+
+
+def _margin(config: SolveConfig, table: LatencyTable) -> float:
+    """``auto``: what the table was off by, at worst but for one in twenty."""
+    if isinstance(config.margin, float):
+        return config.margin
+    return min(table.error.p95, 0.2) if table.error is not None else 0.05
+
+
+def _measured(entry: Round) -> float:
+    assert entry.measured_ms is not None
+    return entry.measured_ms
+
+
+def _same(one: Plan, other: Plan) -> bool:
+    return one.sizes() == other.sizes() and set(one.dropped()) == set(other.dropped())

@@ -1,0 +1,222 @@
+"""The command line: arguments in, lines out. What is done is in `pruner.run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+DESCRIPTION = "Prune a vision network to a latency budget that is measured on your device."
+EPILOG = """\
+MODEL is timm:NAME, torchvision:NAME, package.module:factory (with --weights FILE) or demo:resnet20.
+DIR is an image folder: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/).
+Every step reads and resumes from RUN; the same command again continues after an interruption."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    from latency_tables.errors import LatencyError
+    from solver.errors import SolverError
+
+    from .errors import PrunerError
+
+    if not options.debug:
+        warnings.filterwarnings("ignore")  # other libraries' remarks are none of the user's concern
+    try:
+        options.verb(options)
+        sys.stdout.flush()
+    except (PrunerError, LatencyError, SolverError) as error:
+        if options.debug:
+            raise
+        print(f"msprune: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("msprune: interrupted; the same command again continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, e.g. head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="msprune",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"msprune {_version()}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, action: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        verb.add_argument("--debug", action="store_true", help="show tracebacks and warnings")
+        verb.set_defaults(verb=action)
+        return verb
+
+    verb = add("inspect", _inspect, "show what of a network can be pruned, and what not and why")
+    _add_model(verb)
+
+    verb = add("measure", _measure, "measure the network's latency table on this device")
+    _add_model(verb)
+    verb.add_argument("--out", metavar="RUN", required=True, help="the folder of this run")
+    verb.add_argument("--engine", help="onnxruntime (default), openvino or torch")
+    verb.add_argument("--threads", type=int, help="threads of one inference (default 1)")
+    verb.add_argument("--probes", type=int, help="networks to time (default: as it takes)")
+    verb.add_argument("--quick", action="store_true", default=None, help="a coarse table, soon")
+
+    verb = add("solve", _solve, "choose the structure for a budget, prove it, and cut the network")
+    _add_run(verb)
+    verb.add_argument("--budget", required=True, help="50%% (of dense), 12ms or 80fps")
+    verb.add_argument("--data", metavar="DIR", help="images for the scores")
+    verb.add_argument("--criterion", help="taylor (default); magnitude needs no data")
+    verb.add_argument("--images", type=int, help="images that the scores look at")
+    verb.add_argument("--margin", help="share of the budget to keep free: 0.02, or auto")
+    verb.add_argument("--time-limit", type=float, metavar="S", help="seconds a solve may take")
+    verb.add_argument(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        default=None,
+        help="do not measure the chosen structure",
+    )
+
+    verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
+    _add_run(verb)
+    verb.add_argument("--data", metavar="DIR", help="training and test images")
+    verb.add_argument("--epochs", type=int, required=True, help="0: batch-norm statistics only")
+    verb.add_argument("--lr", type=float)
+    verb.add_argument("--batch", type=int, help="images a step (default 128)")
+    verb.add_argument("--optimizer", help="sgd or adamw")
+    verb.add_argument("--images", type=int, help="training images (default: all)")
+
+    verb = add("bench", _bench, "time dense and pruned in turn: measured against predicted")
+    _add_run(verb)
+    verb.add_argument("--runs", type=int, default=200, help="runs of each (default 200)")
+
+    verb = add("report", _report, "write RUN/report.html, one self-contained file")
+    _add_run(verb)
+
+    verb = add("run", _run, "all of it, from a configuration file")
+    verb.add_argument("config", metavar="CONFIG.yaml")
+    verb.add_argument("--out", metavar="RUN", help="overrides the file's out")
+
+    verb = add("demo", _demo, "all of it on an embedded network and real images, in minutes")
+    verb.add_argument("--out", metavar="RUN", default="runs/demo", help="default runs/demo")
+    return parser
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="MODEL")
+    verb.add_argument("--weights", metavar="FILE", help=".safetensors or .pth (default: random)")
+    verb.add_argument("--input", metavar="SHAPE", help="1x3x224x224 (default: the model's own)")
+    verb.add_argument(
+        "--arg",
+        dest="arguments",
+        metavar="NAME=VALUE",
+        action="append",
+        help="an argument of the model's factory, e.g. num_classes=10",
+    )
+    verb.add_argument("--seed", type=int, help="default 0")
+
+
+def _add_run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("run", metavar="RUN")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from . import run
+
+    print(run.inspect(_model_config(options), _progress()))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from . import run
+
+    config = _model_config(
+        options,
+        out=options.out,
+        measure=_given(options, "engine", "threads", "probes", "quick"),
+    )
+    print(run.measure(config, _progress()))
+
+
+def _solve(options: argparse.Namespace) -> None:
+    from . import run
+
+    changes = {
+        "budgets": [options.budget],
+        **_given(options, "data"),
+        "score": _given(options, "criterion", "images"),
+        "solve": {
+            **_given(options, "margin", "check"),
+            **({"time_limit_s": options.time_limit} if options.time_limit is not None else {}),
+        },
+    }
+    print(run.solve(options.run, changes, _progress()))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from . import run
+
+    names = ("epochs", "lr", "batch", "optimizer", "images")
+    changes = {**_given(options, "data"), "finetune": _given(options, *names)}
+    print(run.finetune(options.run, changes, _progress()))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from . import run
+
+    print(run.bench(options.run, options.runs, _progress()))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from . import run
+
+    print(run.report(options.run))
+
+
+def _run(options: argparse.Namespace) -> None:
+    from . import run
+    from .config import Config
+
+    config = Config.from_yaml(options.config)
+    print(run.run(config.changed(_given(options, "out")), _progress()))
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from . import run
+
+    print(run.demo(options.out, _progress()))
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given: None means the default, or what RUN says already."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _model_config(options: argparse.Namespace, **more: Any) -> Any:
+    from .config import Config, parse_arguments
+
+    content = {"model": options.model, **_given(options, "weights", "input", "seed"), **more}
+    return Config.from_dict({**content, "arguments": parse_arguments(options.arguments or ())})
+
+
+def _progress() -> Any:
+    from .progress import Progress
+
+    return Progress()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("msprune")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "(not installed)"

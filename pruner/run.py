@@ -1,0 +1,152 @@
+"""The steps of a run, each of which reads its RUN folder and resumes from what that holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from . import folder as names
+from . import steps, summary
+from .config import Config
+from .errors import PrunerError
+from .folder import RunFolder, write_text
+from .progress import Progress, Silent
+from .summary import Outcome
+from .workspace import Workspace, resolved
+
+
+def inspect(config: Config, progress: Progress | None = None) -> Outcome:
+    """What can be cut of a network, and what is frozen and why. Writes nothing."""
+    space = Workspace(RunFolder(""), config, progress or Silent())
+    return summary.inspected(space.net, space.dense)
+
+
+def measure(config: Config, progress: Progress | None = None) -> Outcome:
+    """Measure the latency table of a network into the RUN ``config.out``, or complete it."""
+    progress = progress or Silent()
+    if config.out is None:
+        raise PrunerError("measure needs a folder for its results: give --out RUN")
+    folder = RunFolder(config.out)
+    if folder.exists:  # what was not said again stays as it was
+        known = Config.from_dict(folder.state()["config"])
+        config = replace(config, **{k: getattr(known, k) for k in ("score", "solve", "finetune")})
+        if config.data is None:
+            config = replace(config, data=known.data)
+    return steps.measure(Workspace(folder, config, progress), config)
+
+
+def solve(
+    run: str | os.PathLike[str],
+    changes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Choose the structure for the budget in ``changes``, verify it on the device, cut the network.
+
+    changes are entries of `Config` that differ from what the RUN was given before.
+    """
+    space, folder, config = Workspace.open(run, progress or Silent())
+    config = resolved(config.changed(changes or {}))
+    space.config = config
+    if len(config.budgets) != 1:
+        raise PrunerError("solve takes one budget: --budget 50%, 12ms or 80fps")
+    if folder.state()["budgets"]:
+        raise PrunerError(
+            f"{steps.several_budgets(folder)}; for another budget measure into another RUN"
+        )
+    with folder.lock():
+        return steps.solve(space, folder, config)
+
+
+def finetune(
+    run: str | os.PathLike[str],
+    changes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Win back accuracy of the cut network, with the dense one as the teacher."""
+    space, folder, config = Workspace.open(run, progress or Silent())
+    config = resolved(config.changed(changes or {}))
+    space.config = config
+    steps.need_plan(folder)
+    with folder.lock():
+        return steps.finetune(space, folder, config)
+
+
+def bench(
+    run: str | os.PathLike[str], runs: int = 200, progress: Progress | None = None
+) -> Outcome:
+    """Time dense and pruned in turn on the engine, and put it into metrics.json."""
+    space, folder, config = Workspace.open(run, progress or Silent())
+    if runs < 1:
+        raise PrunerError(f"--runs: expected at least 1, got {runs}")
+    steps.need_plan(folder)
+    with folder.lock():
+        return steps.bench(space, folder, config, runs)
+
+
+def report(run: str | os.PathLike[str]) -> Outcome:
+    """Write RUN/report.html; of several budgets, one each and one over all."""
+    from .report import render, render_overview
+
+    folder = RunFolder(run)
+    state = folder.state()
+    if not state["budgets"]:
+        steps.need_plan(folder)
+        text = render(state, folder.read_json(names.METRICS))
+    else:
+        children = [RunFolder(folder / slug) for slug in state["budgets"]]
+        done = [child for child in children if "solve" in child.state()["steps"]]
+        if not done:
+            raise PrunerError(f"{folder.path}: no budget is solved yet")
+        for child in done:
+            report(child.path)
+        rows = [(child.path.name, child.read_json(names.METRICS)) for child in done]
+        text = render_overview(state, rows)
+    write_text(folder / names.REPORT, text)
+    return Outcome(f"report: {folder / names.REPORT}", {})
+
+
+def run(config: Config, progress: Progress | None = None) -> Outcome:
+    """All steps for all budgets of a configuration; what is done already is not done again."""
+    progress = progress or Silent()
+    if config.out is None:
+        raise PrunerError("entry out is missing: the folder for the results")
+    if not config.budgets:
+        raise PrunerError("entry budgets is missing: a list such as [70%, 50%]")
+    base = RunFolder(config.out)
+    space = Workspace(base, config, progress)
+    if config.data is not None:
+        _ = space.data  # refused before anything is measured
+    progress.say(str(steps.measure(space, config)))
+    config = resolved(config)
+    space.config = config
+    several = len(config.budgets) > 1
+    rows: list[dict[str, Any]] = []
+    with base.lock():
+        for text in config.budgets:
+            one = replace(config, budgets=(text,))
+            folder = base
+            if several:
+                folder = steps.child(space, base, one)
+            progress.say(f"budget {text}")
+            outcome = steps.solve(space, folder, one)
+            progress.say(str(outcome))
+            if config.data is not None:
+                outcome = steps.finetune(space, folder, one)
+                progress.say(str(outcome))
+            rows.append(dict(folder.read_json(names.METRICS)))
+    outcome = report(base.path)
+    return Outcome(f"{summary.overview(rows)}\n{outcome}", {"budgets": rows})
+
+
+def demo(out: str | os.PathLike[str], progress: Progress | None = None) -> Outcome:
+    """All steps on the embedded ResNet-20 and CIFAR-10 sample."""
+    from .demo import configuration, unpack
+
+    folder = RunFolder(out)
+    config = configuration(folder.path, folder / "data")
+    space = Workspace(folder, replace(config, data=None), progress or Silent())
+    _ = space.dense, space.engine  # a RUN of something else is refused before it is touched
+    unpack(folder / "data")
+    return run(config, progress)

@@ -1,0 +1,237 @@
+"""What each step does with a workspace and a RUN folder; `pruner.run` is how they are called."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import latency_tables
+
+from . import folder as names
+from . import metrics as figures
+from . import summary
+from .apply import apply
+from .budget import Budget
+from .choose import choose
+from .config import Config
+from .errors import PrunerError
+from .folder import RunFolder, fingerprint, write_text
+from .importance import Importance, score
+from .plan import Plan
+from .summary import Outcome
+from .tuning import dense_accuracy, reference_accuracy, tune
+from .workspace import Workspace, resolved
+
+if TYPE_CHECKING:
+    from torch import fx
+
+# Runs of each network in the comparison that ends a solve.
+RUNS = 120
+
+
+def measure(space: Workspace, config: Config) -> Outcome:
+    folder, options = space.base, config.measure
+    net, engine = space.net, space.engine
+    if not net.dims and not net.blocks:
+        raise PrunerError(
+            f"{space.dense.name} has nothing that can be cut: msprune inspect says why"
+        )
+    fresh = not folder.exists
+    with folder.lock():
+        state = space.new_state(config) if fresh else folder.state()
+        if fresh:
+            folder.write_state(state)
+        try:
+            with space.progress.task("measure") as advance:
+                table = latency_tables.measure(
+                    net,
+                    engine,
+                    probes=options.probes,
+                    quick=options.quick,
+                    path=folder.path,
+                    seed=config.seed,
+                    progress=lambda p: advance(p.done, p.total, p.note),
+                )
+        except latency_tables.LatencyError:
+            if fresh:  # nothing was measured: leave nothing behind
+                for name in (names.STATE, "latency.journal"):
+                    (folder / name).unlink(missing_ok=True)
+            raise
+        content = resolved(config).to_dict()
+        if fresh or content != state["config"]:
+            folder.commit(
+                "measure", fingerprint(asdict(options)), lambda path: None, config=content
+            )
+    return summary.measured(space, table)
+
+
+def child(space: Workspace, base: RunFolder, config: Config) -> RunFolder:
+    """The sub-folder of one budget, begun if need be."""
+    slug = Budget.parse(config.budgets[0]).slug
+    folder = RunFolder(base / slug)
+    if not folder.exists:
+        folder.write_state(space.new_state(config, part_of_parent=True))
+    state = base.state()
+    if slug not in state["budgets"]:
+        state["budgets"].append(slug)
+        base.write_state(state)
+    return folder
+
+
+def several_budgets(folder: RunFolder) -> str:
+    children = ", ".join(str(folder / slug) for slug in folder.state()["budgets"])
+    return f"{folder.path} holds several budgets ({children})"
+
+
+def need_plan(folder: RunFolder) -> None:
+    if folder.state()["budgets"]:
+        raise PrunerError(f"{several_budgets(folder)}: give one of them")
+    if "solve" not in folder.state()["steps"]:
+        raise PrunerError(f"{folder.path} holds no plan: msprune solve {folder.path} --budget 50%")
+
+
+def importance(space: Workspace, config: Config) -> Any:
+    from torch.nn.functional import cross_entropy
+
+    options = config.score
+    key = {"score": asdict(options), "seed": config.seed, "data": None}
+    if config.data is not None:
+        key["data"] = space.data.fingerprint()
+    path = space.base / names.IMPORTANCE
+    if space.base.finished("score", fingerprint(key)):
+        return Importance.load(path)
+    batches = None
+    if config.data is not None:
+        batches = space.data.train(
+            options.batch_size, augment=False, seed=config.seed, limit=options.images
+        )
+    with space.progress.task(f"score by {options.criterion}") as advance:
+        scores = score(space.net, batches, cross_entropy, options.criterion, progress=advance)
+    space.base.commit(
+        "score",
+        fingerprint(key),
+        lambda scratch: scores.save(scratch / names.IMPORTANCE),
+        config=config.to_dict() if space.base.state()["budgets"] == [] else None,
+    )
+    return scores
+
+
+def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
+    _ = space.dense  # refuses a RUN of another network
+    table = space.table()
+    uncut_ms = figures.dense_ms(space.net, table)
+    budget = Budget.parse(config.budgets[0])
+    budget_ms = budget.milliseconds(uncut_ms, batch=space.shape()[0])
+    key = fingerprint(
+        {
+            "budget": str(budget),
+            "solve": asdict(config.solve),
+            "score": asdict(config.score),
+            "measure": asdict(config.measure),
+            "data": space.data.fingerprint() if config.data else None,
+            "seed": config.seed,
+        }
+    )
+    if folder.finished("solve", key):
+        return summary.solved(folder.path, folder.read_json(names.METRICS))
+    scores = importance(space, config)
+    choice = choose(
+        space.net,
+        table,
+        scores,
+        space.engine,
+        budget_ms,
+        config.solve,
+        space.progress,
+        keep=lambda grown: grown.save(space.base.path),
+    )
+    if choice.warning:
+        space.progress.say(f"warning: {choice.warning}")
+    small = apply(space.net, choice.best.plan)
+    metrics = figures.solved(space, budget, budget_ms, choice, small)
+    if config.solve.check:
+        space.progress.say("  timing dense and pruned in turn")
+        metrics = figures.with_timings(metrics, figures.compare(space, small, RUNS))
+
+    def write(scratch: Path) -> None:
+        _save(small, choice.best.plan, scratch)
+        write_text(scratch / names.METRICS, _json(metrics))
+
+    folder.commit("solve", key, write, config=config.to_dict(), forget=("finetune", "bench"))
+    return summary.solved(folder.path, metrics)
+
+
+def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
+    net, data, options = space.net, space.data, config.finetune
+    plan = Plan.load(folder.verify(names.PLAN))
+    key = fingerprint(
+        {
+            "finetune": asdict(options),
+            "data": data.fingerprint(),
+            "plan": fingerprint(plan.to_json()),
+            "seed": config.seed,
+        }
+    )
+    if folder.finished("finetune", key):
+        return summary.finetuned(folder.path, folder.read_json(names.METRICS))
+    metrics = folder.read_json(names.METRICS)
+    metrics["dense"]["accuracy"] = dense_accuracy(space)
+    if options.reference and options.epochs:
+        metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
+    small = apply(net, plan)
+    checkpoints = folder / names.CHECKPOINTS / key[:16]
+    metrics["pruned"].update(tune(space, config, small, checkpoints))
+    metrics["finetune"] = _said(config)
+
+    def write(scratch: Path) -> None:
+        _save(small, plan, scratch)
+        write_text(scratch / names.METRICS, _json(metrics))
+
+    folder.commit("finetune", key, write, config=config.to_dict())
+    shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
+    return summary.finetuned(folder.path, metrics)
+
+
+def bench(space: Workspace, folder: RunFolder, config: Config, runs: int) -> Outcome:
+    from . import load
+
+    _ = space.dense, space.table()  # refuse another network's or device's RUN
+    metrics = folder.read_json(names.METRICS)
+    for name in folder.state()["steps"]["solve"]["files"]:
+        folder.verify(name)
+    small = load(folder.path)
+    metrics = figures.with_timings(copy.deepcopy(metrics), figures.compare(space, small, runs))
+    folder.commit(
+        "bench",
+        fingerprint(runs),
+        lambda scratch: write_text(scratch / names.METRICS, _json(metrics)),
+    )
+    return summary.benched(folder.path, metrics)
+
+
+def _save(small: fx.GraphModule, plan: Plan, scratch: Path) -> None:
+    from . import save
+
+    save(small, plan, scratch)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _said(config: Config) -> str:
+    """The fine-tune in a line of the report."""
+    options = config.finetune
+    if not options.epochs:
+        return "batch-norm statistics only"
+    images = f"{options.images} images" if options.images else "all images"
+    teacher = ", taught by the dense network" if options.distill else ""
+    return (
+        f"{options.epochs} epochs of {images}, {options.optimizer}, peak lr {options.peak_lr:g}, "
+        f"batch {options.batch}{teacher}"
+    )

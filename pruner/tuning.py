@@ -1,0 +1,127 @@
+"""Accuracy of a run's networks: the dense one, the cut one before and after fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import folder as names
+from .batches import Batches
+from .config import Config
+from .evaluate import evaluate
+from .finetune import finetune
+from .folder import fingerprint
+from .history import TuneEvent
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .data import ImageData
+
+
+@dataclass(frozen=True)
+class FewerImages:
+    """The same data with at most that many training images."""
+
+    data: ImageData
+    images: int
+
+    def train(self, batch: int = 128, *, limit: int | None = None, **options: Any) -> Batches:
+        """As `ImageData.train`."""
+        limit = self.images if limit is None else min(limit, self.images)
+        return self.data.train(batch, limit=limit, **options)
+
+    def test(self, batch: int = 256, **options: Any) -> Batches:
+        """As `ImageData.test`: all of them."""
+        return self.data.test(batch, **options)
+
+    def fingerprint(self) -> str:
+        """Tells this data set from another."""
+        return fingerprint([self.data.fingerprint(), self.images])
+
+
+def dense_accuracy(space: Workspace) -> float:
+    """The dense network's accuracy on the test images, evaluated once a RUN."""
+    key = fingerprint(space.data.fingerprint())
+    known = space.base.finished("dense", key)
+    if known is None:
+        accuracy = _accuracy(space, space.net.module, "evaluate dense")
+        space.base.commit("dense", key, lambda scratch: None, {"accuracy": accuracy})
+        return accuracy
+    return float(known["accuracy"])
+
+
+def reference_accuracy(space: Workspace, config: Config) -> float:
+    """Accuracy of the dense network after the very fine-tune that the pruned one gets."""
+    key = fingerprint([asdict(config.finetune), space.data.fingerprint(), config.seed])
+    known = space.base.finished("reference", key)
+    if known is not None:
+        return float(known["accuracy"])
+    module = copy.deepcopy(space.net.module)
+    folder = space.base / names.CHECKPOINTS / f"reference-{key[:16]}"
+    accuracy = _tuned(space, config, module, folder, "finetune dense")
+    space.base.commit("reference", key, lambda scratch: None, {"accuracy": accuracy})
+    return accuracy
+
+
+def tune(space: Workspace, config: Config, small: nn.Module, folder: Path) -> dict[str, Any]:
+    """Fine-tune the cut network in place; its accuracy as cut and at the end.
+
+    folder keeps the checkpoint of an interrupted run, and the accuracy as cut.
+    """
+    note = folder / "before.json"
+    if note.is_file():
+        before = float(json.loads(note.read_text(encoding="utf-8")))
+    else:
+        before = _accuracy(space, small, "evaluate as cut")
+        folder.mkdir(parents=True, exist_ok=True)
+        names.write_text(note, json.dumps(before))
+    after = _tuned(space, config, small, folder, "finetune")
+    return {"accuracy_before_finetune": before, "accuracy": after}
+
+
+def _tuned(space: Workspace, config: Config, module: nn.Module, folder: Path, label: str) -> float:
+    options = config.finetune
+    data: Any = space.data
+    if options.images is not None:
+        data = FewerImages(space.data, options.images)
+    with space.progress.task(label) as advance:
+        history = finetune(
+            module,
+            space.net.module,
+            data,
+            options.epochs,
+            recipe=options.recipe,
+            out=folder,
+            seed=config.seed,
+            progress=_teller(advance),
+        )
+    if history.accuracy is not None:
+        return history.accuracy
+    return _accuracy(space, module, "evaluate")
+
+
+def _accuracy(space: Workspace, module: nn.Module, label: str) -> float:
+    with space.progress.task(label) as advance:
+        return evaluate(module, space.data.test(), progress=advance).accuracy
+
+
+def _teller(advance: Callable[..., None]) -> Callable[[TuneEvent], None]:
+    def tell(event: TuneEvent) -> None:
+        parts = [f"epoch {event.epoch} of {event.epochs}"] if event.epochs else [event.kind]
+        if event.kind in ("resume", "recalibrate", "evaluate"):
+            parts.append(event.kind)
+        if event.loss is not None:
+            parts.append(f"loss {event.loss:.3f}")
+        if event.test_accuracy is not None:
+            parts.append(f"test accuracy {event.test_accuracy:.1%}")
+        elif event.accuracy is not None:
+            parts.append(f"accuracy {event.accuracy:.1%}")
+        advance(event.step, event.steps or None, ", ".join(parts))
+
+    return tell
