@@ -41,7 +41,10 @@ def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
 def difference(got: Any, expected: Any) -> float:
     """Largest difference over all output tensors, relative to the largest value of each."""
     worst = 0.0
-    ours, theirs = pytree.tree_leaves(got), pytree.tree_leaves(expected)
+    ours, theirs = (
+        [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(tree)]
+        for tree in (got, expected)
+    )
     if len(ours) != len(theirs):
         return float("inf")
     for x, y in zip(ours, theirs):

@@ -1,0 +1,147 @@
+"""Tracing toy networks: their Dims, Blocks, Cells and what is frozen, computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pruner import TraceError, trace
+from pruner.cost import macs, parameters
+from torch import nn
+
+from .networks import Dense, Nested, Odd, Plain, Residual, shake
+
+IMAGE = (torch.zeros(2, 3, 8, 8),)
+
+
+def tensors_of(dim, role):
+    return {slot.tensor for slot in dim.slots if slot.role == role}
+
+
+def test_dims_of_a_residual_network():
+    net = trace(Residual(), IMAGE)
+    assert {name: dim.size for name, dim in net.dims.items()} == {
+        "stem": 8, "a1": 6, "b1": 6, "b2": 12,
+    }  # fmt: skip
+    stream = net.dims["stem"]
+    assert tensors_of(stream, "out") == {"stem.weight", "a2.weight", "a2.bias"}
+    assert tensors_of(stream, "in") == {"a1.weight", "b1.weight", "project.weight"}
+    assert tensors_of(stream, "norm") == {
+        "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var",
+    }  # fmt: skip
+    assert tensors_of(net.dims["b2"], "out") == {
+        "b2.weight", "b2.bias", "project.weight", "project.bias",
+    }  # fmt: skip
+
+
+def test_blocks_are_branches_and_projections_stay():
+    net = trace(Residual(), IMAGE)
+    inside = {name: sorted(block.nodes) for name, block in net.blocks.items()}
+    assert len(inside) == 2
+    weights = {
+        name: {slot.tensor for dim in net.dims.values() for slot in dim.slots if name in slot.blocks}
+        for name in inside
+    }
+    first, second = weights.values()
+    assert first == {"a1.weight", "a1.bias", "a2.weight", "a2.bias"}
+    assert second == {"b1.weight", "b1.bias", "b2.weight", "b2.bias"}
+
+
+def test_cells_cover_every_weight_once():
+    net = trace(Residual(), IMAGE)
+    names = [cell.name for cell in net.cells()]
+    assert names == ["stem", "a1", "a2", "b1", "b2", "project", "mean", "head"] or set(names) >= {
+        "stem", "a1", "a2", "b1", "b2", "project", "head",
+    }  # fmt: skip
+    sizes = {cell.name: cell.dense_sizes for cell in net.cells()}
+    assert sizes["a2"] == (6, 8) and sizes["head"] == (12, 5)
+    spec = {cell.name: cell.spec for cell in net.cells()}["stem"]
+    assert spec.operator == "conv2d" and spec.fused == ("batch_norm", "relu")
+    assert dict(spec.attributes)["kernel"] == (3, 3) and dict(spec.attributes)["map"] == (8, 8)
+
+
+def test_flattened_maps_and_hidden_layers():
+    net = trace(Plain(), IMAGE)
+    assert {name: dim.size for name, dim in net.dims.items()} == {
+        "conv1": 8, "conv2": 12, "fc1": 16,
+    }  # fmt: skip
+    (slot,) = [s for s in net.dims["conv2"].slots if s.role == "in"]
+    assert slot.tensor == "fc1.weight" and slot.axis == 1
+    assert slot.owner.tolist() == [i // 16 for i in range(192)]
+
+
+def test_concatenations_groups_and_chunks():
+    net = trace(Dense(), IMAGE)
+    # The 8 + 4 + 4 channels are (2 + 1 + 1) groups of 4 before and of 6 behind the grouped
+    # convolution: one of the first two groups can go, channels of every group alike, and the
+    # channels that the gate joins.
+    assert sorted(dim.size for dim in net.dims.values()) == [2, 4, 6, 6]
+    assert not any("fit" in frozen.reason for frozen in net.frozen)
+    assert "grow2.weight" in {s.tensor for d in net.dims.values() for s in d.slots}
+
+
+def test_what_no_rule_knows_is_frozen_and_named():
+    net = trace(Odd(), IMAGE)
+    assert set(net.dims) == {"free"}
+    reasons = {frozen.reason: frozen.tensors for frozen in net.frozen}
+    tensors = {t for reason, locked in reasons.items() if "no rule" in reason for t in locked}
+    assert any("fft" in reason for reason in reasons)
+    assert "locked.weight" in tensors and "free.weight" not in tensors
+
+
+def test_arguments_by_name_and_results_in_a_dictionary():
+    model = Nested().eval()
+    x, other = torch.randn(2, 6), torch.randn(2, 4)
+    net = trace(model, (x,), {"other": other})
+    assert "c" not in net.dims  # an output
+    got = net.module(x, other=other)
+    assert set(got) == {"scores", "sums"}
+    assert torch.equal(got["scores"], model(x, other)["scores"])
+
+
+def test_the_rebuilt_network_is_the_model():
+    model = shake(Dense())
+    net = trace(model, IMAGE)
+    x = torch.randn(3, 3, 8, 8)
+    assert torch.equal(net.module(x), model(x))
+    assert set(net.module.state_dict()) == set(model.state_dict())
+    assert isinstance(net.module.get_submodule("stem"), nn.Conv2d)
+
+
+def test_the_model_is_left_as_it_was():
+    model = Residual().train()
+    model.norm.eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    trace(model, IMAGE)
+    assert model.training and not model.norm.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_counts_agree_with_the_model():
+    model = Residual()
+    net = trace(model, IMAGE)
+    assert parameters(net) == sum(p.numel() for p in model.parameters())
+    by_hand = (
+        64 * (27 * 8 + 8 * 6 + 54 * 8) + 16 * (72 * 6 + 6 * 12 + 8 * 12) + 12 * 5
+    )
+    assert macs(net) == by_hand
+
+
+@pytest.mark.parametrize(("size", "step"), [(8, 1), (16, 2), (32, 4), (64, 8), (96, 8), (960, 8)])
+def test_steps_are_powers_of_two(size, step):
+    net = trace(nn.Sequential(nn.Linear(4, size), nn.ReLU(), nn.Linear(size, 2)), (torch.zeros(2, 4),))
+    assert net.dims["0"].step == step
+    assert net.dims["0"].options()[-1] == size
+
+
+def test_a_step_can_be_given():
+    net = trace(Plain(), IMAGE, step=3)
+    assert net.dims["conv1"].options() == (3, 6, 8)
+
+
+def test_what_cannot_be_exported_is_one_clear_line():
+    class Untraceable(nn.Module):
+        def forward(self, x):
+            return x * int(x.sum().item() > 0 and input())
+
+    with pytest.raises(TraceError, match="Untraceable"):
+        trace(Untraceable(), (torch.zeros(2, 3),))

@@ -1,0 +1,105 @@
+"""A time limit and an interrupt hand back the incumbent with a true gap."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+import solver
+from solver import Status
+
+from .problems import concatenation_problem, grid_problem, roofline_problem
+
+
+def hard() -> solver.Problem:
+    """Takes the mixed-integer program far longer than the tests have."""
+    return grid_problem(side=9, options=6, seed=1)
+
+
+def honest(problem: solver.Problem, solution: solver.Solution, optimum: float) -> None:
+    assert solution.choice is not None
+    value, cost = problem.evaluate(solution.choice)
+    assert value == solution.value
+    assert all(cost[r] <= b * (1 + 1e-9) for r, b in problem.budgets.items())
+    assert solution.value <= optimum * (1 + 1e-12) and optimum <= solution.bound * (1 + 1e-12)
+
+
+def test_a_time_limit_returns_an_incumbent_with_a_true_gap():
+    problem = roofline_problem("deit_tiny", 16, 0.15)
+    optimum = solver.solve(problem).value
+
+    def exhaust(progress: solver.Progress) -> None:
+        # The clock is turned forward once there is something to hand back: no test of speed.
+        if progress.value > -float("inf"):
+            clock.append(1e9)
+
+    clock: list[float] = []
+    import solver.search as search
+
+    real = search.time.perf_counter
+
+    class Forward:
+        @staticmethod
+        def perf_counter() -> float:
+            return real() + sum(clock)
+
+    search.time, kept = Forward, search.time
+    try:
+        solution = solver.solve(problem, progress=exhaust)
+    finally:
+        search.time = kept
+    assert solution.status == Status.TIME_LIMIT
+    assert 0 < solution.gap < 1
+    honest(problem, solution, optimum)
+
+
+def test_a_time_limit_that_is_over_at_once_is_no_error():
+    solution = solver.solve(concatenation_problem(8, 32), time_limit_s=1e-9)
+    assert solution.status == Status.TIME_LIMIT
+
+
+def test_sigint_returns_the_incumbent():
+    problem = roofline_problem("deit_tiny", 16, 0.15)
+    optimum = solver.solve(problem).value
+
+    def interrupt(progress: solver.Progress) -> None:
+        if progress.value > -float("inf"):
+            signal.raise_signal(signal.SIGINT)
+
+    solution = solver.solve(problem, progress=interrupt)
+    assert solution.status == Status.INTERRUPTED
+    honest(problem, solution, optimum)
+
+
+@pytest.mark.parametrize("method", ["milp", "auto"])
+def test_sigint_inside_highs_returns(method):
+    problem = hard()
+
+    def interrupt(progress: solver.Progress) -> None:
+        if progress.stage.endswith("HiGHS"):
+            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    solution = solver.solve(problem, method, progress=interrupt, memory_limit_mb=1.0)
+    assert solution.status == Status.INTERRUPTED
+    assert solution.bound < float("inf")
+    if solution.choice is not None:
+        assert problem.evaluate(solution.choice)[0] == solution.value <= solution.bound
+
+
+def test_a_time_limit_inside_highs_bounds():
+    problem = hard()
+    solution = solver.solve(problem, time_limit_s=4.0, memory_limit_mb=1.0)
+    assert solution.status == Status.TIME_LIMIT
+    assert solution.bound < float("inf")
+    if solution.choice is not None:
+        assert solution.gap > 0
+
+
+def test_progress_is_reported():
+    seen: list[solver.Progress] = []
+    solver.solve(roofline_problem("deit_tiny", 16, 0.25), progress=seen.append)
+    assert seen and {"relaxation", "enumeration"} <= {p.stage for p in seen}
+    assert all(a.bound >= b.bound and a.value <= b.value for a, b in zip(seen, seen[1:]))
