@@ -1,0 +1,160 @@
+"""The problem that the solver sees against plain enumeration of the network's structures."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import solver
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
+
+from .networks import Dense, Plain, Residual
+
+IMAGE = (torch.zeros(2, 3, 8, 8),)
+TRACED = {}
+
+
+class Rule:
+    """A latency table by formula: what a table promises, with no device behind it."""
+
+    overhead_ms = 0.25
+
+    def predict(self, spec, sizes):
+        weight = 1 + sum(map(ord, spec.operator)) % 7
+        return 0.1 + 0.01 * weight * np.prod(np.ceil(np.asarray(sizes) / 2), axis=1)
+
+
+def traced(kind, step):
+    if (kind, step) not in TRACED:
+        torch.manual_seed(0)
+        TRACED[kind, step] = trace(kind().eval(), IMAGE, step=step)
+    return TRACED[kind, step]
+
+
+def random_importance(net, seed):
+    rng = np.random.default_rng(seed)
+    parts = {}
+    for name, dim in net.dims.items():
+        cells = {slot.cell or "" for slot in dim.slots if slot.role == "out"}
+        parts[name] = {cell: rng.lognormal(size=dim.size) for cell in sorted(cells)}
+    return Importance("random", parts)
+
+
+def structures(net):
+    """Every choice of sizes and blocks."""
+    names = list(net.dims)
+    for sizes in itertools.product(*(net.dims[name].options() for name in names)):
+        for kept in itertools.product((False, True), repeat=len(net.blocks)):
+            dropped = tuple(b for b, stays in zip(net.blocks, kept) if not stays)
+            yield dict(zip(names, sizes)), dropped
+
+
+def worth(net, importance, sizes, dropped):
+    """The importance that a structure keeps, from the definition."""
+    blocks = {placed.cell.name: placed.blocks for placed in net.placed}
+    total = 0.0
+    for name, size in sizes.items():
+        best = np.argsort(-importance.total(name), kind="stable")[:size]
+        for cell, part in importance.parts[name].items():
+            if not set(dropped).intersection(blocks.get(cell, ())):
+                total += part[best].sum()
+    return total
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([(Residual, 4), (Plain, 5), (Dense, 2)]),
+    st.integers(0, 10_000),
+    st.floats(0.3, 1.0),
+)
+def test_the_optimum_is_that_of_plain_enumeration(case, seed, share):
+    net, table = traced(*case), Rule()
+    importance = random_importance(net, seed)
+    dense = predict(net, table)
+    problem = formulate(net, table, importance, budget=share * dense)
+    answer = solver.solve(problem)
+    allowed = [
+        worth(net, importance, sizes, dropped)
+        for sizes, dropped in structures(net)
+        if predict(net, table, sizes, dropped) <= share * dense * (1 + 1e-12)
+    ]
+    if not allowed:
+        assert answer.status == solver.Status.INFEASIBLE
+        return
+    assert answer.value == pytest.approx(max(allowed), rel=1e-9)
+    plan = Plan.from_solution(net, answer, importance)
+    measured = predict(net, table, plan.sizes(), plan.dropped())
+    assert measured == pytest.approx(answer.cost["latency_ms"], rel=1e-9)
+    assert worth(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(answer.value)
+
+
+def test_the_smallest_reachable_latency_is_told():
+    net, table = traced(Residual, 4), Rule()
+    answer = solver.solve(formulate(net, table, random_importance(net, 0), budget="0.01ms"))
+    least = min(predict(net, table, *structure) for structure in structures(net))
+    assert answer.status == solver.Status.INFEASIBLE
+    assert answer.infeasibility.smallest_cost == pytest.approx(least)
+
+
+def test_concatenations_share_their_running_sums():
+    """A layer's growing input is the one before and one part more, not a variable of every part."""
+
+    class Ladder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = torch.nn.ModuleList(torch.nn.Conv2d(4 * (i + 1), 4, 1) for i in range(6))
+            self.stem = torch.nn.Conv2d(3, 4, 1)
+            self.head = torch.nn.Linear(28, 2)
+
+        def forward(self, x):
+            x = self.stem(x)
+            for conv in self.convs:
+                x = torch.cat([x, torch.relu(conv(x))], 1)
+            return self.head(x.mean((2, 3)))
+
+    net = trace(Ladder().eval(), IMAGE)
+    problem = formulate(net, Rule(), random_importance(net, 0), "50%")
+    assert sum(name.startswith("sum:") for name in problem.options) == 6
+    assert max(len(table.scope) for table in problem.tables) == 3
+
+
+def test_measured_blocks_correct_what_their_parts_add_up_to():
+    net, table = traced(Residual, 4), Rule()
+    parts = random_importance(net, 1).parts
+    measured = {name: 3.5 + i for i, name in enumerate(net.blocks)}
+    importance = Importance("random", parts, measured)
+    problem = formulate(net, table, importance, "100%")
+    everything = solver.solve(problem).value
+    for name, value in measured.items():
+        without = {k: v for k, v in problem.options.items()}
+        pinned = solver.Table("pin", (f"keep:{name}",), np.array([0.0, -np.inf]), {})
+        cut = solver.Problem("pinned", without, [*problem.tables, pinned], problem.budgets)
+        assert everything - solver.solve(cut).value == pytest.approx(value)
+
+
+def test_a_margin_is_left_unused():
+    net, table = traced(Residual, 4), Rule()
+    problem = formulate(net, table, random_importance(net, 0), "50%", margin=0.1)
+    assert problem.budgets["latency_ms"] == pytest.approx(0.45 * predict(net, table))
+
+
+@pytest.mark.parametrize("budget", ["fast", "-3ms", "0%", "ms", "nanms"])
+def test_malformed_budgets_are_refused(budget):
+    net = traced(Residual, 4)
+    with pytest.raises(PrunerError, match="budget"):
+        formulate(net, Rule(), random_importance(net, 0), budget)
+
+
+def test_with_scores_of_the_network_itself():
+    net = traced(Plain, 5)
+    importance = score(net, None, None, criterion="magnitude")
+    answer = solver.solve(formulate(net, Rule(), importance, "60%"))
+    plan = Plan.from_solution(net, answer, importance)
+    for name, kept in plan.keep.items():
+        totals = importance.total(name)
+        gone = np.delete(totals, kept)
+        assert not len(gone) or totals[list(kept)].min() >= gone.max()
