@@ -5,12 +5,30 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from ..errors import PrunerError
+from .activation import Activation
 from .criterion import Criterion
+from .fisher import Fisher, TaylorSample
+from .fpgm import GeometricMedian
 from .magnitude import L2, Magnitude, NormScale, Random
+from .measured import Measured
 from .taylor import Taylor, TaylorRead, TaylorWeight
 
 CRITERIA: dict[str, type[Criterion]] = {
-    c.name: c for c in (Taylor, TaylorWeight, TaylorRead, Magnitude, L2, NormScale, Random)
+    c.name: c
+    for c in (
+        Taylor,
+        TaylorWeight,
+        TaylorRead,
+        TaylorSample,
+        Fisher,
+        Measured,
+        Activation,
+        Magnitude,
+        L2,
+        NormScale,
+        GeometricMedian,
+        Random,
+    )
 }
 
 

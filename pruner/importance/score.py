@@ -68,6 +68,8 @@ def score(
     module = net.module
     parameters = dict(module.named_parameters(remove_duplicate=False))
     subject = Subject(module, parameters, {})
+    if isinstance(batches, Iterator):
+        batches = list(batches)  # a criterion may go through them more than once
     with _untouched(module):
         plan = {name: tuple(method.slots(subject, dim)) for name, dim in net.dims.items()}
         tally = _Tally(net.dims, plan)
@@ -76,7 +78,8 @@ def score(
                 tally.add(method, subject)
         else:
             _run(method, subject, tally, batches, loss, progress)
-    return Importance(method.name, tally.parts())
+        found = Importance(method.name, tally.parts())
+        return method.refine(net, found, batches, loss, progress)
 
 
 def _method(criterion: str | Criterion | UserCriterion, batches: object) -> Criterion:
@@ -107,7 +110,7 @@ def _run(
     progress: Callable[[int, int | None], None] | None,
 ) -> None:
     assert batches is not None
-    if loss is None:
+    if loss is None and method.needs == "gradients":
         raise PrunerError(
             f"criterion {method.name!r} needs a loss: loss(outputs, targets) -> scalar"
         )
@@ -120,13 +123,12 @@ def _run(
     with method.watch(subject, slots):
         for inputs, targets in batches:
             inputs, targets = to_device(inputs, first.device), to_device(targets, first.device)
+            arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             with torch.set_grad_enabled(method.needs == "gradients"):
-                outputs = (
-                    subject.module(*inputs) if isinstance(inputs, tuple) else subject.module(inputs)
-                )
-                value = loss(outputs, targets)
+                outputs = subject.module(*arguments)
             if method.needs == "gradients":
-                found = torch.autograd.grad(value, unique, allow_unused=True)
+                assert loss is not None
+                found = torch.autograd.grad(loss(outputs, targets), unique, allow_unused=True)
                 by_tensor = dict(zip(unique, found, strict=True))
                 subject.gradients.clear()
                 for name, parameter in subject.parameters.items():

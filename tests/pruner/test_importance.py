@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from pruner.apply import apply
 from pruner.errors import PrunerError
 from pruner.importance import CRITERIA, Importance, score
+from pruner.importance.measured import Measured, bypassed, falling, unread
 from pruner.importance.score import fold
+from pruner.plan import Plan
+from pruner.trace import trace
 
 from .small import hand_traced, random_batches
 
@@ -116,6 +120,36 @@ def test_magnitude_and_l2_are_the_norms_of_what_writes_the_index():
     )
 
 
+@pytest.mark.parametrize("dim", ["stream", "inner"])
+@pytest.mark.parametrize("criterion", ["taylor_sample", "fisher"])
+def test_criteria_on_samples_are_those_of_batches_of_one(dim, criterion):
+    """One sample a batch: the plain gradient of the parameters says the same."""
+    net, batches = hand_traced(), random_batches()
+    found = score(net, batches, cross_entropy, criterion).total(dim)
+    singles = [(x[k : k + 1], y[k : k + 1]) for x, y in batches for k in range(len(y))]
+    slopes = np.stack([score(net, [b], cross_entropy, "taylor").total(dim) for b in singles])
+    expected = slopes.mean(0) if criterion == "taylor_sample" else (slopes**2).mean(0) / 2
+    assert np.allclose(found, expected, rtol=1e-10)
+
+
+def test_activation_is_the_strength_of_what_consumers_read():
+    net, batches = hand_traced(), random_batches()
+    found = score(net, batches, None, "activation").total("inner")
+    module = net.module
+    read = []
+    for x, _ in batches:
+        stem = torch.relu(module.stem_bn(module.stem(x)))
+        read.append(torch.relu(module.bn1(module.conv1(stem))).detach().sum((2, 3)))
+    assert np.allclose(found, torch.cat(read).mean(0).numpy())
+
+
+def test_fpgm_is_the_sum_of_distances_between_filters():
+    net = hand_traced()
+    rows = net.module.conv1.weight.detach().flatten(1).numpy()
+    expected = [sum(np.linalg.norm(a - b) for b in rows) for a in rows]
+    assert np.allclose(score(net, None, None, "fpgm").total("inner"), expected)
+
+
 def test_bn_scale_is_the_scale_where_there_is_one_and_the_weights_elsewhere():
     net = hand_traced()
     state = {k: v.numpy() for k, v in net.module.state_dict().items()}
@@ -124,7 +158,10 @@ def test_bn_scale_is_the_scale_where_there_is_one_and_the_weights_elsewhere():
     assert np.allclose(found.parts["stream"]["stem"], np.abs(state["stem_bn.weight"]))
 
 
-@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+ESTIMATES = sorted(set(CRITERIA) - {"measured"})  # it needs a graph: see below
+
+
+@pytest.mark.parametrize("criterion", ESTIMATES)
 def test_the_network_is_left_as_it_was(criterion):
     net = hand_traced()
     net.module.train()
@@ -141,7 +178,7 @@ def test_the_network_is_left_as_it_was(criterion):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.module.modules())
 
 
-@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+@pytest.mark.parametrize("criterion", ESTIMATES)
 def test_scores_cover_every_dim_and_are_repeatable(criterion):
     first, second = (
         score(hand_traced(), random_batches(), cross_entropy, criterion) for _ in range(2)
@@ -152,7 +189,7 @@ def test_scores_cover_every_dim_and_are_repeatable(criterion):
         assert np.array_equal(first.total(name), second.total(name))
 
 
-@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+@pytest.mark.parametrize("criterion", ESTIMATES)
 def test_scores_follow_their_channels_when_those_are_reordered(criterion):
     if criterion == "random":
         pytest.skip("random scores belong to positions")
@@ -241,3 +278,62 @@ def test_misuse_is_told():
 def test_criteria_without_data_ask_for_none_and_the_others_do():
     assert {"magnitude", "l2", "bn_scale", "random"} <= set(CRITERIA) - NEEDS_DATA
     assert {"taylor", "taylor_weight"} <= NEEDS_DATA
+
+
+def _measurable():
+    net = trace(hand_traced().module.float(), (torch.zeros(2, 3, 8, 8),))
+    return net, [(x.float(), y) for x, y in random_batches(4, 16)]
+
+
+def test_measured_copies_are_the_cut_network():
+    net, batches = _measurable()
+    (block,) = net.blocks.values()
+    images = batches[0][0]
+    everything = {name: tuple(range(dim.size)) for name, dim in net.dims.items()}
+    stem = next(name for name, dim in net.dims.items() if dim.size == 4)
+    dropped = apply(net, Plan(everything, {block.name: False}))
+    cut = apply(net, Plan({**everything, stem: (0, 3)}, {block.name: True}))
+    with torch.no_grad():
+        assert torch.allclose(
+            bypassed(net.module, block).eval()(images), dropped.eval()(images), atol=1e-6
+        )
+        silent = unread(net.module, net.dims[stem], [1, 2]).eval()
+        assert torch.allclose(silent(images), cut.eval()(images), atol=1e-6)
+
+
+def test_measured_scores_sum_to_measured_losses():
+    net, batches = _measurable()
+    before = copy.deepcopy(net.module.state_dict())
+    found = score(net, batches, cross_entropy, Measured(repair=False))
+
+    def mean_loss(module) -> float:
+        with torch.no_grad():
+            return float(np.mean([cross_entropy(module.eval()(x), y) for x, y in batches]))
+
+    base = mean_loss(net.module)
+    for name, block in net.blocks.items():
+        assert found.blocks[name] == pytest.approx(
+            mean_loss(bypassed(net.module, block)) - base, abs=1e-6
+        )
+    order = score(net, batches, cross_entropy, "fisher")
+    for name, dim in net.dims.items():
+        ranks = np.argsort(-order.total(name), kind="stable")
+        assert np.array_equal(ranks, np.argsort(-found.total(name), kind="stable"))
+        curve = [
+            mean_loss(unread(net.module, dim, ranks[size:].tolist())) - base
+            for size in range(1, dim.size + 1)
+        ]
+        marginal = -np.diff(curve)
+        lost = np.cumsum(found.total(name)[ranks][::-1])[::-1][1:]
+        if np.all(marginal >= 0) and np.all(np.diff(marginal) <= 0):
+            assert np.allclose(lost, curve[:-1], rtol=1e-3, atol=1e-6)
+    assert all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
+
+
+def test_a_falling_sequence_is_the_least_squares_one():
+    optimize = pytest.importorskip("scipy.optimize")
+    dice = np.random.default_rng(0)
+    for size in range(1, 20):
+        values, weights = dice.normal(size=size), dice.integers(1, 5, size)
+        oracle = optimize.isotonic_regression(values, weights=weights, increasing=False).x
+        assert np.allclose(falling(values, weights), oracle)
