@@ -104,11 +104,14 @@ def choose(
             f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured {measured:.4g} ms"
             f" ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
         )
-        if budget_ms * (1 - BELOW - _margin(config, table)) <= measured <= budget_ms:
+        low = budget_ms * (1 - BELOW - _margin(config, table))
+        if low <= measured <= budget_ms:
             break
-        if number > 1 and measured > budget_ms:
-            # Correcting the table alone did not do: the solver keeps finding what it flatters.
-            asked_ms *= budget_ms / measured
+        if number > 1:
+            # Correcting the table alone did not do: the solver keeps finding what it flatters. Ask
+            # for as much less as it measured too much; the way back up is taken in half steps.
+            asked_ms *= (budget_ms / measured) ** (1.0 if measured > budget_ms else 0.5)
+            asked_ms = min(asked_ms, budget_ms)
     fitting = [r for r in rounds if _measured(r) <= budget_ms * (1 + ABOVE)]
     if fitting:
         return Choice(max(fitting, key=lambda r: r.solution.value), tuple(rounds), table)

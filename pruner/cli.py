@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 DESCRIPTION = "Prune a vision network to a latency budget that is measured on your device."
 EPILOG = """\
@@ -34,17 +34,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"msprune: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output went away, e.g. head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        if options.debug:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"msprune: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("msprune: interrupted; the same command again continues", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away, e.g. head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="msprune",
         description=DESCRIPTION,
         epilog=EPILOG,

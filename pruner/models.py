@@ -49,7 +49,8 @@ class InputPreset:
 class DenseModel:
     """The network to prune: its MODEL string, the module in eval mode, and what identifies it.
 
-    weights is the file's path or None for random ones; digest the SHA-256 of the state_dict.
+    weights is the file's path, ``embedded``, or None for random ones; digest is the SHA-256 of
+    the state_dict.
     """
 
     name: str
@@ -101,7 +102,8 @@ def load_model(
         from .demo import WEIGHTS
 
         _load_weights(module, WEIGHTS, name)
-    if weights is not None:
+        weights = "embedded"
+    elif weights is not None:
         weights = os.path.abspath(weights)
         _load_weights(module, Path(weights), name)
     module.eval()

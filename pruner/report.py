@@ -20,14 +20,16 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.12rem; margin: 2.6rem 0 .5rem; padding-top: .9rem;
   border-top: 1px solid var(--line); }
 p { margin: .3rem 0 .7rem; } .soft { color: var(--soft); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .8rem;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: .8rem;
   margin: 1.4rem 0; }
 .tile { background: var(--panel); border-radius: .5rem; padding: .8rem 1rem; }
-.tile b { display: block; font-size: 1.55rem; line-height: 1.25; }
+.tile b { display: block; font-size: 1.35rem; line-height: 1.25; }
 .tile span { color: var(--soft); font-size: .86rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .34rem .6rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child, .text td { text-align: left; }
+.text td:first-child { color: var(--soft); white-space: nowrap; vertical-align: top; }
+.text td { overflow-wrap: anywhere; } th { color: var(--soft); font-weight: 600; }
 .wide { overflow-x: auto; }
 svg { display: block; max-width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 11px system-ui, "DejaVu Sans", sans-serif; }
@@ -132,7 +134,7 @@ def _headline(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 def _table(metrics: Mapping[str, Any]) -> str:
     dense, pruned = metrics["dense"], metrics["pruned"]
     rows = [
-        ("latency measured, ms", _spread(dense), _spread(pruned)),
+        ("latency measured, ms (median ± interquartile range)", _spread(dense), _spread(pruned)),
         ("timed runs", dense.get("runs", "–"), pruned.get("runs", "–")),
         ("latency predicted, ms", "", _ms(pruned["predicted_ms"])),
         ("parameters", f"{dense['parameters']:,}", f"{pruned['parameters']:,}"),
@@ -200,7 +202,7 @@ def _proof(metrics: Mapping[str, Any]) -> str:
         ("solve time", f"{solver['seconds']:.2f} s, {solver['method']}"),
     ]
     body = "".join(f"<tr><td>{a}</td><td>{escape(b)}</td></tr>" for a, b in rows)
-    text = f"<h2>Proof</h2><div class='wide'><table>{body}</table></div>"
+    text = f"<h2>Proof</h2><div class='wide'><table class='text'>{body}</table></div>"
     if metrics.get("check"):
         rounds = "".join(
             f"<tr><td>{k}</td><td>{_ms(r['predicted_ms'])}</td><td>{_ms(r['measured_ms'])}</td>"
@@ -231,7 +233,7 @@ def _provenance(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         ("versions", versions),
     ]
     body = "".join(f"<tr><td>{a}</td><td>{escape(b)}</td></tr>" for a, b in rows)
-    return f"<h2>Where it comes from</h2><div class='wide'><table>{body}</table></div>"
+    return f"<h2>Where it comes from</h2><div class='wide'><table class='text'>{body}</table></div>"
 
 
 def _loading() -> str:

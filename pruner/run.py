@@ -31,9 +31,8 @@ def measure(config: Config, progress: Progress | None = None) -> Outcome:
     folder = RunFolder(config.out)
     if folder.exists:  # what was not said again stays as it was
         known = Config.from_dict(folder.state()["config"])
-        config = replace(config, **{k: getattr(known, k) for k in ("score", "solve", "finetune")})
-        if config.data is None:
-            config = replace(config, data=known.data)
+        kept = ("data", "budgets", "score", "solve", "finetune")
+        config = replace(config, **{name: getattr(known, name) for name in kept})
     return steps.measure(Workspace(folder, config, progress), config)
 
 

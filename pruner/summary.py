@@ -135,8 +135,7 @@ def inspected(net: Network, dense: DenseModel) -> Outcome:
         "MACs": (macs(net), macs(net, smallest, blocks)),
     }
     shape = "x".join(map(str, net.inputs[0].shape))
-    weights = dense.weights or ("its own weights" if ":" not in dense.name else "")
-    lines = [f"{net.name}, input {shape}" + (f", weights {weights}" if weights else "")]
+    lines = [f"{net.name}, input {shape}, {dense.weights or 'random'} weights"]
     for name, (whole, least) in shares.items():
         lines.append(f"  {name}: {whole:,}, of which {1 - least / max(whole, 1):.1%} can go")
     lines.append(f"\n{len(net.dims)} dims (coupled channels)")

@@ -88,8 +88,16 @@ class Workspace:
         from .trace import trace
 
         dense, shape = self.dense, self.shape()
-        generator = torch.Generator().manual_seed(0)
-        return trace(dense.module, (torch.randn(shape, generator=generator),), name=dense.name)
+        example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                dense.module(example)
+        except Exception as error:  # whatever the user's network raises
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise PrunerError(
+                f"{dense.name} does not take an input of {_shape(shape)} (give --input): {first}"
+            ) from error
+        return trace(dense.module, (example,), name=dense.name)
 
     @cached_property
     def engine(self) -> latency_tables.Engine:

@@ -1,0 +1,80 @@
+"""A network and images small enough that a whole run takes seconds, for the tests of the steps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MODEL = "tiny_network:make"
+SOURCE = '''
+from torch import nn
+from torch.nn import functional
+
+
+class Tiny(nn.Module):
+    """A stem, one residual block and a classifier of three classes on 16x16 images."""
+
+    def __init__(self):
+        super().__init__()
+        self.default_cfg = {"input_size": (3, 16, 16)}
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(16)
+        self.conv1 = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(32)
+        self.conv2 = nn.Conv2d(32, 16, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = functional.relu(self.bn(self.stem(x)))
+        y = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(x + self.bn2(self.conv2(y)))
+        return self.head(x.mean((2, 3)))
+
+
+def make():
+    return Tiny()
+'''
+
+
+def prepare(folder: Path) -> Path:
+    """Write the network's module and ``data/{train,test}/{red,green,blue}`` into a folder."""
+    (folder / "tiny_network.py").write_text(SOURCE)
+    dice = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for label, name in enumerate(("red", "green", "blue")):
+            place = folder / "data" / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = dice.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+                pixels[..., label] += 100
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    return folder
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, on one thread: its results are then the same bits."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pruner", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

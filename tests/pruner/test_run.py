@@ -1,0 +1,177 @@
+"""Whole runs in processes of their own, also when they are killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import latency_tables
+import pruner
+from pruner.config import Config
+from pruner.errors import PrunerError
+from pruner.folder import RunFolder
+from pruner.run import run
+
+from .runs import MODEL, contents, prepare, start
+
+CONFIG = {
+    "model": MODEL,
+    "data": "data",
+    "budgets": ["70%", "50%"],
+    "measure": {"probes": 5, "quick": True},
+    "solve": {"check": False},
+    "finetune": {"epochs": 1, "batch": 12, "reference": True},
+}
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return out
+
+
+def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """SIGKILL once something is so; the process must not be over by then."""
+    deadline = time.monotonic() + 240
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def killed_measure(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RUN whose measurement was killed half-way and then completed."""
+    folder = prepare(tmp_path_factory.mktemp("killed"))
+    command = ("measure", MODEL, "--out", "RUN", "--probes", "5", "--quick")
+    journal = folder / "RUN" / "latency.journal"
+    kill_when(
+        start(folder, *command),
+        lambda: journal.is_file() and journal.read_text().count("\n") >= 3,
+    )
+    half = [json.loads(line) for line in journal.read_text().splitlines()[1:3]]
+    (folder / "half.json").write_text(json.dumps([row["measured_at"] for row in half]))
+    assert "structures measured" in finish(start(folder, *command))
+    return folder
+
+
+def test_a_killed_measurement_continues(killed_measure: Path) -> None:
+    table = latency_tables.LatencyTable.load(killed_measure / "RUN")
+    before = json.loads((killed_measure / "half.json").read_text())
+    assert [r.measured_at for r in table.readings[:2]] == before  # not measured twice
+    assert len(table.readings) == 5  # what an undisturbed run measures
+    assert not (killed_measure / "RUN" / "latency.journal").exists()
+
+
+def test_a_killed_solve_ends_like_an_undisturbed_one(killed_measure: Path, tmp_path: Path) -> None:
+    command = ("solve", "RUN", "--budget", "60%", "--data", "data", "--no-check")
+    folders = []
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        shutil.copytree(killed_measure, folder)
+        folders.append(folder)
+    whole, killed = folders
+    finish(start(whole, *command))
+    scratch = killed / "RUN"
+    # Killed while the scores are taken over, or right after; both leave the plan to be made.
+    kill_when(
+        start(killed, *command),
+        lambda: any(scratch.glob(".new-*")) or (scratch / "importance.safetensors").exists(),
+    )
+    assert not (killed / "RUN" / "plan.json").exists()
+    finish(start(killed, *command))
+    for name in ("plan.json", "model.safetensors"):
+        assert (killed / "RUN" / name).read_bytes() == (whole / "RUN" / name).read_bytes()
+    assert not list((killed / "RUN").glob(".new-*"))
+
+    command = ("finetune", "RUN", "--data", "data", "--epochs", "12", "--batch", "12")
+    finish(start(whole, *command))
+    checkpoints = killed / "RUN" / "checkpoints"
+    kill_when(
+        start(killed, *command),
+        lambda: any(checkpoints.glob("*/*.safetensors")),
+    )
+    finish(start(killed, *command))
+    ours, theirs = (pruner.load(f / "RUN").state_dict() for f in (killed, whole))
+    assert all(ours[key].equal(theirs[key]) for key in theirs)
+    figures = [json.loads((f / "RUN" / "metrics.json").read_text()) for f in (killed, whole)]
+    assert figures[0]["pruned"] == figures[1]["pruned"]
+    assert not checkpoints.exists()
+
+
+def test_run_with_budgets_resumes_and_reports(tmp_path: Path, monkeypatch) -> None:
+    folder = prepare(tmp_path)
+    monkeypatch.chdir(folder)
+    config = Config.from_dict({**CONFIG, "out": "RUN"})
+    first = run(config)
+    assert [row["budget"] for row in first.data["budgets"]] == ["70%", "50%"]
+    for slug in ("70", "50"):
+        small = pruner.load(folder / "RUN" / slug)
+        metrics = json.loads((folder / "RUN" / slug / "metrics.json").read_text())
+        assert sum(p.numel() for p in small.parameters()) == metrics["pruned"]["parameters"]
+        assert metrics["pruned"]["predicted_ms"] <= metrics["budget_ms"] * (1 + 1e-9)
+        assert 0 <= metrics["dense"]["accuracy_after_same_finetune"] <= 1
+    overview = (folder / "RUN" / "report.html").read_text()
+    assert "70/report.html" in overview and "50/report.html" in overview
+    before = contents(folder / "RUN")
+    assert run(config).data == first.data
+    assert contents(folder / "RUN") == before
+
+
+def test_run_solves_and_checks_on_the_device(killed_measure: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(killed_measure, folder)
+    finish(start(folder, "solve", "RUN", "--budget", "60%", "--criterion", "magnitude"))
+    metrics = json.loads((folder / "RUN" / "metrics.json").read_text())
+    assert metrics["check"] and metrics["pruned"]["latency_ms"] > 0
+    state = RunFolder(folder / "RUN").state()
+    assert state["identity"]["model"] == MODEL and state["versions"]["torch"]
+
+
+def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "RUN")
+    with folder.lock(), pytest.raises(PrunerError, match="another msprune"):
+        with folder.lock():
+            pass
+    assert not folder.path.exists()
+
+
+def test_a_killed_commit_is_done_again(tmp_path: Path) -> None:
+    """Whatever the moment, the old or the new files are accepted, and no others."""
+    folder = RunFolder(tmp_path / "RUN")
+    state = {"format": 1, "config": {}, "steps": {}, "files": {}, "budgets": []}
+    folder.write_state(state)
+
+    def write(text: str) -> Callable[[Path], None]:
+        return lambda scratch: (scratch / "plan.json").write_text(text) and None
+
+    folder.commit("solve", "a", write("old"))
+    assert folder.finished("solve", "a") and not folder.finished("solve", "b")
+    original = folder.write_state
+    calls = []
+
+    def dies(state) -> None:
+        calls.append(state)
+        if len(calls) == 2:  # after the files were moved, before the step counts as done
+            raise KeyboardInterrupt
+        original(state)
+
+    folder.write_state = dies  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        folder.commit("solve", "b", write("new"))
+    del folder.write_state
+    assert folder.verify("plan.json").read_text() == "new"
+    assert not folder.finished("solve", "a") and not folder.finished("solve", "b")
+    folder.commit("solve", "b", write("new"))
+    (folder / "plan.json").write_text("edited")
+    with pytest.raises(PrunerError, match=r"plan\.json is truncated or was edited"):
+        folder.finished("solve", "b")
