@@ -1,12 +1,12 @@
 """Latency-aware pruning: trace a network, score it, formulate, apply the answer, tune.
 
-    net     = pruner.trace(model, (x,))
-    table   = latency_tables.measure(net, latency_tables.engine("onnxruntime"))
-    scores  = pruner.score(net, batches, loss, criterion="taylor")
-    problem = pruner.formulate(net, table, scores, budget="50%")
-    answer  = solver.solve(problem)
-    plan    = pruner.Plan.from_solution(net, answer, scores)
-    small   = pruner.apply(net, plan)
+net     = pruner.trace(model, (x,))
+table   = latency_tables.measure(net, latency_tables.engine("onnxruntime"))
+scores  = pruner.score(net, batches, loss, criterion="taylor")
+problem = pruner.formulate(net, table, scores, budget="50%")
+answer  = solver.solve(problem)
+plan    = pruner.Plan.from_solution(net, answer, scores)
+small   = pruner.apply(net, plan)
 """
 
 from .apply import apply

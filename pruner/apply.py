@@ -15,8 +15,9 @@ from .axes import mask
 from .errors import PlanError
 from .materialize import materialize
 from .network import Network
+from .nodes import operator_name
 from .plan import Plan
-from .program import Program, operator_name
+from .program import Program
 
 
 def apply(net: Network, plan: Plan) -> fx.GraphModule:
@@ -116,9 +117,13 @@ def _drop(net: Network, graph: fx.Graph, dropped: Sequence[str]) -> None:
         _erase(graph)
         for node in list(graph.nodes):  # relu(relu(x)) is left where a block fell away
             source = node.args[0] if node.args else None
-            if operator_name(node) in _IDEMPOTENT and isinstance(source, fx.Node):
-                if operator_name(source) == operator_name(node) and source.args[1:] == node.args[1:]:
-                    node.replace_all_uses_with(source)
+            if (
+                isinstance(source, fx.Node)
+                and operator_name(node) in _IDEMPOTENT
+                and operator_name(source) == operator_name(node)
+                and source.args[1:] == node.args[1:]
+            ):
+                node.replace_all_uses_with(source)
         _erase(graph)
 
 
@@ -130,5 +135,3 @@ def _erase(graph: fx.Graph) -> None:
         mutable = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
         if not node.users and node.op not in ("placeholder", "output") and not mutable:
             graph.erase_node(node)
-
-

@@ -2,9 +2,9 @@
 
 An axis is described by an expression: an :class:`Atom` (so many indices, in order), a
 :class:`Product` (row-major: the last factor runs fastest), or a :class:`Sum` (a concatenation).
-Two axes that must agree are *unified*; where one of them shows more structure (a reshape splits it,
-a concatenation joins it), the other's atoms are *refined*: bound to the finer expression, everywhere
-at once. What is left unbound and unfrozen in the end are the Dims of the network.
+Two axes that must agree are *unified*; where one of them shows more structure (a reshape splits
+it, a concatenation joins it), the other's atoms are *refined*: bound to the finer expression,
+everywhere at once. What is left unbound and unfrozen in the end are the Dims of the network.
 
 Canonical form, kept by :func:`resolve`: no bound atom, no factor of size one, no Sum within a Sum,
 no Product within a Product, no Sum as the first factor of a Product (it is distributed:
@@ -139,7 +139,7 @@ def bind(atom: Atom, axis: Axis) -> None:
 
 
 def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
-    """``axis = L * R`` with ``L.size == left``, refining atoms as needed; None where it cannot be."""
+    """``axis = L * R`` with ``L.size == left``, refining atoms; None where it cannot be."""
     axis = resolve(axis)
     if left < 1 or axis.size % left:
         return None
@@ -183,7 +183,7 @@ def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
 
 
 def split_sum(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
-    """``axis = L + R`` with ``L.size == left``, refining atoms as needed; None where it cannot be."""
+    """``axis = L + R`` with ``L.size == left``, refining atoms; None where it cannot be."""
     axis = resolve(axis)
     if not 0 <= left <= axis.size:
         return None

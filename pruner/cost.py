@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from .axes import size
 from .network import Network
-from .program import arguments, operator_name
+from .nodes import arguments, operator_name
 from .rules.base import Axes
 from .structure import blocks_of
 

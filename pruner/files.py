@@ -1,4 +1,4 @@
-"""Text files are written under a temporary name and moved into place: no reader sees half of one."""
+"""Text files, written under a temporary name and moved into place: no reader sees half of one."""
 
 from __future__ import annotations
 

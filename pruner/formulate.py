@@ -130,7 +130,8 @@ class _Builder:
 
         DenseNet's layers read ever longer concatenations: each is the one before and one part more.
         """
-        constant, free = 0, {}
+        constant = 0
+        free: dict[int, tuple[int, Axis]] = {}
         for part in parts_of(axis):
             if any(atom in self.dim_of for atom in atoms(part)):
                 free[len(free)] = (self._key(part), part)
@@ -215,9 +216,10 @@ def _latencies(net: Network, table: LatencyTable, builder: _Builder) -> list[Tab
         grids = np.broadcast_arrays(*(_spread(width, scope) for width in widths))
         rows = np.stack([grid.ravel() for grid in grids], axis=1)
         unique, place = np.unique(rows, axis=0, return_inverse=True)
-        cost = table.predict(placed.cell.spec, unique)[place.ravel()].reshape(grids[0].shape)
-        if not scope and not placed.blocks:
-            scope, cost = (_constant(builder),), cost.reshape(1)
+        shape = grids[0].shape
+        if not scope and not placed.blocks:  # nothing to choose: a table over the one option
+            scope, shape = (_constant(builder),), (1,)
+        cost = table.predict(placed.cell.spec, unique)[place.ravel()].reshape(shape)
         gates, gated = _gated(placed.blocks, cost)
         result.append(Table(placed.cell.name, (*gates, *scope), None, {LATENCY: gated}))
     return result

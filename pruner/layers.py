@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .program import arguments, operator_name
+from .nodes import arguments, operator_name
 
 SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     **dict.fromkeys(
@@ -45,7 +45,7 @@ def settings(layer: nn.Module) -> dict[str, Any]:
 
 
 Made = tuple[type[nn.Module], dict[str, Any], dict[str, Any], tuple[Any, ...]]
-"""A layer's class and settings; its leaf names and the arguments (nodes) they come from; its inputs."""
+"""A layer's class and settings; its leaves' names and the nodes they come from; its inputs."""
 
 
 def layer_of(node: fx.Node, tensors: Mapping[str, Tensor]) -> Made | None:

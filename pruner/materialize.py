@@ -1,4 +1,4 @@
-"""From a Program to a module: real layers under their original names, called in the graph's order."""
+"""From a Program to a module: real layers under their original names."""
 
 from __future__ import annotations
 
@@ -134,14 +134,21 @@ def nest(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec) -
     if plain_in and plain_out:
         output.args = (output.args[0][0],)
         return
-    graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(_argument_names(in_spec, flat), in_spec, out_spec)))
+    info = _PyTreeInfo(_argument_names(in_spec, flat), in_spec, out_spec)
+    graph.set_codegen(_PyTreeCodeGen(info))
+
+
+def children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+    """The specs one level down (torch renamed the accessor)."""
+    method = getattr(spec, "children", None)
+    return list(method() if callable(method) else spec.children_specs)
 
 
 def _argument_names(in_spec: pytree.TreeSpec, flat: list[str]) -> list[str]:
     """One name for each argument of forward, positional ones first."""
-    args, kwargs = in_spec.children_specs if hasattr(in_spec, "children_specs") else in_spec.children()
+    args, kwargs = children(in_spec)
     names, taken = [], 0
-    for position, child in enumerate(args.children_specs):
+    for position, child in enumerate(children(args)):
         names.append(flat[taken] if child.num_leaves == 1 else f"argument_{position}")
         taken += child.num_leaves
     return [*names, *map(str, kwargs.context or [])]

@@ -1,4 +1,4 @@
-"""What a traced network is made of: Dims, the slots that they cut, Blocks, and the Network itself."""
+"""What a traced network is made of: Dims and the slots that they cut, Blocks, the Network."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Placed:
-    """A cell in its graph: the axes its sizes come from, the nodes it owns, the blocks it lies in."""
+    """A cell in its graph: the axes its sizes come from, its nodes, the blocks it lies in."""
 
     cell: Cell
     widths: tuple[Axis, ...]

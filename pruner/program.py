@@ -18,6 +18,8 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from .errors import TraceError
+from .nodes import operator_name
+from .separate import separate
 
 BATCH_HINT = 7919
 """The dynamic batch is looked at as this many images: a prime that no width or map size shares,
@@ -166,10 +168,9 @@ def _canonical(exported: torch.export.ExportedProgram, batch: int) -> Program:
             for earlier in [old for old, current in new.items() if current is replaced]:
                 new[earlier] = made
         _one_split(made)
+    separate(graph)
     _drop_dead(graph)
-    return Program(
-        graph, tensors, exported.call_spec.in_spec, exported.call_spec.out_spec, batch
-    )
+    return Program(graph, tensors, exported.call_spec.in_spec, exported.call_spec.out_spec, batch)
 
 
 def _shape(value: Any, batch: int) -> Any:
@@ -199,7 +200,7 @@ def _path(node: fx.Node) -> str:
 
 
 def _functional(node: fx.Node) -> fx.Node | None:
-    """Turn ``op_(x, ...)`` into ``op(x, ...)``; returns x, whose later readers must read the result.
+    """Turn ``op_(x, ...)`` into ``op(x, ...)``; returns x: its later readers read the result.
 
     Left alone where x is a view of a tensor that is read elsewhere: writing to it writes there too.
     """
@@ -260,25 +261,3 @@ def _drop_dead(graph: fx.Graph) -> None:
         if schema is not None and schema.is_mutable:
             continue
         graph.erase_node(node)
-
-
-def operator_name(node: fx.Node) -> str:
-    """``"conv2d"`` for ``aten.conv2d.default``, ``"getitem"`` for ``operator.getitem``."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is not None:
-        return str(schema.name).partition("::")[2]
-    return getattr(node.target, "__name__", str(node.target))
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """The operator's arguments by their names in its schema, defaults filled in."""
-    schema = node.target._schema  # type: ignore[union-attr]
-    values: dict[str, Any] = {}
-    for i, argument in enumerate(schema.arguments):
-        if i < len(node.args):
-            values[argument.name] = node.args[i]
-        elif argument.name in node.kwargs:
-            values[argument.name] = node.kwargs[argument.name]
-        else:
-            values[argument.name] = argument.default_value
-    return values

@@ -122,7 +122,7 @@ def _operator_name(target: Any) -> str:
     name = getattr(target, "__name__", "")
     if _ARITHMETIC.get(name) is target:
         return f"operator.{name}"
-    raise PrunerError(f"cannot store a call of {target}: it is neither an ATen operator nor arithmetic")
+    raise PrunerError(f"cannot store a call of {target}: no ATen operator and no arithmetic")
 
 
 def _operator(name: str) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from latency_tables.spec import Cell, LayerSpec
 
 from .axes import Atom, Axis, atoms, freeze, owner, resolve
 from .network import Block, Dim, Frozen, Placed, Slot
-from .program import arguments, operator_name
+from .nodes import arguments, operator_name
 from .rules import Reading
 from .rules.base import is_free, is_pointwise
 
@@ -144,7 +144,7 @@ _WEIGHTED = ("conv1d", "conv2d", "conv3d", "linear", "conv_transpose2d", "lstm",
 
 
 def _depth(branch: fx.Node, nodes: set[fx.Node]) -> int:
-    """The fewest weighted operators on a way from outside the branch to its end; 0 for no branch."""
+    """The fewest weighted operators on a way through the branch to its end; 0 for no branch."""
     memo: dict[fx.Node, int | None] = {}
     stack = [branch]
     while stack:
@@ -411,6 +411,4 @@ def with_slots(
                     role = reading.roles.get((str(node.target), i), "other")
                     slot = Slot(str(node.target), i, owner(axis, atom), role, cell, around)
                     slots[name_of[atom]].append(slot)
-    return {
-        name: Dim(name, dim.size, dim.step, tuple(slots[name])) for name, dim in dims.items()
-    }
+    return {name: Dim(name, dim.size, dim.step, tuple(slots[name])) for name, dim in dims.items()}

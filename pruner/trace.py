@@ -11,7 +11,8 @@ from torch.utils import _pytree as pytree
 from . import structure
 from .materialize import materialize
 from .network import Network
-from .program import Program, export, operator_name
+from .nodes import operator_name
+from .program import Program, export
 from .rules import RULES, Reading
 from .rules.base import is_pointwise, where
 from .rules.elementwise import pointwise
@@ -85,7 +86,7 @@ def read(program: Program) -> Reading:
 def _tensor_axes(reading: Reading, node: fx.Node) -> list[Any]:
     tensor = reading.program.tensors[str(node.target)]
     reason = None if tensor.is_floating_point() or tensor.is_complex() else "a table of indices"
-    return [reading.fresh(size) if reason is None else reading.fresh(size, reason) for size in tensor.shape]
+    return [reading.fresh(size, reason) for size in tensor.shape]
 
 
 def _apply_rule(reading: Reading, node: fx.Node) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ..axes import resolve
-from ..program import arguments
+from ..nodes import arguments
 from .base import Reading, Result, rule
 from .contraction import broadcast
 

@@ -9,7 +9,8 @@ import torch
 from torch import fx
 
 from ..axes import UNIT, Atom, Axis, atoms, freeze, unify
-from ..program import Program, operator_name
+from ..nodes import operator_name
+from ..program import Program
 
 Axes: TypeAlias = "list[Axis]"
 Result: TypeAlias = "Axes | list[Axes]"

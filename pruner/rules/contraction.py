@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ..axes import Axis, multiply, resolve, split_product
-from ..program import arguments
+from ..nodes import arguments
 from .base import Axes, Reading, Result, rule
 
 KERNEL = "a kernel's extent"
@@ -23,7 +23,7 @@ def convolution(reading: Reading, node: fx.Node) -> Result:
     split_in = split_product(x[channel], groups)
     split_out = split_product(weight[0], groups)
     if split_in is None or split_out is None:
-        return reading.give_up(node, f"{groups} groups do not divide the channels as they are joined")
+        return reading.give_up(node, f"{groups} groups that cut across joined channels")
     reading.unify(split_in[0], split_out[0], node)
     reading.unify(split_in[1], weight[1], node)
     reading.role(args["weight"], 0, "out")
@@ -128,5 +128,3 @@ def einsum(reading: Reading, node: fx.Node) -> Result:
         if letter not in output and sum(letter in term for term in terms) < 2:
             reading.freeze(axis, "summed over by einsum")
     return [letters[letter] for letter in output]
-
-

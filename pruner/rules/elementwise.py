@@ -9,7 +9,7 @@ from .base import Axes, Reading, rule
 
 SAME_SHAPE = (
     "dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "clone", "to", "detach",
-    "lift_fresh_copy", "type_as", "masked_fill", "where", "_to_copy", "expand_as",
+    "lift_fresh_copy", "type_as", "masked_fill", "where", "_to_copy", "expand_as", "hardswish",
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ..axes import split_product
-from ..program import arguments
+from ..nodes import arguments
 from .base import Axes, Reading, Result, rule
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ..axes import UNIT
-from ..program import arguments, operator_name
+from ..nodes import arguments, operator_name
 from .base import Axes, Reading, Result, rule
 
 REDUCTIONS = (
@@ -25,7 +25,8 @@ def reduction(reading: Reading, node: fx.Node) -> Result:
     if "other" in args:  # max and min of two tensors: element-wise
         return reading.give_up(node, f"{operator_name(node)} of two tensors")
     chosen = range(len(x)) if dims is None or dims == [] else dims
-    reduced = {d % len(x) for d in ([chosen] if isinstance(chosen, int) else chosen)} if x else set()
+    chosen = [chosen] if isinstance(chosen, int) else chosen
+    reduced = {d % len(x) for d in chosen} if x else set()
     for d in reduced:
         reading.freeze(x[d], f"reduced by {operator_name(node)}")
     kept: Axes = [

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from ..axes import UNIT, Axis, concatenate, multiply, resolve, split_product, split_sum
-from ..program import arguments, operator_name
+from ..nodes import arguments, operator_name
 from .base import Axes, Reading, Result, is_free, rule
 
 CONSTANT = "a constant's extent"
@@ -38,12 +38,15 @@ def _shape_literals(reading: Reading, node: fx.Node, axes: Axes) -> None:
     if name in ("flatten", "reshape_as", "view_as"):
         return
     if name == "unflatten":
-        dim = node.args[1] % len(reading.of(node.args[0]))  # type: ignore[operator]
-        place, given = 2, list(node.args[2])  # type: ignore[arg-type]
+        args = arguments(node)
+        dim = args["dim"] % len(reading.of(args["self"]))
+        place, given = 2, list(args["sizes"])
         axes = axes[dim : dim + len(given)]
     else:
         place, given = 1, list(node.args[1])  # type: ignore[arg-type]
-    computed = [i for i, (n, a) in enumerate(zip(given, axes)) if isinstance(n, fx.Node) and is_free(a)]
+    computed = [
+        i for i, number in enumerate(given) if isinstance(number, fx.Node) and is_free(axes[i])
+    ]
     if len(computed) == 1 and -1 not in given:  # e.g. batch * heads, folded into one axis
         given[computed[0]] = -1
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
@@ -58,14 +61,14 @@ def _shape_literals(reading: Reading, node: fx.Node, axes: Axes) -> None:
 @rule("permute")
 def permute(reading: Reading, node: fx.Node) -> Axes:
     x = reading.of(node.args[0])
-    return [x[d] for d in node.args[1]]  # type: ignore[union-attr, index, misc]
+    return [x[d] for d in arguments(node)["dims"]]
 
 
 @rule("transpose", "swapaxes")
 def transpose(reading: Reading, node: fx.Node) -> Axes:
     x = list(reading.of(node.args[0]))
-    first, second = node.args[1], node.args[2]
-    x[first], x[second] = x[second], x[first]  # type: ignore[index]
+    _, first, second = arguments(node).values()
+    x[first], x[second] = x[second], x[first]
     return x
 
 
@@ -77,16 +80,15 @@ def matrix_transpose(reading: Reading, node: fx.Node) -> Axes:
 @rule("unsqueeze")
 def unsqueeze(reading: Reading, node: fx.Node) -> Axes:
     x = list(reading.of(node.args[0]))
-    dim = node.args[1]
-    x.insert(dim % (len(x) + 1), UNIT)  # type: ignore[operator]
+    x.insert(arguments(node)["dim"] % (len(x) + 1), UNIT)
     return x
 
 
 @rule("squeeze")
 def squeeze(reading: Reading, node: fx.Node) -> Axes:
     x = reading.of(node.args[0])
-    dims = node.args[1] if len(node.args) > 1 else range(len(x))
-    chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}  # type: ignore[union-attr, operator]
+    dims = arguments(node).get("dim", range(len(x)))
+    chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}
     return [axis for d, axis in enumerate(x) if d not in chosen or resolve(axis).size != 1]
 
 
@@ -184,7 +186,7 @@ def slice_(reading: Reading, node: fx.Node) -> Result:
 @rule("select")
 def select(reading: Reading, node: fx.Node) -> Axes:
     x = reading.of(node.args[0])
-    dim = node.args[1] % len(x)  # type: ignore[operator]
+    dim = arguments(node)["dim"] % len(x)
     reading.freeze(x[dim], "selected from")
     return [*x[:dim], *x[dim + 1 :]]
 

@@ -1,10 +1,10 @@
-"""Pooling, resampling and what else moves within a feature map: channels pass, extents are frozen."""
+"""Pooling, resampling and what else moves within a map: channels pass, extents are frozen."""
 
 from __future__ import annotations
 
 from torch import fx
 
-from ..program import operator_name
+from ..nodes import operator_name
 from .base import Reading, Result, rule
 from .contraction import MAP
 

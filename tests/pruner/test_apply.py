@@ -8,15 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
 from pruner import Plan, PlanError, apply, trace, verify
 from pruner.cost import macs, parameters
 from pruner.verify import difference
-from torch import nn
 
-from .networks import Dense, Nested, Odd, Plain, Residual, shake
+from .networks import Attention, Dense, Nested, Odd, Plain, Residual, shake
 
 IMAGE = (torch.zeros(2, 3, 8, 8, dtype=torch.float64),)
-TOYS = {kind.__name__: kind for kind in (Residual, Plain, Dense, Odd)}
+TOYS = {kind.__name__: kind for kind in (Residual, Plain, Dense, Attention, Odd)}
 TRACED = {}
 
 
@@ -41,7 +42,9 @@ def test_a_cut_network_is_the_masked_dense_one(data, name):
     plan = Plan(keep, blocks)
     assert verify(model, net, plan) < 1e-10
     small = apply(net, plan)
-    assert sum(p.numel() for p in small.parameters()) == parameters(net, plan.sizes(), plan.dropped())
+    assert sum(p.numel() for p in small.parameters()) == parameters(
+        net, plan.sizes(), plan.dropped()
+    )
 
 
 FAMILIES = {
@@ -106,7 +109,10 @@ def test_the_smaller_network_of_the_same_class():
     sliced = {
         "conv1.weight": state["conv1.weight"][one],
         "conv1.bias": state["conv1.bias"][one],
-        **{f"bn1.{k}": state[f"bn1.{k}"][one] for k in ("weight", "bias", "running_mean", "running_var")},
+        **{
+            f"bn1.{k}": state[f"bn1.{k}"][one]
+            for k in ("weight", "bias", "running_mean", "running_var")
+        },
         "bn1.num_batches_tracked": state["bn1.num_batches_tracked"],
         "conv2.weight": state["conv2.weight"][two][:, one],
         "conv2.bias": state["conv2.bias"][two],
@@ -141,7 +147,9 @@ def test_traced_again_the_sizes_are_the_plans():
     model, net = traced("Residual")
     plan = Plan.random(net, macs=0.6, seed=3)
     again = trace(apply(net, plan), IMAGE)
-    assert sorted(d.size for d in again.dims.values()) == sorted(n for n in plan.sizes().values() if n > 1)
+    assert sorted(d.size for d in again.dims.values()) == sorted(
+        n for n in plan.sizes().values() if n > 1
+    )
 
 
 def test_dropped_blocks_leave_no_dead_code():

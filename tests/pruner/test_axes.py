@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pruner.axes import (
     UNIT,
     Atom,
@@ -25,7 +26,7 @@ from pruner.axes import (
 
 
 def labels(axis, values):
-    """[axis.size] tuples: which index of which atom every position is, computed by plain recursion."""
+    """[axis.size] tuples: which index of which atom every position is, by plain recursion."""
     axis = resolve(axis)
     if isinstance(axis, Atom):
         return [((id(axis), i),) for i in range(axis.size)]
@@ -44,11 +45,15 @@ def expressions(draw, total=None, depth=2):
     kind = draw(st.sampled_from(["atom", "sum", "product"])) if depth and total > 3 else "atom"
     if kind == "sum":
         left = draw(st.integers(1, total - 1))
-        return concatenate([draw(expressions(left, depth - 1)), draw(expressions(total - left, depth - 1))])
+        return concatenate(
+            [draw(expressions(left, depth - 1)), draw(expressions(total - left, depth - 1))]
+        )
     divisors = [d for d in range(2, total) if total % d == 0]
     if kind == "product" and divisors:
         left = draw(st.sampled_from(divisors))
-        return multiply([draw(expressions(left, depth - 1)), draw(expressions(total // left, depth - 1))])
+        return multiply(
+            [draw(expressions(left, depth - 1)), draw(expressions(total // left, depth - 1))]
+        )
     return UNIT if total == 1 else Atom(total)
 
 

@@ -6,10 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-import solver
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import solver
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
 
 from .networks import Dense, Plain, Residual

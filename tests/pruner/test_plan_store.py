@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from pruner import Plan, PlanError, PrunerError, apply, load, save, trace
 from pruner.cost import macs
 from pruner.tensorfile import read_tensors, write_tensors

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pruner import TraceError, trace
-from pruner.cost import macs, parameters
 from torch import nn
 
-from .networks import Dense, Nested, Odd, Plain, Residual, shake
+from pruner import TraceError, trace
+from pruner.cost import macs, parameters
+
+from .networks import Attention, Dense, Nested, Odd, Plain, Residual, shake
 
 IMAGE = (torch.zeros(2, 3, 8, 8),)
 
@@ -38,7 +39,9 @@ def test_blocks_are_branches_and_projections_stay():
     inside = {name: sorted(block.nodes) for name, block in net.blocks.items()}
     assert len(inside) == 2
     weights = {
-        name: {slot.tensor for dim in net.dims.values() for slot in dim.slots if name in slot.blocks}
+        name: {
+            slot.tensor for dim in net.dims.values() for slot in dim.slots if name in slot.blocks
+        }
         for name in inside
     }
     first, second = weights.values()
@@ -77,6 +80,24 @@ def test_concatenations_groups_and_chunks():
     assert sorted(dim.size for dim in net.dims.values()) == [2, 4, 6, 6]
     assert not any("fit" in frozen.reason for frozen in net.frozen)
     assert "grow2.weight" in {s.tensor for d in net.dims.values() for s in d.slots}
+
+
+def test_fused_attention_has_a_dim_for_every_width():
+    net = trace(Attention(), IMAGE)
+    # stream, heads, query and key width, value width, hidden width
+    assert sorted(dim.size for dim in net.dims.values()) == [2, 4, 4, 6, 10]
+    by_slots = {
+        tuple(s.owner.tolist())
+        for d in net.dims.values()
+        for s in d.slots
+        if s.tensor == "qkv.bias"
+    }
+    width = [0, 1, 2, 3]
+    heads = ([0] * 4 + [1] * 4) * 3
+    assert by_slots == {
+        tuple(heads), (*width * 4, *[-1] * 8), (*[-1] * 16, *width * 2),
+    }  # fmt: skip
+    assert len(net.blocks) == 2
 
 
 def test_what_no_rule_knows_is_frozen_and_named():
@@ -120,15 +141,15 @@ def test_counts_agree_with_the_model():
     model = Residual()
     net = trace(model, IMAGE)
     assert parameters(net) == sum(p.numel() for p in model.parameters())
-    by_hand = (
-        64 * (27 * 8 + 8 * 6 + 54 * 8) + 16 * (72 * 6 + 6 * 12 + 8 * 12) + 12 * 5
-    )
+    by_hand = 64 * (27 * 8 + 8 * 6 + 54 * 8) + 16 * (72 * 6 + 6 * 12 + 8 * 12) + 12 * 5
     assert macs(net) == by_hand
 
 
 @pytest.mark.parametrize(("size", "step"), [(8, 1), (16, 2), (32, 4), (64, 8), (96, 8), (960, 8)])
 def test_steps_are_powers_of_two(size, step):
-    net = trace(nn.Sequential(nn.Linear(4, size), nn.ReLU(), nn.Linear(size, 2)), (torch.zeros(2, 4),))
+    net = trace(
+        nn.Sequential(nn.Linear(4, size), nn.ReLU(), nn.Linear(size, 2)), (torch.zeros(2, 4),)
+    )
     assert net.dims["0"].step == step
     assert net.dims["0"].options()[-1] == size
 
