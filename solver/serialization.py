@@ -70,6 +70,8 @@ def _table(entry: Any, position: int, where: str) -> Table:
         except (TypeError, ValueError) as error:
             raise ProblemError(f"{where}: table {name!r}: value is not an array: {error}") from None
         value = np.where(np.isnan(value), -np.inf, value)
+        if not entry["scope"] and value.size == 1:
+            value = value.reshape(())  # written as [null], see below
     cost = entry.get("cost") or {}
     return Table(name, tuple(entry["scope"]), value, cost)
 
@@ -77,6 +79,7 @@ def _table(entry: Any, position: int, where: str) -> Table:
 def _null_where_inadmissible(array: np.ndarray) -> Any:
     if not np.isneginf(array).any():
         return array.tolist()
-    boxed = array.astype(object)
-    boxed[np.isneginf(array)] = None
+    # A plain null would mean "no array"; a single inadmissible number becomes [null].
+    boxed = np.atleast_1d(array).astype(object)
+    boxed[np.isneginf(np.atleast_1d(array))] = None
     return boxed.tolist()

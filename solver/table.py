@@ -42,7 +42,7 @@ class Table:
             raise ProblemError(
                 f"table {self.name!r}: scope must be a tuple of variable names, not {self.scope!r}"
             )
-        scope = tuple(self.scope)
+        scope = tuple(str(v) for v in self.scope)  # numpy's strings are not JSON's
         twice = sorted({v for v in scope if scope.count(v) > 1})
         if twice:
             raise ProblemError(f"table {self.name!r}: scope names {', '.join(twice)} twice")

@@ -7,7 +7,11 @@ marginal polytope). With one-hot binaries the entries are their products, so no 
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -68,20 +72,24 @@ def milp_rest(search: Search, model: Model) -> None:
         "threads": 1,
     }
     search.report("mixed-integer program: HiGHS")
-    results = highs.solve(built.model)
+    none = (TerminationCondition.infeasible, TerminationCondition.infeasibleOrUnbounded)
+    results = _run(search, model, highs, built)
+    lost = results.termination_condition == TerminationCondition.optimal and (
+        results.best_objective_bound is None or math.isnan(results.best_objective_bound)
+    )
+    if results.termination_condition in none or lost:
+        # HiGHS's presolve is known to call some feasible programs infeasible (HiGHS issues 2204,
+        # 3296; one of this package's random tests meets it): only the search itself is believed.
+        highs.highs_options = {**highs.highs_options, "presolve": "off"}
+        highs.config.time_limit = max(search.remaining, 0.01)
+        results = _run(search, model, highs, built)
     condition = results.termination_condition
-    if condition in (
-        TerminationCondition.infeasible,
-        TerminationCondition.infeasibleOrUnbounded,
-    ):
+    if condition in none:
         search.tighten(search.value)
         return
-    feasible = results.best_feasible_objective
-    if feasible is not None and math.isfinite(feasible):
-        results.solution_loader.load_vars()
-        choice = built.choice()
-        if not search.offer(model, choice) and search.choice is None:
-            search.notes.append("HiGHS returned a choice that breaks a budget by rounding")
+    choice = built.choice(highs)
+    if choice is not None and not search.offer(model, choice) and search.choice is None:
+        search.notes.append("HiGHS returned a choice that breaks a budget by rounding")
     bound = results.best_objective_bound
     if bound is not None and math.isfinite(bound):
         scaled = bound / built.objective_scale + model.constant_value
@@ -92,8 +100,73 @@ def milp_rest(search: Search, model: Model) -> None:
     search.report("mixed-integer program: done")
     if condition == TerminationCondition.maxTimeLimit:
         raise OutOfTime
-    if condition != TerminationCondition.optimal and not search.done and search.remaining > 0:
-        raise KeyboardInterrupt
+
+
+class Witness:
+    """What HiGHS had found, should an interrupt make it forget.
+
+    Subscribed to HiGHS's callbacks where this version of highspy has them; ``columns`` is its last
+    improving solution, ``bound`` its last dual bound.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.columns: np.ndarray | None = None
+        self.bound = math.inf
+        if hasattr(engine, "cbMipImprovingSolution"):
+            engine.cbMipImprovingSolution += self._improved
+            engine.cbMipInterrupt += self._asked
+
+    def _improved(self, event: Any) -> None:
+        self.columns = np.array(event.data_out.mip_solution)
+
+    def _asked(self, event: Any) -> None:
+        if not math.isnan(event.data_out.mip_dual_bound):
+            self.bound = float(event.data_out.mip_dual_bound)
+
+
+def _run(search: Search, model: Model, highs: Any, built: Linearization) -> Any:
+    """Solve; on an interrupt, hand over what HiGHS had and let the interrupt pass."""
+    highs.set_instance(built.model)
+    config = highs.update_config
+    for check in (
+        "check_for_new_or_removed_constraints",
+        "check_for_new_or_removed_vars",
+        "check_for_new_or_removed_params",
+        "update_constraints",
+        "update_vars",
+        "update_params",
+        "update_named_expressions",
+        "check_for_new_objective",
+        "update_objective",
+    ):
+        if hasattr(config, check):
+            setattr(config, check, False)
+    witness = Witness(highs._solver_model)
+    try:
+        with _quiet():
+            return highs.solve(built.model)
+    except KeyboardInterrupt:
+        if math.isfinite(witness.bound):
+            search.tighten(witness.bound / built.objective_scale + model.constant_value)
+        if witness.columns is not None:
+            place = highs._pyomo_var_to_solver_var_map
+            values = np.array(
+                [0.0 if b.fixed else witness.columns[place[id(b)]] for b in built.binaries]
+            )
+            search.offer(model, built.largest(values))
+        raise
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pyomo from logging that HiGHS was interrupted; the status says so."""
+    logger = logging.getLogger("pyomo.contrib.appsi")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class Linearization:
@@ -106,9 +179,20 @@ class Linearization:
         self.objective_scale = scale
         self.entries: list[tuple[list, tuple[int, ...], np.ndarray]] = []
 
-    def choice(self) -> list[int]:
-        """The options whose binaries are largest."""
-        values = np.array([b.value if b.value is not None else 0.0 for b in self.binaries])
+    def choice(self, highs: Any) -> list[int] | None:
+        """The options whose binaries are largest in HiGHS's last solution, if it has one."""
+        open_ones = [b for b in self.binaries if not b.fixed]
+        try:
+            found = highs.get_primals(open_ones)
+        except RuntimeError:
+            return None
+        values = np.array([0.0 if b.fixed else found[b] for b in self.binaries])
+        if not np.isfinite(values).all():
+            return None
+        return self.largest(values)
+
+    def largest(self, values: np.ndarray) -> list[int]:
+        """For every variable the option with the largest of ``values`` [options]."""
         return [int(np.argmax(values[a:b])) for a, b in zip(self.offsets[:-1], self.offsets[1:])]
 
     def warm_start(self, choice: list[int]) -> None:

@@ -43,13 +43,13 @@ def check(problem: solver.Problem, solution: solver.Solution, oracle: solver.Sol
     assert all(cost[r] <= b + 1e-9 * max(b, 1.0) for r, b in problem.budgets.items())
 
 
-@quick(700)
+@quick(1500)
 @given(small_problems(resources=1))
 def test_auto_is_brute_force_with_one_budget(problem):
     check(problem, solver.solve(problem), solver.solve(problem, "brute_force"))
 
 
-@quick(700)
+@quick(1000)
 @given(small_problems(resources=3))
 def test_auto_is_brute_force_with_several_budgets(problem):
     check(problem, solver.solve(problem), solver.solve(problem, "brute_force"))

