@@ -14,6 +14,7 @@ from .basis import ALIGNMENTS, PLAIN, TILES, Basis
 Floats = NDArray[np.float64]
 
 _FOLDS = 5
+_REWEIGHTINGS = 2
 _LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # in doublings of a width
 _SHARES = (0.3, 0.6, 0.9, 0.99)  # of the residual's variance that is not noise
 
@@ -64,11 +65,18 @@ def fit_curve(
         Chosen by cross-validation where not given.
     """
     weight = 1 / (ms + floor_ms)
-    noise = np.ones(len(ms)) if noise is None else noise
+    noise = own_noise = np.ones(len(ms)) if noise is None else noise
     if basis is None:
         basis = best_basis(sizes, ms, weight)
-    coefficients, scale = _trend(basis.features(sizes), ms, weight)
-    trend = (basis.features(sizes) / scale) @ coefficients
+    matrix = basis.features(sizes)
+    coefficients, scale = _trend(matrix, ms, weight)
+    trend = (matrix / scale) @ coefficients
+    for _ in range(_REWEIGHTINGS if len(ms) > 2 * matrix.shape[1] else 0):
+        trust = _trust((ms - trend) * weight)
+        coefficients, scale = _trend(matrix, ms, weight * np.sqrt(trust))
+        trend = (matrix / scale) @ coefficients
+        # A disturbed sample stays in, with the say that its distance from the others leaves it.
+        noise = own_noise / np.sqrt(trust)
     centers, weights, length = np.zeros((0, sizes.shape[1])), np.zeros(0), 1.0
     if len(ms) >= 4 and np.all(trend > 0):
         points = basis.coordinates(sizes)
@@ -93,7 +101,7 @@ def best_basis(sizes: Floats, ms: Floats, weight: Floats) -> Basis:
 
 
 def _left_out_error(basis: Basis, sizes: Floats, ms: Floats, weight: Floats) -> float:
-    """Root mean square relative error on left-out samples; infinite where there are too few."""
+    """Mean relative error on left-out samples; infinite where there are too few."""
     count = len(ms)
     matrix = basis.features(sizes)
     if basis != PLAIN and count < 1.5 * matrix.shape[1] + 2:
@@ -106,8 +114,8 @@ def _left_out_error(basis: Basis, sizes: Floats, ms: Floats, weight: Floats) -> 
             continue
         coefficients, scale = _trend(matrix[train], ms[train], weight[train])
         error = ((matrix[test] / scale) @ coefficients - ms[test]) * weight[test]
-        total += float((np.minimum(np.abs(error), 1.0) ** 2).sum())
-    return float(np.sqrt(total / count))
+        total += float(np.minimum(np.abs(error), 0.3).sum())  # an outlier decides nothing
+    return total / count
 
 
 def _trend(matrix: Floats, ms: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -118,6 +126,16 @@ def _trend(matrix: Floats, ms: Floats, weight: Floats) -> tuple[Floats, Floats]:
     ridge = 1e-3 * np.sqrt(len(ms)) * float(np.median(weight)) * np.eye(matrix.shape[1])
     target = np.concatenate([ms * weight, np.zeros(len(ridge))])
     return nnls(np.concatenate([rows, ridge]), target)[0], scale
+
+
+def _trust(residual: Floats) -> Floats:
+    """Huber's weights: 1 within two robust standard deviations, falling off beyond."""
+    spread = 1.4826 * float(np.median(np.abs(residual)))
+    return (
+        np.minimum(1.0, 2 * spread / np.maximum(np.abs(residual), 1e-12))
+        if spread
+        else (np.ones(len(residual)))
+    )
 
 
 def _kernel(left: Floats, right: Floats, length: float) -> Floats:

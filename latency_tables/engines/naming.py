@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
-_SEPARATORS = re.compile(r"[/\s,;+|]+")
+_BETWEEN = re.compile(r"[\s,;+|]+")
 
 
-def operators_of(name: str, known: Collection[str]) -> tuple[str, ...]:
+def operators_of(
+    name: str, known: Collection[str], outputs: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """The operators that a kernel's name mentions, in order, each once.
 
     Exporters call every node and value ``<operator>/<anything>``; engines add prefixes
-    ("fused "), suffixes ("_nchwc", "_token_3") and join names of what they fused ("a/x + b/y").
-    So: an operator that stands whole before a "/" counts; failing that, the longest known
-    operator that the name starts with, if what follows cannot be the rest of another name.
+    ("fused "), suffixes ("_nchwc", "_token_3") and join the names of what they fused
+    ("a/x + b/y"). So what stands before the first "/" of each part counts, where it is known.
+
+    outputs
+        Name of a network's output -> the operator that computes it: these values keep names of
+        their own. The longest that ``name`` starts with counts where nothing else does.
     """
     found: dict[str, None] = {}
-    parts = _SEPARATORS.split(name)
-    for part in parts:
-        if part in known:
-            found[part] = None
-    if found:
-        return tuple(found)
-    for end in range(len(name), 0, -1):
-        # "relu_1_nchwc" is of relu_1, "relu_12" is not.
-        if name[:end] in known and not (name[end : end + 1].isalnum()):
-            return (name[:end],)
-    return ()
+    for part in _BETWEEN.split(name):
+        operator, slash, _ = part.partition("/")
+        if slash and operator in known:
+            found[operator] = None
+    if not found and "/" not in name:
+        starts = [o for o in outputs or {} if name == o or name.startswith(f"{o}_")]
+        if starts:
+            found[(outputs or {})[max(starts, key=len)]] = None
+    return tuple(found)
+
+
+def output_operators(graph: Any, known: Collection[str]) -> dict[str, str]:
+    """An ONNX graph's outputs -> the operators that compute them, where known."""
+    outputs = {value.name for value in graph.output}
+    return {
+        value: node.name.partition("/")[0]
+        for node in graph.node
+        for value in node.output
+        if value in outputs and node.name.partition("/")[0] in known
+    }

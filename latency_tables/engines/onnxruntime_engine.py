@@ -14,7 +14,7 @@ from ..engine import Profile, Step
 from ..errors import EngineError
 from ..source import Probe
 from ..stopwatch import Lap, lap
-from .naming import operators_of
+from .naming import operators_of, output_operators
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _KERNEL = "_kernel_time"
@@ -48,12 +48,16 @@ class OnnxRuntimeSession:
     """One network; the profiler's session is made when it is asked for."""
 
     def __init__(self, probe: Probe, threads: int) -> None:
+        import onnx
+
         self._model = probe.onnx()
         self._threads = threads
         self._operators = frozenset(probe.cell_of)
         self._session = self._make(None)
         inputs = [np.ascontiguousarray(x.detach().cpu().numpy()) for x in probe.inputs]
         names = [i.name for i in self._session.get_inputs()]
+        graph = onnx.load_model_from_string(self._model).graph
+        self._outputs = output_operators(graph, self._operators)
         self._feed = dict(zip(names, inputs, strict=True))
 
     def run(self) -> Lap:
@@ -70,7 +74,12 @@ class OnnxRuntimeSession:
                 f"ONNX Runtime profiled {len(ms)} of {len(laps)} runs; its log was cut off"
             )
         steps = [
-            Step(name, operators_of(name, self._operators), +1 if "ReorderInput" in name else -1)
+            Step(
+                name,
+                operators_of(name, self._operators, self._outputs),
+                # ReorderInput makes the blocked layout for what follows, ReorderOutput undoes it.
+                +1 if "ReorderInput" in name else -1,
+            )
             for name in names
         ]
         return Profile(steps, ms[_WARM_UP:], laps[_WARM_UP:])

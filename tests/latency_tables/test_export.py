@@ -1,0 +1,109 @@
+"""ONNX nodes carry the names of the graph, and the numbers are the module's."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import fx, nn
+
+import pruner.probe_export as probe_export
+from pruner.export import to_onnx
+
+from .nets import Tiny
+
+ort = pytest.importorskip("onnxruntime")
+WIDTHS = {"stream": 16, "a": 24, "b": 8}
+
+
+def tiny(**widths: int) -> fx.GraphModule:
+    torch.manual_seed(0)
+    module = Tiny(WIDTHS | widths)
+    for norm in (module.norm1, module.norm3):
+        nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+    return fx.symbolic_trace(module.eval())
+
+
+def run(model: onnx.ModelProto | bytes, x: torch.Tensor) -> np.ndarray:
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+
+
+def test_numbers_and_names():
+    module, x = tiny(), torch.randn(1, 3, 16, 16)
+    model = to_onnx(module, (x,))
+    assert np.allclose(run(model, x), module(x).detach().numpy(), atol=1e-5)
+    nodes = {node.name for node in module.graph.nodes}
+    assert {node.name.split("/")[0] for node in model.graph.node} <= nodes
+    # An operator that is called several times keeps its calls apart.
+    assert {"relu", "relu_1", "add", "add_1", "linear"} <= {
+        node.name.split("/")[0] for node in model.graph.node
+    }
+    assert "stem.weight" in {tensor.name for tensor in model.graph.initializer}
+    assert not any(node.metadata_props for node in model.graph.node)
+
+
+def test_a_dynamic_batch_takes_any_batch():
+    module = tiny()
+    model = to_onnx(module, (torch.randn(1, 3, 16, 16),), dynamic_batch=True)
+    x = torch.randn(3, 3, 16, 16)
+    assert np.allclose(run(model, x), module(x).detach().numpy(), atol=1e-5)
+
+
+def test_a_plain_module_is_exported_too():
+    module, x = Tiny(WIDTHS).eval(), torch.randn(1, 3, 16, 16)
+    assert np.allclose(run(to_onnx(module, (x,)), x), module(x).detach().numpy(), atol=1e-5)
+
+
+def test_a_module_in_training_is_refused():
+    with pytest.raises(ValueError, match="eval"):
+        to_onnx(tiny().train(), (torch.randn(1, 3, 16, 16),))
+
+
+def test_a_second_probe_has_the_shapes_of_an_export_without_one(monkeypatch):
+    exports = []
+    monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
+    monkeypatch.setattr(probe_export, "to_onnx", lambda *args: exports.append(1) or to_onnx(*args))
+    x = torch.randn(1, 3, 16, 16)
+    probe_export.probe_onnx(tiny(), (x,))
+    other = tiny(stream=40, b=64)
+    quick, full = probe_export.probe_onnx(other, (x,)), to_onnx(other, (x,))
+    assert len(exports) == 1
+    model = onnx.load_from_string(quick)
+    assert [n.name for n in model.graph.node] == [n.name for n in full.graph.node]
+    shapes = [
+        {
+            t.name: tuple(t.dims)
+            for t in m.graph.initializer
+            if t.data_type == onnx.TensorProto.FLOAT
+        }
+        for m in (model, full)
+    ]
+    assert shapes[0] == shapes[1]
+    assert np.isfinite(run(quick, x)).all() and run(quick, x).shape == (1, 10)
+
+
+def test_another_structure_is_exported_anew(monkeypatch):
+    monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
+    x = torch.randn(1, 3, 16, 16)
+    probe_export.probe_onnx(tiny(), (x,))
+    changed = tiny()
+    changed.stem.stride = (2, 2)
+    probe_export.probe_onnx(changed, (x,))
+    assert len(probe_export._templates) == 2
+
+
+def test_a_depthwise_convolution_changes_its_groups(monkeypatch):
+    monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
+    x = torch.randn(1, 3, 8, 8)
+
+    def net(width: int) -> fx.GraphModule:
+        layers = [nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 3, groups=width)]
+        return fx.symbolic_trace(nn.Sequential(*layers).eval())
+
+    probe_export.probe_onnx(net(16), (x,))
+    # Outputs differ in their shape, so that this one must be exported anew; and it may not fail.
+    assert run(probe_export.probe_onnx(net(24), (x,)), x).shape == (1, 24, 6, 6)

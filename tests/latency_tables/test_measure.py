@@ -1,0 +1,221 @@
+"""A measurement is planned, resumable, honest about disturbance, and right by a known formula."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import latency_tables
+from latency_tables import DamagedTableError, DeviceMismatchError, LatencyError, LatencyTable
+from latency_tables.plan import plan_probes
+from latency_tables.stopwatch import Lap
+from latency_tables.storage import Journal, journal_path
+from latency_tables.timing import Timing
+
+from .fakes import DEVICE, OVERHEAD_MS, FakeEngine, FakeSource, other_device, spec, stairs
+
+
+def measured(path=None, **more):
+    source, engine = FakeSource(), FakeEngine()
+    return latency_tables.measure(source, engine, probes=30, path=path, **more)
+
+
+def test_cells_add_up_to_the_end_to_end_time():
+    table = measured()
+    for index, reading in enumerate(table.readings):
+        cells = sum(s.latency_ms for s in table.samples if s.reading == index)
+        assert cells + table.overhead_ms == pytest.approx(reading.latency_ms)
+    assert table.overhead_ms == pytest.approx(OVERHEAD_MS)
+
+
+def test_unseen_structures_are_predicted_as_the_formula_says():
+    table, random = measured(), np.random.default_rng(1)
+    for _ in range(20):
+        widths = random.choice(range(8, 97, 8), size=5)
+        cells = [(spec(i // 2), (widths[i], widths[i + 1])) for i in range(4)]
+        truth = sum(stairs(sizes) + OVERHEAD_MS for _, sizes in cells) + OVERHEAD_MS
+        assert table.predict_total(cells) == pytest.approx(truth, rel=0.02)
+    assert table.error is not None and table.error.worst < 0.02 and table.error.probes == 6
+
+
+def test_the_plan_follows_from_the_seed_and_holds_the_ends():
+    sizes = FakeSource().sizes()
+    plan = plan_probes(sizes, 20, 5, seed=3)
+    assert plan == plan_probes(sizes, 20, 5, seed=3) != plan_probes(sizes, 20, 5, seed=4)
+    assert plan[0].sizes == {} and set(plan[1].sizes.values()) == {8}
+    assert [p.role for p in plan] == ["fit"] * 20 + ["held_out"] * 5
+    assert len({tuple(sorted(p.sizes.items())) for p in plan}) == 25
+
+
+def test_a_network_with_few_structures_gets_no_more_probes_than_it_has():
+    plan = plan_probes({"a": (8, 16), "b": (4,)}, 20, 5, seed=0)
+    assert [dict(p.sizes) for p in plan] == [{}, {"a": 8}]
+
+
+def test_every_cell_of_every_probe_is_sampled():
+    table, source = measured(), FakeSource()
+    assert len(table.readings) == 30
+    assert len(table.samples) == 30 * len(source.cells())
+    assert set(table.specs) == {cell.spec for cell in source.cells()}
+
+
+def test_an_interrupted_measurement_continues_and_ends_alike(tmp_path):
+    whole = measured()
+    engine, source, done = FakeEngine(), FakeSource(), []
+
+    def stop(progress):
+        done.append(progress.done)
+        if len(done) == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        latency_tables.measure(source, engine, probes=30, path=tmp_path, progress=stop)
+    with journal_path(tmp_path).open("a") as file:
+        file.write('{"half a li')  # as a killed process leaves it
+    again = FakeSource()
+    table = latency_tables.measure(again, engine, probes=30, path=tmp_path)
+    cut = [s for s in again.probes if s]  # the uncut network is built as the sentinel
+    assert len(cut) == 30 - 12 and not [s for s in cut if s in source.probes]
+    assert engine.built == 30 + 2
+    assert [r.sizes for r in table.readings] == [r.sizes for r in whole.readings]
+    assert [s.latency_ms for s in table.samples] == pytest.approx(
+        [s.latency_ms for s in whole.samples]
+    )
+    assert not journal_path(tmp_path).exists()
+
+
+def test_sigkill_leaves_what_was_measured(tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        import latency_tables
+        from tests.latency_tables.fakes import FakeEngine, FakeSource
+        def stop(progress):
+            if progress.done == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+        latency_tables.measure(
+            FakeSource(), FakeEngine(), probes=30, path={str(tmp_path)!r}, progress=stop
+        )
+        """
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(Journal(tmp_path, DEVICE).readings) == 5
+    source = FakeSource()
+    latency_tables.measure(source, FakeEngine(), probes=30, path=tmp_path)
+    assert len([s for s in source.probes if s]) == 25
+
+
+def test_a_finished_table_is_not_measured_again(tmp_path):
+    first, engine = measured(tmp_path), FakeEngine()
+    table = latency_tables.measure(FakeSource(), engine, probes=30, path=tmp_path)
+    assert engine.built == 0
+    assert table.readings == first.readings
+
+
+def test_a_table_grows_by_more_probes_and_by_a_second_network(tmp_path):
+    measured(tmp_path)
+    engine = FakeEngine()
+    table = latency_tables.measure(FakeSource(), engine, probes=35, path=tmp_path)
+    assert len(table.readings) < 30 + 35 and engine.built < 35
+    wide = FakeSource(name="wide", widest=128)
+    table = latency_tables.measure(wide, engine, probes=10, path=tmp_path)
+    assert len({reading.network for reading in table.readings}) == 2
+    assert LatencyTable.load(tmp_path).readings == table.readings
+
+
+def test_another_device_is_refused(tmp_path):
+    measured(tmp_path)
+    with pytest.raises(DeviceMismatchError, match="processor is 'Fake CPU', not 'Another CPU'"):
+        latency_tables.measure(FakeSource(), FakeEngine(device=other_device()), path=tmp_path)
+
+
+def test_a_journal_of_another_device_is_refused(tmp_path):
+    Journal(tmp_path, DEVICE)
+    with pytest.raises(DeviceMismatchError, match="journal"):
+        latency_tables.measure(FakeSource(), FakeEngine(device=other_device()), path=tmp_path)
+
+
+def test_a_damaged_journal_is_named(tmp_path):
+    journal_path(tmp_path).write_text("nonsense\n")
+    with pytest.raises(DamagedTableError, match="latency.journal"):
+        latency_tables.measure(FakeSource(), FakeEngine(), path=tmp_path)
+
+
+def test_drift_is_taken_out():
+    slow = itertools.count()
+    engine = FakeEngine(speed=lambda: 1.0 + 0.03 * np.sin(next(slow) / 700))
+    table = latency_tables.measure(FakeSource(), engine, probes=30)
+    assert table.error is not None and table.error.worst < 0.03
+
+
+def test_a_spell_of_another_speed_is_measured_again_or_noted():
+    calls = itertools.count()
+    engine = FakeEngine(speed=lambda: 2.0 if 200 < next(calls) < 800 else 1.0)
+    table = latency_tables.measure(FakeSource(), engine, probes=30)
+    assert any(reading.attempt for reading in table.readings)
+    always = itertools.count()
+    engine = FakeEngine(speed=lambda: 1.0 + 0.5 * ((next(always) // 97) % 2))
+    table = latency_tables.measure(FakeSource(), engine, probes=30)
+    assert any("disturbed" in note for note in table.notes)
+
+
+def test_disturbed_runs_are_left_out_and_counted():
+    quiet, disturbed = Lap(1.0, 1.0), Lap(3.0, 1.1)
+    timing = Timing.of([quiet] * 10 + [disturbed] * 10, watch=True)
+    assert (timing.median_ms, timing.runs, timing.disturbed) == (1.0, 10, 0.5)
+    assert Timing.of([disturbed] * 10, watch=True).median_ms == 1.1
+    assert Timing.of([disturbed] * 10, watch=False).median_ms == 3.0
+
+
+def test_progress_counts_up_to_all_probes():
+    seen = []
+    measured(progress=seen.append)
+    assert [p.done for p in seen] == list(range(1, 31)) and seen[-1].total == 30
+    assert seen[-1].seconds_left == 0
+
+
+def test_no_probes_is_an_error():
+    with pytest.raises(LatencyError, match="probes is 0"):
+        latency_tables.measure(FakeSource(), FakeEngine(), probes=0)
+
+
+def test_check_measures_one_structure_and_corrects_the_table_around_it():
+    table = measured()
+    # A device that is slower at one width than anything the table has seen.
+    engine = FakeEngine(latency=lambda s: stairs(s) * (1.3 if s[0] == 40 else 1.0))
+    sizes = {f"d{i}": 40 for i in range(5)}
+    first = latency_tables.check(table, FakeSource(), engine, sizes)
+    assert first.measured_ms > 1.1 * first.predicted_ms and first.error > 0.1
+    assert len(first.table.readings) == len(table.readings) + 1
+    second = latency_tables.check(first.table, FakeSource(), engine, sizes)
+    assert abs(second.error) < 0.5 * first.error
+    assert len(second.table.readings) == len(first.table.readings)
+
+
+def test_check_of_another_device_is_refused():
+    with pytest.raises(DeviceMismatchError):
+        latency_tables.check(measured(), FakeSource(), FakeEngine(device=other_device()), {})
+
+
+def test_dropped_cells_are_not_in_the_reading():
+    reading = latency_tables.measure_structure(FakeSource(), FakeEngine(), {}, ("c1",))
+    assert [cell.cell for cell in reading.cells] == ["c0", "c2", "c3"]
+    assert reading.dropped == ("c1",)
+
+
+def test_compare_times_networks_in_turn():
+    source = FakeSource()
+    timings = latency_tables.compare(
+        FakeEngine(), {"dense": source.probe({}), "small": source.probe({"d1": 8})}, rounds=4
+    )
+    assert timings["dense"].median_ms > timings["small"].median_ms
+    assert timings["dense"].runs == 12
