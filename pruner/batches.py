@@ -104,7 +104,8 @@ class Batches:
         """The batches of an epoch from number start on: the same ones, whatever came before."""
         rows = self._order(epoch)
         chunks = [rows[k * self.batch : (k + 1) * self.batch] for k in range(start, len(self))]
-        if self.split.fits and (self.split.how.small or not self.augment):
+        # Large training images are read for every epoch anew, so keeping them would be in vain.
+        if self.split.fits and (self.split.how.small or not self.shuffle):
             yield from self._from_memory(chunks, epoch, start)
         else:
             yield from self._from_files(chunks, epoch)

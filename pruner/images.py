@@ -71,7 +71,7 @@ class Preprocessing:
 def read_for_evaluation(path: Path, how: Preprocessing) -> Tensor:
     """Resize the shorter side, cut out the centre: uint8 [3, H, W]."""
     height, width = how.size
-    image = _read(path, None if how.small else how.size)
+    image = _read(path)
     if image.size != (width, height) or not how.small:
         crop = 1.0 if how.small else how.crop
         scale = max(height / image.height, width / image.width) / crop
@@ -123,7 +123,7 @@ def normalize(images: Tensor, how: Preprocessing) -> Tensor:
     return images.float().sub_(mean).div_(std).contiguous()
 
 
-def _read(path: Path, about: tuple[int, int] | None) -> Image.Image:
+def _read(path: Path, about: tuple[int, int] | None = None) -> Image.Image:
     """Decode to RGB; a JPEG that is much larger than about is decoded at a half, quarter..."""
     try:
         with Image.open(path) as image:
