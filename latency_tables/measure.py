@@ -21,7 +21,7 @@ from .storage import Journal, header_path, journal_path, parquet_path
 from .table import LatencyTable, held_out_error
 from .timing import Limits, time_in_turn
 
-_FULL, _QUICK = (40, 10), (14, 4)  # probes to fit, probes to hold out
+_FULL, _QUICK = 50, 18  # probes
 _FULL_LIMITS = Limits(least=12, seconds=1.5)
 _QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)
 _DRIFT = 0.05  # the sentinel may be off its median by this much before a probe is measured again
@@ -52,7 +52,7 @@ def measure(
     """Measures the latencies of a network's cells on this machine.
 
     probes
-        How many probe networks to measure, a fifth of them held out (default 50; 18 if quick).
+        How many probe networks to measure (default 50; 18 if quick).
     quick
         A coarse table, from fewer and shorter measurements.
     path
@@ -67,14 +67,11 @@ def measure(
     Raises ``DeviceMismatchError`` where ``path`` holds a table of another device or setting,
     ``DamagedTableError`` where its file is damaged, ``EngineError`` where the engine refuses.
     """
-    fit, held_out = _QUICK if quick else _FULL
-    if probes is not None:
-        if probes < 1:
-            raise LatencyError(f"probes is {probes}; give 1 or more")
-        held_out = probes // 5
-        fit = probes - held_out
+    if probes is not None and probes < 1:
+        raise LatencyError(f"probes is {probes}; give 1 or more")
+    count = probes or (_QUICK if quick else _FULL)
     limits = _QUICK_LIMITS if quick else _FULL_LIMITS
-    planned = plan_probes(source.sizes(), fit, held_out, seed)
+    planned = plan_probes(source.sizes(), count, seed)
     network = network_digest(source)
 
     dense = source.probe({})
@@ -97,7 +94,7 @@ def measure(
 
     def take(probe: PlannedProbe, attempt: int, left: int) -> Reading:
         nonlocal done
-        reading = bench.read(probe.sizes, (), probe.role, attempt)
+        reading = bench.read(probe.sizes, (), "fit", attempt)
         if journal is not None:
             journal.append(reading)
         done += 1
@@ -115,7 +112,7 @@ def measure(
         # Until no probe is suspect, or enough has been tried.
         for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
             if reading.attempt == 0:
-                again = take(PlannedProbe(reading.sizes, reading.role), 1, 0)
+                again = take(PlannedProbe(reading.sizes), 1, 0)
                 taken = _newest(taken, [again])
         left = _suspects(taken, network)
         if left:

@@ -19,7 +19,6 @@ class PlannedProbe:
     """sizes: Dim -> size, of the Dims that are cut; empty for the uncut network."""
 
     sizes: Mapping[str, int]
-    role: str
 
 
 def network_digest(source: ProbeSource) -> str:
@@ -31,9 +30,9 @@ def network_digest(source: ProbeSource) -> str:
 
 
 def plan_probes(
-    sizes: Mapping[str, Sequence[int]], fit: int, held_out: int, seed: int
+    sizes: Mapping[str, Sequence[int]], count: int, seed: int
 ) -> tuple[PlannedProbe, ...]:
-    """The uncut network, the smallest one, a Sobol sequence over the Dims, and held-out ones.
+    """The uncut network, the smallest one, and a Sobol sequence over the Dims.
 
     Half of a probe's variation is common to all Dims, so that the totals cover the range from
     the smallest to the uncut network: independent widths alone would all add up to about a
@@ -43,22 +42,20 @@ def plan_probes(
     free = [name for name in names if len(sizes[name]) > 1]
     uncut: dict[str, int] = {}
     smallest = {name: sizes[name][0] for name in free}
-    planned = [PlannedProbe(uncut, "fit")]
+    planned = [PlannedProbe(uncut)]
     seen = {_key(uncut)}
-    if free and fit > 1:
-        planned.append(PlannedProbe(smallest, "fit"))
+    if free and count > 1:
+        planned.append(PlannedProbe(smallest))
         seen.add(_key(smallest))
     generator = qmc.Sobol(len(free) + 2, scramble=True, rng=np.random.default_rng(seed))
-    for role, wanted in (("fit", max(fit - len(planned), 0)), ("held_out", held_out)):
-        missed = 0
-        while free and wanted and missed < 64:
-            chosen = _structure(generator.random(1)[0], sizes, free)
-            if _key(chosen) in seen:
-                missed += 1  # few structures, and all of them drawn
-                continue
-            seen.add(_key(chosen))
-            planned.append(PlannedProbe(chosen, role))
-            wanted -= 1
+    missed = 0
+    while free and len(planned) < count and missed < 64:
+        chosen = _structure(generator.random(1)[0], sizes, free)
+        if _key(chosen) in seen:
+            missed += 1  # few structures, and all of them drawn
+            continue
+        seen.add(_key(chosen))
+        planned.append(PlannedProbe(chosen))
     return tuple(planned)
 
 

@@ -35,7 +35,7 @@ class Reading:
     sizes, dropped
         The Dims that differ from the uncut network, and the blocks that were dropped.
     role
-        ``"fit"``, ``"held_out"``, or ``"check"`` (a structure measured to verify a prediction).
+        ``"fit"`` or ``"check"`` (a structure measured to verify a prediction).
     latency_ms, spread_ms, interval_ms, runs
         Median end-to-end time without the profiler, interquartile range, half width of the
         median's 95% interval, number of runs.

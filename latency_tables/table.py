@@ -21,6 +21,8 @@ from .spec import LayerSpec
 
 Floats = NDArray[np.float64]
 
+COUNTED = 0.2
+_FOLDS = 5
 _FLOOR_SHARE = 1e-3  # of the median probe: below it, a layer's own relative error is of no weight
 
 
@@ -53,7 +55,7 @@ class LatencyTable:
     A network takes ``overhead_ms`` plus the sum of ``predict`` over its cells.
 
     error
-        Over held-out probes; ``None`` where the table is too small to hold any out.
+        Over probes held out in turn (``held_out_error``); ``None`` where there are too few.
     notes
         What the reader should know of the measurement: drift, a busy machine.
     """
@@ -74,6 +76,11 @@ class LatencyTable:
         for sample in self._reconciled.samples:
             grouped.setdefault(sample.spec, []).append(sample)
         return grouped
+
+    @cached_property
+    def _totals(self) -> dict[str, float]:
+        totals = self._reconciled.total_ms
+        return {r.key: ms for r, ms in zip(self.readings, totals, strict=True)}
 
     @cached_property
     def _curves(self) -> dict[LayerSpec, Curve]:
@@ -101,7 +108,7 @@ class LatencyTable:
 
     def total_ms(self, reading: Reading) -> float:
         """A reading's end-to-end time at the machine's usual speed (drift taken out)."""
-        return self._reconciled.total_ms[self.readings.index(reading)]
+        return self._totals[reading.key]
 
     def predict(self, spec: LayerSpec, sizes: Any) -> Floats:
         """``sizes`` [n, k] (k widths in the order of ``spec.sizes``) to milliseconds [n].
@@ -189,27 +196,35 @@ def _distance(wanted: LayerSpec, other: LayerSpec) -> tuple[int, int]:
 
 
 def held_out_error(table: LatencyTable) -> TableError | None:
-    """The error over the held-out probes of a fit that has not seen them."""
-    return _error(unseen_totals(table, lambda r: r.role == "held_out"))
+    """The error on structures that the fit has not seen, by holding each probe out once.
 
-
-def unseen_totals(table: LatencyTable, unseen: Any) -> list[tuple[float, float]]:
-    """(predicted, measured) totals of the readings that ``unseen`` selects, from the others."""
-    left = [r for r in table.readings if unseen(r)]
-    seen = replace(table, readings=tuple(r for r in table.readings if not unseen(r)))
-    if not left or not seen.readings:
-        return []
-    pairs = []
-    for reading in left:
-        cells = [(c.spec, c.sizes) for c in reading.cells]
-        if all(spec in seen._by_spec for spec, _ in cells):
-            pairs.append((seen.predict_total(cells), table.total_ms(reading)))
-    return pairs
-
-
-def _error(pairs: Sequence[tuple[float, float]]) -> TableError | None:
-    if not pairs:
+    The probes are held out a fifth at a time, and predicted from the other four fifths. Counted
+    are those that take at least ``COUNTED`` of their uncut network; the table itself, which has
+    seen them all, can only be better. ``None`` where there are too few.
+    """
+    relative = [
+        abs(predicted - measured) / measured for predicted, measured in unseen_totals(table)
+    ]
+    if not relative:
         return None
-    relative = np.array([abs(predicted - measured) / measured for predicted, measured in pairs])
     median, p95 = np.percentile(relative, [50, 95])
-    return TableError(float(median), float(p95), float(relative.max()), len(pairs))
+    return TableError(float(median), float(p95), float(max(relative)), len(relative))
+
+
+def unseen_totals(table: LatencyTable) -> list[tuple[float, float]]:
+    """(predicted, measured) milliseconds of the probes, each predicted without its fold."""
+    uncut = {r.network: table.total_ms(r) for r in table.readings if not r.sizes and not r.dropped}
+    cut = [r for r in table.readings if r.sizes or r.dropped]
+    pairs = []
+    for fold in range(min(_FOLDS, len(cut))):
+        left = cut[fold::_FOLDS]
+        keys = {r.key for r in left}
+        seen = replace(table, readings=tuple(r for r in table.readings if r.key not in keys))
+        for reading in left:
+            cells = [(c.spec, c.sizes) for c in reading.cells]
+            measured = table.total_ms(reading)
+            if measured < COUNTED * uncut.get(reading.network, 0.0):
+                continue
+            if all(spec in seen._by_spec for spec, _ in cells):
+                pairs.append((seen.predict_total(cells), measured))
+    return pairs

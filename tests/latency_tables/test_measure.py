@@ -42,20 +42,19 @@ def test_unseen_structures_are_predicted_as_the_formula_says():
         cells = [(spec(i // 2), (widths[i], widths[i + 1])) for i in range(4)]
         truth = sum(stairs(sizes) + OVERHEAD_MS for _, sizes in cells) + OVERHEAD_MS
         assert table.predict_total(cells) == pytest.approx(truth, rel=0.02)
-    assert table.error is not None and table.error.worst < 0.02 and table.error.probes == 6
+    assert table.error is not None and table.error.worst < 0.03 and table.error.probes > 15
 
 
 def test_the_plan_follows_from_the_seed_and_holds_the_ends():
     sizes = FakeSource().sizes()
-    plan = plan_probes(sizes, 20, 5, seed=3)
-    assert plan == plan_probes(sizes, 20, 5, seed=3) != plan_probes(sizes, 20, 5, seed=4)
+    plan = plan_probes(sizes, 25, seed=3)
+    assert plan == plan_probes(sizes, 25, seed=3) != plan_probes(sizes, 25, seed=4)
     assert plan[0].sizes == {} and set(plan[1].sizes.values()) == {8}
-    assert [p.role for p in plan] == ["fit"] * 20 + ["held_out"] * 5
     assert len({tuple(sorted(p.sizes.items())) for p in plan}) == 25
 
 
 def test_a_network_with_few_structures_gets_no_more_probes_than_it_has():
-    plan = plan_probes({"a": (8, 16), "b": (4,)}, 20, 5, seed=0)
+    plan = plan_probes({"a": (8, 16), "b": (4,)}, 25, seed=0)
     assert [dict(p.sizes) for p in plan] == [{}, {"a": 8}]
 
 
