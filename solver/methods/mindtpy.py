@@ -8,6 +8,7 @@ the result carries no bound, and a feasible choice is the most that it promises.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -16,11 +17,13 @@ import numpy as np
 from ..errors import MissingSolverError
 from ..model import Model
 from ..search import OutOfTime, Search
+from .ipopt import ipopt
+from .quiet import quiet
 
 INSTALL = (
-    "method 'mindtpy' needs Pyomo's MindtPy with a nonlinear solver: no executable 'ipopt' was "
-    "found on the path. Install Ipopt with its AMPL interface (conda install -c conda-forge ipopt, "
-    "or `idaes get-extensions` of the package idaes-pse), or use method='auto'"
+    "method 'mindtpy' needs Pyomo's MindtPy with a nonlinear solver: there is no 'ipopt' "
+    "executable on the path and no casadi. `pip install casadi` brings Ipopt along (or "
+    "conda install -c conda-forge ipopt); otherwise use method='auto'"
 )
 
 
@@ -34,8 +37,6 @@ def mindtpy(search: Search) -> None:
         import pyomo.environ as pyo
     except ImportError as error:
         raise MissingSolverError(f"{INSTALL} ({error})") from None
-    if not pyo.SolverFactory("ipopt").available(exception_flag=False):
-        raise MissingSolverError(INSTALL)
     if not pyo.SolverFactory("appsi_highs").available(exception_flag=False):
         raise MissingSolverError("method 'mindtpy' needs HiGHS; pip install highspy")
     model = search.model
@@ -44,19 +45,23 @@ def mindtpy(search: Search) -> None:
         return
     program = formulate(model)
     search.check()
-    try:
-        pyo.SolverFactory("mindtpy").solve(
-            program,
-            strategy="OA",
-            init_strategy="FP",
-            mip_solver="appsi_highs",
-            nlp_solver="ipopt",
-            time_limit=max(int(search.remaining), 1),
-            add_no_good_cuts=True,
-            integer_to_binary=False,
-        )
-    except (ValueError, RuntimeError, ArithmeticError) as error:
-        search.notes.append(f"MindtPy stopped: {type(error).__name__}: {error}")
+    with ipopt() as there:
+        if not there:
+            raise MissingSolverError(INSTALL)
+        try:
+            with quiet("pyomo", logging.CRITICAL):
+                pyo.SolverFactory("mindtpy").solve(
+                    program,
+                    strategy="OA",
+                    init_strategy="FP",
+                    mip_solver="appsi_highs",
+                    nlp_solver="ipopt",
+                    time_limit=max(int(search.remaining), 1),
+                    add_no_good_cuts=True,
+                    integer_to_binary=False,
+                )
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            search.notes.append(f"MindtPy stopped: {type(error).__name__}: {error}")
     values = [[v.value for v in block.values()] for block in program.pick.values()]
     if any(x is None for block in values for x in block):
         search.notes.append("MindtPy left no choice")

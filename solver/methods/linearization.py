@@ -1,0 +1,200 @@
+"""The exact linearization of a model as a Pyomo program.
+
+One binary per option, one continuous variable per admissible table entry; for every table, variable
+of its scope and option, the entries with that option sum to the option's binary (the local
+marginal polytope). With one-hot binaries the entries are their products, so no product is written.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..model import Factor, Model
+from ..search import Search
+
+#: Objective and budgets are scaled so that HiGHS's absolute tolerances are far below one part in
+#: 10^9 of their ranges.
+OBJECTIVE_RANGE = 2.0**20
+BUDGET_RANGE = 2.0**10
+
+
+class Linearization:
+    """The Pyomo model and how its variables map to options."""
+
+    def __init__(self, model: object, binaries: list, offsets: np.ndarray, scale: float) -> None:
+        self.model = model
+        self.binaries = binaries
+        self.offsets = offsets
+        self.objective_scale = scale
+        self.entries: list[tuple[list, tuple[int, ...], np.ndarray]] = []
+
+    def choice(self, highs: Any) -> list[int] | None:
+        """The options whose binaries are largest in HiGHS's last solution, if it has one."""
+        open_ones = [b for b in self.binaries if not b.fixed]
+        try:
+            found = highs.get_primals(open_ones)
+        except RuntimeError:
+            return None
+        values = np.array([0.0 if b.fixed else found[b] for b in self.binaries])
+        if not np.isfinite(values).all():
+            return None
+        return self.largest(values)
+
+    def largest(self, values: np.ndarray) -> list[int]:
+        """For every variable the option with the largest of ``values`` [options]."""
+        return [int(np.argmax(values[a:b])) for a, b in zip(self.offsets[:-1], self.offsets[1:])]
+
+    def warm_start(self, choice: list[int]) -> None:
+        """Set every variable to what ``choice`` makes it."""
+        picked = {int(o) + c for o, c in zip(self.offsets[:-1], choice)}
+        for i, binary in enumerate(self.binaries):
+            binary.value = 1.0 if i in picked else 0.0
+        for columns, scope, flat in self.entries:
+            shape = tuple(int(self.offsets[v + 1] - self.offsets[v]) for v in scope)
+            one = np.ravel_multi_index(tuple(choice[v] for v in scope), shape)
+            for column, index in zip(columns, flat):
+                column.value = 1.0 if index == one else 0.0
+
+
+def linearize(model: Model, search: Search) -> Linearization:
+    from pyomo.environ import (
+        Binary,
+        ConcreteModel,
+        ConstraintList,
+        NonNegativeReals,
+        Objective,
+        Var,
+        maximize,
+    )
+
+    offsets = np.concatenate(([0], np.cumsum(model.sizes)))
+    flats = [_flat_slice(f) for f in model.factors]
+    live = [_columns(f, level) for f, level in zip(model.factors, flats)]
+    wide = sum(len(i) for i, f in zip(live, model.factors) if len(f.scope) > 1)
+    program = ConcreteModel()
+    program.option = Var(range(int(offsets[-1])), domain=Binary)
+    program.entry = Var(range(wide), domain=NonNegativeReals)
+    program.rows = ConstraintList()
+    binaries = list(program.option.values())
+    entries = list(program.entry.values())
+    span = reach(model)[1]
+    scale = OBJECTIVE_RANGE / span if span > 0 else 1.0
+    scale = 2.0 ** round(math.log2(scale))
+    built = Linearization(program, binaries, offsets, scale)
+    objective: tuple[list, list] = ([], [])
+    spending: list[tuple[list, list]] = [([], []) for _ in model.budgets]
+    cost_scale = [BUDGET_RANGE / x if x > 0 else 1.0 for x in _cost_reach(model)]
+    taken = 0
+    for v in range(len(model.sizes)):
+        mine = binaries[offsets[v] : offsets[v + 1]]
+        program.rows.add((1.0, _linear([1.0] * len(mine), mine), 1.0))
+    for factor, flat, level in zip(model.factors, live, flats):
+        search.check()
+        if len(factor.scope) == 1:
+            v = factor.scope[0]
+            columns = [binaries[offsets[v] + i] for i in flat]
+            for i in sorted(set(range(model.sizes[v])) - set(flat.tolist())):
+                binaries[offsets[v] + i].fix(0)
+        else:
+            columns = entries[taken : taken + len(flat)]
+            taken += len(flat)
+            built.entries.append((columns, factor.scope, flat))
+            _marginals(program, binaries, offsets, factor, flat, columns, level)
+        if level is not None:
+            v, option = level
+            at = tuple(option if u == v else 0 for u in factor.scope)
+            gate = [binaries[offsets[v] + option]]
+            _extend(objective, scale * factor.value[at].reshape(1), gate)
+            for r, cost in enumerate(factor.cost):
+                if cost is not None:
+                    _extend(spending[r], cost_scale[r] * cost[at].reshape(1), gate)
+        _extend(objective, scale * factor.value.ravel()[flat], columns)
+        for r, cost in enumerate(factor.cost):
+            if cost is not None:
+                _extend(spending[r], cost_scale[r] * cost.ravel()[flat], columns)
+    for r, (coefficients, columns) in enumerate(spending):
+        if columns:
+            room = float(cost_scale[r] * (model.slack[r] + 0.5 * model.tolerances[r]))
+            program.rows.add((None, _linear(coefficients, columns), room))
+        elif model.slack[r] + model.tolerances[r] < 0:
+            search.tighten(search.value)  # nothing costs here, and the constants are too dear
+    program.value = Objective(expr=_linear(*objective), sense=maximize)
+    return built
+
+
+def _flat_slice(factor: Factor) -> tuple[int, int] | None:
+    """A variable and an option of it at which value and costs do not depend on the others.
+
+    A closed gate is one. Its entries need no columns: whatever the other variables' marginals leave
+    over is spread over them as a product, so the others' sums become upper bounds, exactly.
+    """
+    if len(factor.scope) < 2 or not np.isfinite(factor.value).all():
+        return None
+    arrays = [factor.value, *(c for c in factor.cost if c is not None)]
+    for axis in np.argsort(factor.value.shape, kind="stable"):
+        lines = [np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in arrays]
+        level = np.all([(x == x[:, :1]).all(axis=1) for x in lines], axis=0)
+        if level.any():
+            return factor.scope[axis], int(np.argmax(level))
+    return None
+
+
+def _columns(factor: Factor, level: tuple[int, int] | None) -> np.ndarray:
+    """Flat indices of the entries that become columns."""
+    keep = np.isfinite(factor.value)
+    if level is not None:
+        index = tuple(level[1] if v == level[0] else slice(None) for v in factor.scope)
+        keep[index] = False
+    return np.flatnonzero(keep)
+
+
+def _marginals(program, binaries, offsets, factor, flat, columns, level) -> None:
+    """The entries of each option sum to the option's binary, for every variable of the scope."""
+    index = np.unravel_index(flat, factor.value.shape)
+    for v, options in zip(factor.scope, index):
+        order = np.argsort(options, kind="stable")
+        cuts = np.searchsorted(options[order], np.arange(offsets[v + 1] - offsets[v] + 1))
+        lower = 0.0 if level is None or level[0] == v else None
+        for option, (a, b) in enumerate(zip(cuts[:-1], cuts[1:])):
+            if (v, option) == level:
+                continue
+            group = [columns[i] for i in order[a:b]]
+            binary = binaries[offsets[v] + option]
+            row = _linear([1.0] * len(group) + [-1.0], [*group, binary])
+            program.rows.add((lower, row, 0.0))
+
+
+def _linear(coefficients: list, columns: list) -> object:
+    from pyomo.core.expr.numeric_expr import LinearExpression
+
+    return LinearExpression(constant=0.0, linear_coefs=coefficients, linear_vars=columns)
+
+
+def _extend(target: tuple[list, list], coefficients: np.ndarray, columns: list) -> None:
+    for coefficient, column in zip(coefficients.tolist(), columns):
+        if coefficient:
+            target[0].append(coefficient)
+            target[1].append(column)
+
+
+def reach(model: Model) -> tuple[float, float]:
+    """Largest conceivable value of the factors, and the sum of their ranges."""
+    top = span = 0.0
+    for factor in model.factors:
+        finite = factor.value[np.isfinite(factor.value)]
+        if finite.size:
+            top += float(finite.max())
+            span += float(finite.max() - finite.min())
+    return top, span
+
+
+def _cost_reach(model: Model) -> list[float]:
+    reach = [0.0] * len(model.budgets)
+    for factor in model.factors:
+        for r, cost in enumerate(factor.cost):
+            if cost is not None:
+                reach[r] += float(np.abs(cost).max())
+    return reach

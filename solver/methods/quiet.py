@@ -1,0 +1,19 @@
+"""Keeping Pyomo from writing to the user's terminal what the solution says anyway."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet(name: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Let only messages of at least ``level`` through the logger ``name`` for a while."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
