@@ -60,7 +60,8 @@ def fit_curve(
         Errors are relative to ``ms + floor_ms``: an error of a layer that takes next to nothing
         matters next to nothing.
     noise
-        [n] relative standard deviation of the samples, against each other (default: all equal).
+        [n] standard deviation of the samples, against each other (default: all 1). Samples with
+        less than 1 are singled out: the curve goes by them where they are, whatever the others.
     basis
         Chosen by cross-validation where not given.
     """
@@ -72,7 +73,8 @@ def fit_curve(
     coefficients, scale = _trend(matrix, ms, weight)
     trend = (matrix / scale) @ coefficients
     for _ in range(_REWEIGHTINGS if len(ms) > 2 * matrix.shape[1] else 0):
-        trust = _trust((ms - trend) * weight)
+        # What was singled out is never an outlier.
+        trust = np.where(own_noise < 1, 1.0, _trust((ms - trend) * weight))
         coefficients, scale = _trend(matrix, ms, weight * np.sqrt(trust))
         trend = (matrix / scale) @ coefficients
         # A disturbed sample stays in, with the say that its distance from the others leaves it.
@@ -149,7 +151,9 @@ def _process(points: Floats, residual: Floats, noise: Floats) -> tuple[Floats, f
     variance = float(np.mean(residual**2))
     if variance == 0:
         return None
-    best: tuple[float, tuple[Floats, float] | None] = (variance, None)
+    # Without samples that were singled out as surer than the others, no structure may win.
+    nothing = variance if noise.min() >= 1 else float("inf")
+    best: tuple[float, tuple[Floats, float] | None] = (nothing, None)
     for length in _LENGTHS:
         kernel = _kernel(points, points, length)
         for share in _SHARES:

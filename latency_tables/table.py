@@ -176,7 +176,7 @@ class LatencyTable:
         floor = _FLOOR_SHARE * float(np.median(self._reconciled.total_ms))
         # A structure that was measured to be checked is where the answer lies: it counts most.
         noise = np.array(
-            [0.3 if self.readings[s.reading].role == "check" else 1.0 for s in samples]
+            [0.1 if self.readings[s.reading].role == "check" else 1.0 for s in samples]
         )
         return fit_curve(sizes, ms, floor_ms=floor, noise=noise)
 

@@ -196,7 +196,7 @@ def test_check_measures_one_structure_and_corrects_the_table_around_it():
     assert first.measured_ms > 1.1 * first.predicted_ms and first.error > 0.1
     assert len(first.table.readings) == len(table.readings) + 1
     second = latency_tables.check(first.table, FakeSource(), engine, sizes)
-    assert abs(second.error) < 0.5 * first.error
+    assert abs(second.error) < 0.2 * first.error
     assert len(second.table.readings) == len(first.table.readings)
 
 
