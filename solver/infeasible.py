@@ -9,6 +9,7 @@ import numpy as np
 from .problem import Problem
 from .search import Search
 from .solution import Infeasibility
+from .table import Table
 from .tree import BucketTree, TreeTooLarge
 
 
@@ -19,18 +20,24 @@ def diagnose(search: Search, entries_limit: int) -> Infeasibility:
     if model.constant_value == -math.inf:
         return none
     try:
-        tree = BucketTree(model, entries_limit)
+        tree: BucketTree | None = BucketTree(model, entries_limit)
     except TreeTooLarge:
-        return none
+        tree = None
     smallest: dict[str, float] = {}
     choices: dict[str, dict[str, int]] = {}
     for r, resource in enumerate(search.budgets):
-        low = np.zeros(len(model.budgets))
-        low[r] = 1.0
-        if tree.forward(low, value_weight=0.0) == -math.inf:
-            return none
-        full = model.complete(tree.decode())
-        choices[resource] = {v: int(o) for v, o in zip(problem.options, full)}
+        if tree is None:
+            cheapest = _searched(problem, resource, entries_limit)
+            if cheapest is None:
+                return none
+            choices[resource] = cheapest
+        else:
+            low = np.zeros(len(model.budgets))
+            low[r] = 1.0
+            if tree.forward(low, value_weight=0.0) == -math.inf:
+                return none
+            full = model.complete(tree.decode())
+            choices[resource] = {v: int(o) for v, o in zip(problem.options, full)}
         smallest[resource] = problem.evaluate(choices[resource])[1][resource]
     if not smallest:
         return none
@@ -49,6 +56,20 @@ def diagnose(search: Search, entries_limit: int) -> Infeasibility:
         _parts(problem, choices[worst], worst),
         smallest,
     )
+
+
+def _searched(problem: Problem, resource: str, entries_limit: int) -> dict[str, int] | None:
+    """The cheapest choice where elimination is too large: a problem of its own, without budgets."""
+    from .solve import solve
+
+    tables = []
+    for t in problem.tables:
+        shape = problem.shape(t)
+        cost = np.broadcast_to(t.cost.get(resource, np.zeros(())), shape)
+        bad = False if t.value is None else np.isneginf(np.broadcast_to(t.value, shape))
+        tables.append(Table(t.name, t.scope, np.where(bad, -np.inf, -cost)))
+    cheap = Problem(problem.name, problem.options, tables, {})
+    return solve(cheap, memory_limit_mb=entries_limit * 8e-6, time_limit_s=30.0).choice
 
 
 def _parts(problem: Problem, choice: dict[str, int], resource: str) -> dict[str, float]:

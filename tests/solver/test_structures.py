@@ -101,6 +101,14 @@ def test_too_large_for_elimination_still_bounds_without_proof():
     assert bounded.value <= exact.value <= bounded.bound < np.inf
 
 
+def test_infeasible_where_elimination_is_too_large_still_says_the_smallest_cost():
+    problem = grid_problem(side=3, options=3)
+    exact = solver.solve(problem, budgets={"ms": 1.0}).infeasibility
+    split = solver.solve(problem, budgets={"ms": 1.0}, memory_limit_mb=3e-4).infeasibility
+    assert exact is not None and split is not None
+    assert split.resource == "ms" and split.smallest_cost == exact.smallest_cost
+
+
 def test_several_budgets_on_a_real_structure():
     problem = roofline_problem("deit_tiny", 48, 0.5)
     tables = [
