@@ -166,7 +166,8 @@ class _Run:
         self.results: list[EpochResult] = []
         self.spent_s, self.epoch_began_s, self.resume_mark = 0.0, 0.0, 0.0
         # Of this epoch, in this process: images, right ones, loss times images.
-        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        self.sums = torch.zeros(3, dtype=kind, device=self.device)
         self.clock = time.perf_counter()
         self.told = 0.0
 
@@ -299,7 +300,7 @@ class _Run:
         with torch.no_grad():
             right = (outputs.argmax(1) == labels).sum()
             told = torch.stack([torch.ones_like(loss), right / len(labels), loss.detach()])
-            self.sums += told.double() * len(labels)
+            self.sums += told.to(self.sums.dtype) * len(labels)
 
     def _arithmetic(self) -> Any:
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
