@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import fx, nn
 
 from .export import to_onnx
@@ -33,7 +35,7 @@ def probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
         model = _filled(_templates[key], module)
         if model is not None:
             return model
-    exported = to_onnx(module, inputs)
+    exported = to_onnx(_with_random_weights(module), inputs)
     if key not in _templates:  # a template that failed once is not made again
         _templates[key] = _template(exported, module)
         while len(_templates) > _KEPT:
@@ -42,6 +44,21 @@ def probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
         _templates[key] = None
     data: bytes = exported.SerializeToString()
     return data
+
+
+def _with_random_weights(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy without two equal tensors: the exporter would make one of them, and a fresh batch
+    normalization's zero shift would vanish, though a trained one's does not."""
+    module = copy.deepcopy(module)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                scale = (2 / max(tensor[0].numel(), 1)) ** 0.5 if tensor.dim() > 1 else 1.0
+                values = torch.rand(tensor.shape, generator=random, dtype=torch.float32) + 0.5
+                sign = torch.randn(tensor.shape, generator=random).sign() if tensor.dim() > 1 else 1
+                tensor.copy_(values * scale * sign)
+    return module
 
 
 def _signature(module: fx.GraphModule, inputs: tuple[Any, ...]) -> str:
