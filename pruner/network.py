@@ -147,12 +147,14 @@ class Network:
 
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         """The network with Dims cut to their first indices, these blocks dropped: for timing."""
-        from .apply import cut
+        from .cut import cut
         from .export import to_onnx
         from .materialize import materialize
 
-        keep = {name: np.arange(self.dims[name].size) < size for name, size in sizes.items()}
-        program = cut(self, keep, dropped)
+        first = {
+            self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
+        }
+        program = cut(self.reading, first, [self.blocks[name] for name in dropped])
         module = materialize(program, self.name)
         alive = {node.name for node in program.graph.nodes}
         cell_sizes = self.cell_sizes(sizes, dropped)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import PlanError
 from .files import write_text
@@ -95,6 +96,12 @@ class Plan:
     def sizes(self) -> dict[str, int]:
         """Dim name -> how many indices stay."""
         return {name: len(kept) for name, kept in self.keep.items()}
+
+    def masks(self, net: Network) -> dict[str, NDArray[np.bool_]]:
+        """Dim name -> [size] bool, true at the kept indices."""
+        return {
+            name: np.isin(np.arange(net.dims[name].size), kept) for name, kept in self.keep.items()
+        }
 
     def dropped(self) -> tuple[str, ...]:
         """The blocks that go."""

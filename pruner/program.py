@@ -152,6 +152,7 @@ def _canonical(exported: torch.export.ExportedProgram, batch: int) -> Program:
             made = graph.create_node("get_attr", names[node.name], name=node.name)
         elif node.op == "placeholder":
             made = graph.placeholder(node.name)
+            made.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
         elif node.op == "output":
             graph.output(tuple(fx.node.map_arg(a, new.__getitem__) for a in node.args[0]))
             continue

@@ -13,6 +13,7 @@ from .materialize import materialize
 from .network import Network
 from .nodes import operator_name
 from .program import Program, export
+from .rehearse import rehearse
 from .rules import RULES, Reading
 from .rules.base import is_pointwise, where
 from .rules.elementwise import pointwise
@@ -45,6 +46,7 @@ def trace(
         inputs = (inputs,)
     program = export(model, tuple(inputs), kwargs)
     reading = read(program)
+    rehearse(reading)
     dims, atoms = structure.dims_and_atoms(reading, step)
     blocks = structure.blocks(reading)
     cells = structure.cells(reading, atoms, blocks)

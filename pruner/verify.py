@@ -6,9 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.utils import _pytree as pytree
@@ -104,9 +102,7 @@ class _Masked(fx.Interpreter):
         assert isinstance(module, fx.GraphModule)
         super().__init__(module.eval())
         self.joins = {net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped()}
-        keep = {
-            net.atoms[name]: indices(kept, net.dims[name].size) for name, kept in plan.keep.items()
-        }
+        keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
         self.kept = {}
         for node in net.program.graph.nodes:
             if operator_name(node) in _NORMALIZATIONS:
@@ -161,10 +157,3 @@ class _Masked(fx.Interpreter):
         grid = torch.meshgrid(*kept, indexing="ij")
         result[(*place, *grid)] = value
         return result
-
-
-def indices(kept: tuple[int, ...], size: int) -> NDArray[np.bool_]:
-    """[size] bool, true at the kept indices."""
-    result = np.zeros(size, bool)
-    result[list(kept)] = True
-    return result

@@ -18,8 +18,7 @@ def convolution(reading: Reading, node: fx.Node) -> Result:
     args = arguments(node)
     x, weight, groups = reading.of(args["input"]), reading.of(args["weight"]), args["groups"]
     channel = len(x) - len(weight) + 1
-    for axis in weight[2:]:
-        reading.freeze(axis, KERNEL)
+    _freeze_maps(reading, x[channel + 1 :], weight[2:])
     split_in = split_product(x[channel], groups)
     split_out = split_product(weight[0], groups)
     if split_in is None or split_out is None:
@@ -44,13 +43,19 @@ def transposed_convolution(reading: Reading, node: fx.Node) -> Result:
         return reading.give_up(node, "a transposed convolution in groups")
     x, weight = reading.of(args["input"]), reading.of(args["weight"])
     channel = len(x) - len(weight) + 1
-    for axis in weight[2:]:
-        reading.freeze(axis, KERNEL)
+    _freeze_maps(reading, x[channel + 1 :], weight[2:])
     reading.unify(x[channel], weight[0], node)
     reading.role(args["weight"], 0, "in")
     reading.role(args["weight"], 1, "out")
     _bias(reading, node, args["bias"], weight[1])
     return [*x[:channel], weight[1], *reading.frozen(reading.shape(node)[channel + 1 :], MAP)]
+
+
+def _freeze_maps(reading: Reading, extents: Axes, kernel: Axes) -> None:
+    for axis in extents:
+        reading.freeze(axis, MAP)
+    for axis in kernel:
+        reading.freeze(axis, KERNEL)
 
 
 @rule("linear")

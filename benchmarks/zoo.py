@@ -1,0 +1,333 @@
+"""Which architectures work the whole way, each in a process of its own; writes docs/support.md.
+
+    python -m benchmarks.zoo [--only TEXT] [--again]
+
+One architecture of every timm family (the smallest), every torchvision classification and
+segmentation model, and Hugging Face vision models of default configuration, all with random
+weights. Each is traced, cut at random to half its multiply-adds, compared with the masked dense
+network, trained for a step, saved and loaded without its source, exported to ONNX and run by ONNX
+Runtime. Finished lines are kept in benchmarks/results/zoo.csv; the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results") / "zoo.csv"
+SUPPORT = ROOT / "docs" / "support.md"
+LIMIT_S = 240.0
+"""Generous against a busy machine; a line that took over 120 s is counted as hanging."""
+
+# Default configurations (random weights); the inputs are made in `_inputs`.
+HF = {
+    "ViT": "ViTModel", "DeiT": "DeiTModel", "Swin": "SwinModel", "Swinv2": "Swinv2Model",
+    "ConvNext": "ConvNextModel", "Segformer": "SegformerModel", "Dinov2": "Dinov2Model",
+    "CLIPVision": "CLIPVisionModel", "Beit": "BeitModel", "MobileViT": "MobileViTModel",
+    "PvtV2": "PvtV2Model", "Hiera": "HieraModel", "ResNet": "ResNetModel",
+    "SiglipVision": "SiglipVisionModel", "DPT": "DPTModel", "Yolos": "YolosModel",
+    "CLIP": "CLIPModel", "Blip": "BlipModel", "RTDetr": "RTDetrModel",
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", help="architectures whose name holds this text")
+    parser.add_argument("--again", action="store_true", help="do finished lines anew")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(examine(options.one)))
+        return
+    done = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame({"name": []})
+    for name in architectures():
+        if options.only and options.only not in name:
+            continue
+        if not options.again and (done["name"] == name).any():
+            continue
+        line = in_a_process(name)
+        done = pd.concat([done[done["name"] != name], pd.DataFrame([line])], ignore_index=True)
+        RESULTS.parent.mkdir(exist_ok=True)
+        done.to_csv(RESULTS, index=False)
+        print(f"{name}: {line['result']} ({line['seconds']:.0f} s)", flush=True)
+    text = support(done)
+    SUPPORT.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def architectures() -> list[str]:
+    """All names, ``library:model``."""
+    path = Path(__file__).with_name("zoo_timm.json")
+    if not path.is_file():
+        path.write_text(json.dumps(smallest_of_families(), indent=1) + "\n", encoding="utf-8")
+    timm_names = json.loads(path.read_text(encoding="utf-8")).values()
+    import torchvision
+
+    tv = torchvision.models
+    names = tv.list_models(module=tv) + tv.list_models(module=tv.segmentation)
+    return [
+        *(f"timm:{name}" for name in timm_names),
+        *(f"torchvision:{name}" for name in names),
+        *(f"hf:{name}" for name in HF),
+    ]
+
+
+def smallest_of_families() -> dict[str, str]:
+    """timm family -> its architecture with the fewest parameters (built without memory)."""
+    import timm
+    import torch
+
+    result = {}
+    for family in timm.list_modules():
+        sizes = {}
+        for name in timm.list_models(module=family):
+            if name.startswith("test_"):  # made for timm's own tests, too small to show anything
+                continue
+            with contextlib.suppress(Exception), torch.device("meta"):
+                sizes[name] = sum(p.numel() for p in timm.create_model(name).parameters())
+        if sizes:
+            result[family] = min(sizes, key=lambda name: sizes[name])
+    return result
+
+
+def in_a_process(name: str) -> dict[str, Any]:
+    """Examine one architecture where it can crash and hang without harm."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.zoo", "--one", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=ROOT)
+    except subprocess.TimeoutExpired:
+        return {"name": name, "result": f"over {LIMIT_S:.0f} s", "seconds": LIMIT_S}
+    seconds = time.perf_counter() - begin
+    try:
+        line = json.loads(done.stdout.strip().rpartition("\n")[2])
+    except ValueError:
+        line = {"result": "crash: " + (done.stderr.strip().rpartition("\n")[2] or "no output")}
+    return {"name": name, "seconds": round(seconds, 1), **line}
+
+
+def build(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A model with random weights, and its example inputs."""
+    import torch
+
+    torch.manual_seed(0)
+    library, _, model_name = name.partition(":")
+    if library == "timm":
+        import timm
+
+        model = timm.create_model(model_name)
+        return model, (torch.randn(2, *model.default_cfg["input_size"]),), {}
+    if library == "torchvision":
+        import torchvision
+
+        with contextlib.suppress(TypeError):
+            model = torchvision.models.get_model(model_name, weights=None, weights_backbone=None)
+            return model, (torch.randn(2, 3, 224, 224),), {}
+        model = torchvision.models.get_model(model_name, weights=None, **_options(model_name))
+        side = 299 if "inception" in model_name else 224
+        return model, (torch.randn(2, 3, side, side),), {}
+    import transformers
+
+    kind = getattr(transformers, HF[model_name])
+    config = kind.config_class()
+    return kind(config), (), _inputs(model_name, config)
+
+
+def _options(name: str) -> dict[str, Any]:
+    return {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+
+
+def _inputs(name: str, config: Any) -> dict[str, Any]:
+    import torch
+
+    vision = getattr(config, "vision_config", config)
+    side = getattr(vision, "image_size", 224) or 224
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    if name == "Yolos":
+        height, width = 512, 864
+    if name == "RTDetr":
+        height = width = 256
+    pixels = torch.randn(2, 3, height, width)
+    if name in ("CLIP", "Blip"):
+        ids = torch.arange(2 * 7).reshape(2, 7) + 1
+        return {"input_ids": ids, "pixel_values": pixels, "attention_mask": torch.ones_like(ids)}
+    return {"pixel_values": pixels}
+
+
+def examine(name: str) -> dict[str, Any]:
+    """Every column of one line. What fails is said; the columns before it stand."""
+    import torch
+
+    from pruner import Plan, PrunerError, trace, verify
+    from pruner.cost import macs
+
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    line: dict[str, Any] = {"result": "ok"}
+    stage = "build"
+    try:
+        model, inputs, kwargs = build(name)
+        model.eval()
+        stage, begin = "trace", time.perf_counter()
+        net = trace(model, inputs, kwargs)
+        line["trace_s"] = round(time.perf_counter() - begin, 1)
+        total = sum(p.numel() for p in model.parameters())
+        cut = {slot.tensor for dim in net.dims.values() for slot in dim.slots}
+        free = sum(p.numel() for k, p in model.named_parameters(remove_duplicate=False) if k in cut)
+        line.update(
+            parameters=total,
+            dims=len(net.dims),
+            blocks=len(net.blocks),
+            prunable=round(min(free / total, 1.0), 4),
+            fixed_batch=net.program.batch != 7919,
+            frozen="; ".join(
+                f"{f.reason} ({len(f.tensors)})" for f in net.frozen if "output of" not in f.reason
+            ),
+            no_rule=", ".join(sorted({n.name for n in net.reading.unsupported})),
+        )
+        stage = "plan"
+        plan = Plan.random(net, macs=0.5, seed=0, drop_blocks=0.1)
+        line["macs"] = round(macs(net, plan.sizes(), plan.dropped()) / max(macs(net), 1), 3)
+        stage = "oracle"
+        line["difference"] = verify(model, net, plan)
+        line.update(_use(net, plan, line))
+        stage = "judge"
+        failed = [
+            column for column, good in (
+                ("oracle", line["difference"] <= 1e-4),
+                ("train", line["train"] == "ok"),
+                ("load", line["load"] == "ok"),
+                ("onnx", line["onnx"] == "ok"),
+            ) if not good
+        ]  # fmt: skip
+        if failed:
+            line["result"] = "fails: " + ", ".join(failed)
+    except Exception as error:
+        kind = "" if isinstance(error, PrunerError) else f"{type(error).__name__}: "
+        line["result"] = f"{stage}: {kind}{str(error).strip().partition(chr(10))[0][:200]}"
+    return line
+
+
+def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
+    """Train a step, save and load, export: ``ok`` or what went wrong."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    from pruner import apply, load, save
+    from pruner.verify import call, difference
+
+    def floats(result: Any) -> list[Any]:
+        leaves = pytree.tree_leaves(result)
+        return [x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
+
+    small = apply(net, plan)
+    with torch.no_grad():
+        expected = call(small, net, net.inputs)
+
+    def train() -> None:
+        small.train()
+        optimizer = torch.optim.SGD(small.parameters(), lr=1e-4)
+        sum(x.square().mean() for x in floats(call(small, net, net.inputs))).backward()
+        optimizer.step()
+        if not any(p.grad is not None for p in small.parameters()):
+            raise AssertionError("no gradient")
+        small.eval()
+
+    def reload() -> None:
+        fresh = apply(net, plan)
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            save(fresh, plan, folder)
+            delta = difference(call(load(folder), net, net.inputs), expected)
+        if delta > 1e-4:
+            raise AssertionError(f"differs by {delta:.1e}")
+
+    def onnx() -> None:
+        import onnxruntime
+
+        from pruner.export import to_onnx
+
+        fresh = apply(net, plan)
+        args, kwargs = pytree.tree_unflatten(list(net.inputs), net.program.in_spec)
+        model = to_onnx(fresh, args, kwargs) if kwargs else to_onnx(fresh, args)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), net.inputs)}
+        got = [torch.from_numpy(x) for x in session.run(None, feeds) if hasattr(x, "dtype")]
+        delta = difference([x for x in got if x.is_floating_point()], floats(expected))
+        if delta > 1e-3:
+            raise AssertionError(f"differs by {delta:.1e}")
+
+    result = {}
+    for column, check in (("train", train), ("load", reload), ("onnx", onnx)):
+        try:
+            check()
+            result[column] = "ok"
+        except Exception as error:
+            text = str(error).strip().partition("\n")[0]
+            result[column] = f"{type(error).__name__}: {text[:160]}"
+    return result
+
+
+def support(done: pd.DataFrame) -> str:
+    """docs/support.md from the results."""
+    lines = [
+        "# Architectures",
+        "",
+        "Written by `python -m benchmarks.zoo` from `benchmarks/results/zoo.csv`: random weights, "
+        "cut at random to half the multiply-adds, compared with the masked dense network "
+        "(float32), trained a step, saved and loaded without source, run by ONNX Runtime.",
+        "",
+        f"{(done['result'] == 'ok').sum()} of {len(done)} lines pass every column.",
+        "",
+        "| architecture | Dims | Blocks | prunable | MACs | difference | train | load | ONNX | "
+        "seconds | frozen, and what fails |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in done.sort_values("name").to_dict("records"):
+        cells = [
+            row["name"], _number(row.get("dims"), "d"), _number(row.get("blocks"), "d"),
+            _number(row.get("prunable"), ".0%"), _number(row.get("macs"), ".2f"),
+            _number(row.get("difference"), ".0e"),
+            *("yes" if row.get(c) == "ok" else "-" if pd.isna(row.get(c)) else "no"
+              for c in ("train", "load", "onnx")),
+            _number(row.get("seconds"), ".0f"), _remarks(row),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: Any, form: str) -> str:
+    if value is None or pd.isna(value):
+        return "-"
+    return format(int(value) if form == "d" else float(value), form)
+
+
+def _remarks(row: dict[str, Any]) -> str:
+    said = [] if row["result"] == "ok" else [str(row["result"])]
+    for column in ("train", "load", "onnx"):
+        value = row.get(column)
+        if isinstance(value, str) and value != "ok":
+            said.append(f"{column}: {value}")
+    if isinstance(row.get("frozen"), str):
+        said.append(f"frozen: {row['frozen']}")
+    if row.get("fixed_batch") is True or row.get("fixed_batch") == "True":
+        said.append("fixed batch")
+    return "; ".join(said).replace("|", "/")
+
+
+if __name__ == "__main__":
+    main()
