@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(verb)
     verb.add_argument("--data", metavar="DIR", help="training and test images")
     verb.add_argument("--epochs", type=int, required=True, help="0: batch-norm statistics only")
+    verb.add_argument("--repair", type=int, help="images to refit cut layers on first")
     verb.add_argument("--lr", type=float)
     verb.add_argument("--batch", type=int, help="images a step (default 128)")
     verb.add_argument("--optimizer", help="sgd or adamw")
@@ -177,7 +178,7 @@ def _solve(options: argparse.Namespace) -> None:
 def _finetune(options: argparse.Namespace) -> None:
     from . import run
 
-    names = ("epochs", "lr", "batch", "optimizer", "images")
+    names = ("epochs", "repair", "lr", "batch", "optimizer", "images")
     changes = {**_given(options, "data"), "finetune": _given(options, *names)}
     print(run.finetune(options.run, changes, _progress()))
 

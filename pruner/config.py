@@ -77,18 +77,21 @@ class SolveConfig:
 class FinetuneConfig(Recipe):
     """How accuracy is won back: every setting of `Recipe`, and how long.
 
-    epochs 0 recalibrates batch norm only. images limits the training images to that many (None:
-    all). With reference, the dense network gets the same fine-tune, as the fair figure to compare
-    with.
+    epochs 0 recalibrates batch norm only. repair refits, before the first epoch, what reads cut
+    channels, on that many training images (0: off; see `pruner.repair`). images limits the training
+    images to that many (None: all). With reference, the dense network gets the same fine-tune, as
+    the fair figure to compare with.
     """
 
     epochs: int = 0
+    repair: int = 0
     images: int | None = None
     reference: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.epochs >= 0, "finetune.epochs", "0 or more", self.epochs)
+        _require(self.repair >= 0, "finetune.repair", "0 or more images", self.repair)
         _require(self.images is None or self.images >= 1, "finetune.images", ">= 1", self.images)
 
     @property
@@ -227,6 +230,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         for option in options:  # the exact type first: an int is no text, a text no number
             if _fits(option, value):
                 return _convert(option, value, where)
+        if float in options and isinstance(value, str):
+            return _convert(float, value, where)
         raise _wrong(where, " or ".join(map(_name, options)), value)
     if origin is tuple:
         if isinstance(value, (str, int, float)):

@@ -144,10 +144,8 @@ def _table(metrics: Mapping[str, Any]) -> str:
             _percent(pruned.get("accuracy_before_finetune")),
         ),
     ]
-    if pruned.get("accuracy_recalibrated") is not None:
-        rows.append(
-            ("accuracy, batch norm recalibrated", "", _percent(pruned["accuracy_recalibrated"]))
-        )
+    if pruned.get("accuracy_repaired") is not None:
+        rows.append(("accuracy repaired", "", _percent(pruned["accuracy_repaired"])))
     reference = dense.get("accuracy_after_same_finetune")
     rows.append(
         ("accuracy after fine-tuning", _percent(reference), _percent(pruned.get("accuracy")))

@@ -179,7 +179,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
 
 
 def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
-    net, data, options = space.net, space.data, config.finetune
+    data, options = space.data, config.finetune
     plan = Plan.load(folder.verify(names.PLAN))
     key = fingerprint(
         {
@@ -195,9 +195,8 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     metrics["dense"]["accuracy"] = dense_accuracy(space)
     if options.reference and options.epochs:
         metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
-    small = apply(net, plan)
-    checkpoints = folder / names.CHECKPOINTS / key[:16]
-    metrics["pruned"].update(tune(space, config, small, checkpoints))
+    small, tuned = tune(space, config, plan, folder / names.CHECKPOINTS / key[:16])
+    metrics["pruned"].update(tuned)
     metrics["finetune"] = _said(config)
 
     def write(scratch: Path) -> None:
@@ -247,11 +246,12 @@ def _json(content: Mapping[str, Any]) -> str:
 def _said(config: Config) -> str:
     """The fine-tune in a line of the report."""
     options = config.finetune
+    repaired = f"repaired on {options.repair} images, " if options.repair else ""
     if not options.epochs:
-        return "batch-norm statistics only"
+        return f"{repaired}batch-norm statistics only"
     images = f"{options.images} images" if options.images else "all images"
     teacher = ", taught by the dense network" if options.distill else ""
-    return (
+    return repaired + (
         f"{options.epochs} epochs of {images}, {options.optimizer}, peak lr {options.peak_lr:g}, "
         f"batch {options.batch}{teacher}"
     )

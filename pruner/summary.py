@@ -73,7 +73,8 @@ def finetuned(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     dense, pruned = metrics["dense"], metrics["pruned"]
     text = (
         f"{metrics['budget']}: accuracy {pruned['accuracy_before_finetune']:.1%} as cut, "
-        f"{pruned['accuracy']:.1%} after fine-tuning; dense {dense['accuracy']:.1%}"
+        + (f"{pruned['accuracy_repaired']:.1%} repaired, " if "accuracy_repaired" in pruned else "")
+        + f"{pruned['accuracy']:.1%} after fine-tuning; dense {dense['accuracy']:.1%}"
     )
     if dense.get("accuracy_after_same_finetune") is not None:
         text += f", {dense['accuracy_after_same_finetune']:.1%} after the same fine-tune"

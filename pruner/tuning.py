@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import folder as names
+from .apply import apply
 from .batches import Batches
 from .config import Config
 from .evaluate import evaluate
 from .finetune import finetune
 from .folder import fingerprint
 from .history import TuneEvent
+from .plan import Plan
+from .store import load, save
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import fx, nn
 
     from .data import ImageData
 
@@ -69,20 +72,37 @@ def reference_accuracy(space: Workspace, config: Config) -> float:
     return accuracy
 
 
-def tune(space: Workspace, config: Config, small: nn.Module, folder: Path) -> dict[str, Any]:
-    """Fine-tune the cut network in place; its accuracy as cut and at the end.
+def tune(
+    space: Workspace, config: Config, plan: Plan, folder: Path
+) -> tuple[fx.GraphModule, dict[str, Any]]:
+    """The network of a plan, repaired and tuned; its accuracy as cut, repaired, and at the end.
 
-    folder keeps the checkpoint of an interrupted run, and the accuracy as cut.
+    folder keeps the checkpoint of an interrupted run, and what came before it.
     """
+    small = apply(space.net, plan)
     note = folder / "before.json"
-    if note.is_file():
-        before = float(json.loads(note.read_text(encoding="utf-8")))
-    else:
-        before = _accuracy(space, small, "evaluate as cut")
-        folder.mkdir(parents=True, exist_ok=True)
-        names.write_text(note, json.dumps(before))
-    after = _tuned(space, config, small, folder, "finetune")
-    return {"accuracy_before_finetune": before, "accuracy": after}
+    if not note.is_file():  # written last of what comes before the first epoch
+        found = {"accuracy_before_finetune": _accuracy(space, small, "evaluate as cut")}
+        if config.finetune.repair:
+            _repair(space, config, small, plan)
+            found["accuracy_repaired"] = _accuracy(space, small, "evaluate repaired")
+        save(small, None, folder)
+        names.write_text(note, json.dumps(found))
+    found = json.loads(note.read_text(encoding="utf-8"))
+    small = load(folder)
+    found["accuracy"] = _tuned(space, config, small, folder, "finetune")
+    return small, found
+
+
+def _repair(space: Workspace, config: Config, small: nn.Module, plan: Plan) -> None:
+    from .repair import repair
+
+    options = config.finetune
+    batches = space.data.train(
+        min(options.batch, options.repair), augment=False, seed=config.seed, limit=options.repair
+    )
+    with space.progress.task("repair") as advance:
+        repair(small, space.net, plan.keep, batches, progress=advance)
 
 
 def _tuned(space: Workspace, config: Config, module: nn.Module, folder: Path, label: str) -> float:

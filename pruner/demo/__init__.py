@@ -57,6 +57,6 @@ def configuration(out: Path, data: Path) -> Config:
             "budgets": ["50%"],
             "measure": {"quick": True},
             "score": {"images": 512},
-            "finetune": {"epochs": 3, "batch": 64, "recalibrate": 1024},
+            "finetune": {"repair": 128, "epochs": 2, "batch": 64, "recalibrate": 1024},
         }
     )

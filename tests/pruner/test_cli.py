@@ -42,7 +42,7 @@ def test_inspect_tells_the_structure(here: Path, capsys) -> None:
 
 
 def test_every_step_after_another(here: Path, capsys) -> None:
-    assert main(["finetune", "done", "--epochs", "1", "--batch", "12"]) == 0
+    assert main(["finetune", "done", "--epochs", "1", "--batch", "12", "--repair", "24"]) == 0
     assert "after fine-tuning" in capsys.readouterr().out
     assert main(["bench", "done", "--runs", "5"]) == 0
     assert "runs in turn" in capsys.readouterr().out
