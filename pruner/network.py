@@ -148,8 +148,8 @@ class Network:
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         """The network with Dims cut to their first indices, these blocks dropped: for timing."""
         from .cut import cut
-        from .export import to_onnx
         from .materialize import materialize
+        from .probe_export import probe_onnx
 
         first = {
             self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
@@ -161,7 +161,7 @@ class Network:
         return Probe(
             module=module,
             inputs=self.inputs,
-            onnx=lambda: to_onnx(module, self.inputs).SerializeToString(),
+            onnx=lambda: probe_onnx(module, self.inputs),
             cell_of={
                 node: placed.cell.name
                 for placed in self.placed
