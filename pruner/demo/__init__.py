@@ -58,6 +58,6 @@ def configuration(out: Path, data: Path) -> Config:
             "measure": {"quick": True, "probes": 14},
             "solve": {"rounds": 3},
             "score": {"images": 512},
-            "finetune": {"repair": 128, "epochs": 2, "batch": 64, "recalibrate": 1024},
+            "finetune": {"repair": 128, "epochs": 5, "batch": 64, "recalibrate": 1024},
         }
     )
