@@ -223,6 +223,7 @@ def bars(runs: list[dict[str, Any]]) -> list[str]:
                 f"frontier of 100 budgets, resnet50 step 8: {run['seconds'][0]:.1f} s (target "
                 f"60), largest gap {run['gap']:.1e}; {run['notes'][0]}"
             )
+    lines.append(agreement(runs))
     ratios = {
         n: median[n, "auto"] / median[n, "milp"]
         for n, m in median
@@ -239,6 +240,24 @@ def bars(runs: list[dict[str, Any]]) -> list[str]:
         peak = max(r["peak_mb"] for k, r in by.items() if k[1] in ("auto", "frontier"))
         lines.append(f"peak memory of auto and frontier: {peak:.0f} MB (target 2000)")
     return lines
+
+
+def agreement(runs: list[dict[str, Any]]) -> str:
+    """Whether any method found a choice that another's bound excludes: then a proof is false."""
+    best: dict[str, tuple[float, str]] = {}
+    for r in runs:
+        if r.get("value") is not None:
+            best[r["instance"]] = max(
+                best.get(r["instance"], (-math.inf, "")), (r["value"], r["method"])
+            )
+    false = [
+        f"{r['instance']}: bound of {r['method']} {r['bound']:.10g}, but {best[r['instance']][1]} "
+        f"found {best[r['instance']][0]:.10g}"
+        for r in runs
+        if r.get("bound") is not None and r["instance"] in best
+        if r["bound"] < best[r["instance"]][0] - 1e-8 * abs(best[r["instance"]][0])
+    ]
+    return "bounds contradicted by another method's choice: " + ("; ".join(false) or "none")
 
 
 def main() -> int:

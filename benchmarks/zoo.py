@@ -126,7 +126,7 @@ def build(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     if library == "timm":
         import timm
 
-        model = timm.create_model(model_name)
+        model: Any = timm.create_model(model_name)
         return model, (torch.randn(2, *model.default_cfg["input_size"]),), {}
     if library == "torchvision":
         import torchvision
@@ -235,6 +235,16 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     with torch.no_grad():
         expected = call(small, net, net.inputs)
 
+    class Flat(torch.nn.Module):
+        """Arguments by name as positional ones, which is what an exporter takes."""
+
+        def __init__(self, module: Any, net: Any) -> None:
+            super().__init__()
+            self.module, self.net = module, net
+
+        def forward(self, *inputs: Any) -> Any:
+            return call(self.module, self.net, inputs)
+
     def train() -> None:
         small.train()
         optimizer = torch.optim.SGD(small.parameters(), lr=1e-4)
@@ -259,7 +269,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
 
         fresh = apply(net, plan)
         args, kwargs = pytree.tree_unflatten(list(net.inputs), net.program.in_spec)
-        model = to_onnx(fresh, args, kwargs) if kwargs else to_onnx(fresh, args)
+        model = to_onnx(Flat(fresh, net).eval(), net.inputs) if kwargs else to_onnx(fresh, args)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(

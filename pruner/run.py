@@ -121,20 +121,18 @@ def run(config: Config, progress: Progress | None = None) -> Outcome:
     config = resolved(config)
     space.config = config
     several = len(config.budgets) > 1
-    rows: list[dict[str, Any]] = []
     with base.lock():
+        # All that is timed comes before all that trains: the machine is quiet for it once.
+        folders = []
         for text in config.budgets:
             one = replace(config, budgets=(text,))
-            folder = base
-            if several:
-                folder = steps.child(space, base, one)
+            folder = steps.child(space, base, one) if several else base
             progress.say(f"budget {text}")
-            outcome = steps.solve(space, folder, one)
-            progress.say(str(outcome))
-            if config.data is not None:
-                outcome = steps.finetune(space, folder, one)
-                progress.say(str(outcome))
-            rows.append(dict(folder.read_json(names.METRICS)))
+            progress.say(str(steps.solve(space, folder, one)))
+            folders.append((folder, one))
+        for folder, one in folders if config.data is not None else ():
+            progress.say(str(steps.finetune(space, folder, one)))
+        rows = [dict(folder.read_json(names.METRICS)) for folder, _ in folders]
     outcome = report(base.path)
     return Outcome(f"{summary.overview(rows)}\n{outcome}", {"budgets": rows})
 

@@ -235,13 +235,15 @@ def _undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) -> np.n
         return order[first]
     if len(cost) == 1:
         order = np.lexsort((-value, cost[0], group))
-        ordered, level = group[order], value[order]
-        # Lift every group above the one before it: one running maximum serves all of them.
+        ordered = group[order]
+        # Every group's ranks lie above those of the one before it: one running maximum serves all.
+        # Ranks, not values: a shift of floats would swallow small leads, and all of them where
+        # every value is the same.
         change = np.concatenate(([False], ordered[1:] != ordered[:-1]))
-        lift = np.cumsum(change) * (float(level.max() - level.min()) * 1.001 + 1e-300)
-        running = np.maximum.accumulate(level + lift)
+        rank = np.unique(value, return_inverse=True)[1].ravel()[order]
+        level = rank + np.cumsum(change) * len(order)
         keep = np.ones(len(order), dtype=bool)
-        keep[1:] = (level + lift)[1:] > running[:-1]
+        keep[1:] = level[1:] > np.maximum.accumulate(level)[:-1]
         return order[keep]
     order = np.lexsort((cost.sum(axis=0), -value, group))
     ordered, level, costs = group[order], value[order], cost[:, order]
