@@ -16,9 +16,10 @@ def compare(
     """Times networks in turn in one process, so that whatever the machine does hits all alike.
 
     rounds
-        How often each network has its turn; ``runs`` timed runs a turn, after an untimed one.
+        How often each network has its turn; at least ``runs`` timed runs a turn, after untimed
+        ones that bring back its caches.
 
-    Returns, by the names given, medians with spread over ``rounds * runs`` runs.
+    Returns, by the names given, medians with spread over all timed runs.
     """
     if rounds < 1 or runs < 1:
         raise LatencyError(f"rounds is {rounds} and runs is {runs}; give 1 or more of each")

@@ -13,6 +13,10 @@ from .stopwatch import Lap
 
 LEAST_QUIET = 5  # undisturbed runs that are worth more than any number of disturbed ones
 PATIENCE = 4.0
+# A network that has its turn finds its weights gone from the caches. It runs untimed for WARM_MS,
+# and for TURN_MS at least, or small networks would look slower the shorter their turns are.
+WARM_MS = 2.0
+TURN_MS = 15.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,19 @@ class Clock:
         self.laps: list[Lap] = []
 
     def burst(self, runs: int) -> None:
-        """One run to bring the caches back from the other sessions, then ``runs`` timed ones."""
-        self._session.run()
-        self.laps += [self._session.run() for _ in range(runs)]
+        """Untimed runs to bring the caches back from the other sessions, then ``runs`` timed ones.
+
+        More than ``runs`` where they would be over in less than ``TURN_MS``.
+        """
+        warm = 0.0
+        while warm < WARM_MS:
+            warm += self._session.run().wall_ms
+        spent = 0.0
+        while runs > 0 or spent < TURN_MS:
+            lap = self._session.run()
+            self.laps.append(lap)
+            spent += lap.wall_ms
+            runs -= 1
 
     @property
     def timing(self) -> Timing:
@@ -86,8 +100,8 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Times sessions in turn until that of ``watched`` is known within ``limits``.
 
-    The others, sentinels, get a quarter of its time. On a busy machine it waits for quiet runs,
-    up to ``PATIENCE`` times as long.
+    The others, sentinels, get the shortest turns. On a busy machine it waits for quiet runs, up to
+    ``PATIENCE`` times as long.
     """
     clocks = {name: Clock(session, threads) for name, session in sessions.items()}
     for session in sessions.values():
@@ -96,7 +110,7 @@ def time_in_turn(
     start = time.perf_counter()
     while True:
         for name, clock in clocks.items():
-            clock.burst(burst if name == watched else _sentinel_runs(clock, clocks[watched], burst))
+            clock.burst(burst if name == watched else 1)
         timings = {name: clock.timing for name, clock in clocks.items()}
         timing, taken = timings[watched], len(clocks[watched].laps)
         spent = time.perf_counter() - start
@@ -113,10 +127,3 @@ def time_in_turn(
             return timings
         # Grow the bursts: changing over costs an untimed run. Quiet spells are short, though.
         burst = min(2 * burst, 50) if quiet else burst
-
-
-def _sentinel_runs(sentinel: Clock, watched: Clock, burst: int) -> int:
-    if not sentinel.laps:
-        return 2
-    share = watched.timing.median_ms / sentinel.timing.median_ms
-    return max(1, min(burst, round(0.25 * burst * share)))
