@@ -155,5 +155,6 @@ class _Masked(fx.Interpreter):
         result = torch.zeros_like(x)
         place = (slice(None),) * first
         grid = torch.meshgrid(*kept, indexing="ij")
-        result[(*place, *grid)] = value
+        position: Any = (*place, *grid)
+        result[position] = value
         return result
