@@ -15,7 +15,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pruner.folder import METRICS, RunFolder, write_text
+from pruner.files import write_text
+from pruner.folder import METRICS, RunFolder
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PrunerError
+from .files import write_text
 
 FORMAT = 1
 STATE = "run.json"
@@ -170,16 +171,3 @@ def file_digest(path: Path) -> str:
         while block := stream.read(1 << 20):
             total.update(block)
     return total.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then move into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from . import folder as names
 from . import steps, summary
 from .config import Config
 from .errors import PrunerError
-from .folder import RunFolder, write_text
+from .files import write_text
+from .folder import RunFolder
 from .progress import Progress, Silent
 from .summary import Outcome
 from .workspace import Workspace, resolved

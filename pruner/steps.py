@@ -20,7 +20,8 @@ from .budget import Budget
 from .choose import choose
 from .config import Config
 from .errors import PrunerError
-from .folder import RunFolder, fingerprint, write_text
+from .files import write_text
+from .folder import RunFolder, fingerprint
 from .importance import Importance, score
 from .plan import Plan
 from .summary import Outcome

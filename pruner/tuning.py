@@ -14,6 +14,7 @@ from .apply import apply
 from .batches import Batches
 from .config import Config
 from .evaluate import evaluate
+from .files import write_text
 from .finetune import finetune
 from .folder import fingerprint
 from .history import TuneEvent
@@ -87,7 +88,7 @@ def tune(
             _repair(space, config, small, plan)
             found["accuracy_repaired"] = _accuracy(space, small, "evaluate repaired")
         save(small, None, folder)
-        names.write_text(note, json.dumps(found))
+        write_text(note, json.dumps(found))
     found = json.loads(note.read_text(encoding="utf-8"))
     small = load(folder)
     found["accuracy"] = _tuned(space, config, small, folder, "finetune")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..network import Dim, Slot
-from .criterion import Elementwise, Subject
+from .criterion import Criterion, Elementwise, Subject, writers
 from .taylor import gates
 
 
@@ -58,7 +58,7 @@ class NormScale(Elementwise):
         return parameter.abs()
 
 
-class Random(Elementwise):
+class Random(Criterion):
     """Uniform in [0, 1): the floor that every other criterion must beat.
 
     The numbers depend on the tensor's name and the seed only, so a run can be repeated.
@@ -69,9 +69,9 @@ class Random(Elementwise):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
-        """Unused: the contribution is drawn a position, not an element."""
-        raise NotImplementedError
+    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
+        """The parameters that write the Dim's channels."""
+        return writers(subject, dim)
 
     def contribution(self, subject: Subject, slot: Slot) -> Tensor:
         """One uniform number a position."""
