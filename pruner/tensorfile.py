@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from .errors import PrunerError
 
-_HEADER, _SEAL = "header", "sha256"
+# One entry: safetensors writes several in an order that differs from run to run.
+_ENTRY = "msprune"
 
 
 def write_tensors(
@@ -34,7 +35,8 @@ def write_tensors(
     text = json.dumps({"kind": kind, "header": header}, sort_keys=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        save_file(data, temporary, metadata={_HEADER: text, _SEAL: _seal(data, text)})
+        entry = json.dumps({"content": text, "sha256": _seal(data, text)}, sort_keys=True)
+        save_file(data, temporary, metadata={_ENTRY: entry})
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
@@ -59,8 +61,12 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, tor
             f"{source}: not a readable {kind} file (truncated or damaged: {error}); "
             "remove it and make it again"
         ) from error
-    text = metadata.get(_HEADER, "")
-    if not text or metadata.get(_SEAL) != _seal(data, text):
+    try:
+        entry = json.loads(metadata[_ENTRY])
+        text, seal = entry["content"], entry["sha256"]
+    except (KeyError, ValueError, TypeError):
+        text, seal = "", None
+    if seal != _seal(data, text):
         raise PrunerError(
             f"{source}: the {kind} file was edited or not written by this program; "
             "remove it and make it again"
