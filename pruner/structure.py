@@ -16,6 +16,7 @@ from .network import Block, Dim, Frozen, Placed, Slot
 from .nodes import arguments, operator_name
 from .rules import Reading
 from .rules.base import is_free, is_pointwise
+from .rules.reduction import REDUCTIONS
 
 # Reasons that say nothing about the network's structure: not worth a line in the report.
 _PLAIN = ("a kernel's extent", "a feature map's extent", "the batch", "an input of the network")
@@ -195,6 +196,7 @@ def blocks_of(nodes: set[str], all_blocks: Mapping[str, Block]) -> tuple[str, ..
 _ANCHORS = {
     "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax", "_softmax",
     "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index", "roll",
+    *REDUCTIONS,
 }  # fmt: skip
 _NO_COST = {"sym_size", "getitem"}
 

@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -186,11 +185,6 @@ def installed_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder is a RUN."""
-    return (path / names.STATE).is_file()
 
 
 def _shape(shape: Any) -> str:
