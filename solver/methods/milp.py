@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import MissingSolverError
 from ..model import Model
 from ..search import OutOfTime, Search
+from .interrupts import interrupts
 from .linearization import Linearization, linearize, reach
 from .quiet import quiet
 
@@ -131,8 +132,11 @@ def _run(search: Search, model: Model, highs: Any, built: Linearization) -> Any:
             setattr(config, check, False)
     witness = Witness(highs._solver_model)
     try:
-        with quiet("pyomo.contrib.appsi"):
-            return highs.solve(built.model)
+        with quiet("pyomo.contrib.appsi"), interrupts() as seen:
+            results = highs.solve(built.model)
+        if seen:  # highspy takes them for itself, and from 1.16 on returns as if of an error
+            raise KeyboardInterrupt
+        return results
     except KeyboardInterrupt:
         if math.isfinite(witness.bound):
             search.tighten(witness.bound / built.objective_scale + model.constant_value)
