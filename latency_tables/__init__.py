@@ -6,6 +6,7 @@ verifies one structure on the device; ``compare`` times networks against each ot
 
 from .bench import compare
 from .check import Check, check
+from .context import Context
 from .device import Device
 from .engine import Engine, Profile, Session, Step, engine, engine_names
 from .errors import (
@@ -16,18 +17,21 @@ from .errors import (
     MissingSpecError,
     UnknownEngineError,
 )
+from .library import Library, library_folder
 from .measure import Progress, measure, measure_structure
+from .options import worthwhile
 from .reading import CellReading, Reading
 from .reconcile import Sample
 from .source import Probe, ProbeSource
 from .spec import Cell, LayerSpec
-from .table import LatencyTable, TableError
+from .table import LatencyTable, TableError, joined
 from .timing import Timing
 
 __all__ = [
     "Cell",
     "CellReading",
     "Check",
+    "Context",
     "DamagedTableError",
     "Device",
     "DeviceMismatchError",
@@ -36,6 +40,7 @@ __all__ = [
     "LatencyError",
     "LatencyTable",
     "LayerSpec",
+    "Library",
     "MissingSpecError",
     "Probe",
     "ProbeSource",
@@ -52,6 +57,9 @@ __all__ = [
     "compare",
     "engine",
     "engine_names",
+    "joined",
+    "library_folder",
     "measure",
     "measure_structure",
+    "worthwhile",
 ]

@@ -22,32 +22,68 @@ class Share:
 
 
 def attribute(
-    profile: Profile, cell_of: Mapping[str, str], watch: bool = False
+    profile: Profile,
+    cell_of: Mapping[str, str],
+    watch: bool = False,
+    work: Mapping[str, float] | None = None,
 ) -> dict[str, Share]:
     """Cell -> its share. The shares add up to all steps of the profile.
 
     A step belongs to the cell of the first of its operators that has one. Steps that have none
     (changes of layout, constants, reshapes between cells) go to the neighbour in the order of
-    execution that they serve. Cells that the engine fused into others are not in the result.
+    execution that they serve. Cells that the engine fused into others are not in the result,
+    unless ``work`` is given.
 
     watch
         Whether the runs were on one thread, so that disturbed ones can be told and left out.
+    work
+        Cell -> its work, against the others'. The time of a kernel that stands for several cells
+        (as a compiler's do) is then shared among its own cell and those that have no kernel
+        besides; a profile that names no cell at all is shared among all of them.
     """
-    owners = step_owners(profile.steps, cell_of)
-    by_cell: dict[str, list[int]] = {}
-    for index, owner in enumerate(owners):
-        if owner is not None:
-            by_cell.setdefault(owner, []).append(index)
+    sharers = step_sharers(profile.steps, cell_of, work)
     quiet = np.array([not (watch and lap.disturbed) for lap in profile.laps])
     # Where no run was quiet: a kernel is short, and at least a quarter of its runs were.
     middle = (0.25, 0.75) if quiet.sum() >= LEAST_QUIET else (0.1, 0.4)
     rows = profile.ms[quiet] if quiet.sum() >= LEAST_QUIET else profile.ms
+    means = [_middle_mean(column, *middle) for column in rows.T]
+    part = np.zeros((len(sharers), len({cell for own in sharers for cell in own})))
+    cells: dict[str, int] = {}
+    for step, own in enumerate(sharers):
+        for cell, share in own.items():
+            part[step, cells.setdefault(cell, len(cells))] = share
     shares = {}
-    for cell, columns in by_cell.items():
-        latency = sum(_middle_mean(rows[:, column], *middle) for column in columns)
-        q1, q3 = np.percentile(rows[:, columns].sum(axis=1), [25, 75])
-        shares[cell] = Share(latency, float(q3 - q1), len(columns))
+    for cell, column in cells.items():
+        q1, q3 = np.percentile(rows @ part[:, column], [25, 75])
+        kernels = sum(1 for own in sharers if next(iter(own), None) == cell)
+        latency = float(np.dot(means, part[:, column]))
+        shares[cell] = Share(latency, float(q3 - q1), kernels)
     return shares
+
+
+def step_sharers(
+    steps: Sequence[Step], cell_of: Mapping[str, str], work: Mapping[str, float] | None = None
+) -> list[dict[str, float]]:
+    """For each step the cells that share its time, its owner first, and their shares (sum 1)."""
+    owners = step_owners(steps, cell_of)
+    work = work or {}
+    if None in owners and work:  # all of them are None
+        total = sum(work.values())
+        return [{cell: own / total for cell, own in work.items()} for _ in steps]
+    owning = set(owners)
+    sharers: list[dict[str, float]] = []
+    for step, owner in zip(steps, owners, strict=True):
+        inside = {cell_of[o]: 0.0 for o in step.operators if o in cell_of}
+        guests = [cell for cell in inside if cell not in owning and cell in work]
+        if owner is None:
+            sharers.append({})
+        elif not guests:
+            sharers.append({owner: 1.0})
+        else:
+            weights = {cell: work.get(cell, 0.0) for cell in (owner, *guests)}
+            total = sum(weights.values())
+            sharers.append({cell: weight / total for cell, weight in weights.items()})
+    return sharers
 
 
 def step_owners(steps: Sequence[Step], cell_of: Mapping[str, str]) -> list[str | None]:

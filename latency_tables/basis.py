@@ -16,39 +16,64 @@ TILES: tuple[tuple[int, ...], ...] = (
     *((1,), (4,), (8,), (16,), (32,), (64,)),
     *((1, 8), (1, 16), (8, 16), (8, 32), (16, 32), (16, 64)),
 )
-# Widths that are no multiple of a vector leave the engine's blocked layout, and pay for it.
+# Widths that are no multiple of a vector leave the engine's blocked layout, and pay for it; widths
+# of less than a vector may get another algorithm altogether.
 ALIGNMENTS = (0, 4, 8, 16, 32)
+DEPTHS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class Basis:
-    """tiles: widths are rounded up to each of them; alignment: a width that is no multiple of it
-    has a cost of its own (0: none has)."""
+    """Which features a trend is a sum of.
+
+    tiles
+        Widths are rounded up to each of them.
+    alignment
+        A width that is no multiple of it has a cost of its own (0: none has).
+    depth
+        What that cost goes with: 0 the width, 1 its products with the other widths too; 2 adds
+        the same for widths below the alignment.
+    """
 
     tiles: tuple[int, ...]
     alignment: int = 0
+    depth: int = 0
 
     def features(self, sizes: Floats) -> Floats:
         """[n, k] to [n, f], all non-negative: a constant, for each tile the products of every
-        subset of the rounded widths, and for each misaligned width one and the width."""
+        subset of the rounded widths, and what ``depth`` says for each width that is apart."""
         columns = [np.ones(len(sizes))]
         width = sizes.shape[1]
         for tile in self.tiles:
             rounded = np.ceil(sizes / tile) * tile
             for count in range(1, width + 1):
                 columns += [rounded[:, s].prod(axis=1) for s in combinations(range(width), count)]
-        if self.alignment:
-            off = sizes % self.alignment != 0
-            columns += [*off.T.astype(float), *(off * sizes).T]
+        for i in range(width if self.alignment else 0):
+            groups = [sizes[:, i] % self.alignment != 0]
+            if self.depth == 2:
+                groups.append(sizes[:, i] < self.alignment)
+            for apart in groups:
+                columns += [apart.astype(float), apart * sizes[:, i]]
+                for j in range(width if self.depth else 0):
+                    if j != i:
+                        columns += [apart * sizes[:, j], apart * sizes[:, i] * sizes[:, j]]
         return np.stack(columns, axis=1)
 
-    def coordinates(self, sizes: Floats) -> Floats:
-        """[n, k] to points between which latency varies smoothly: doublings of rounded widths."""
-        tile = min(self.tiles)
-        points = np.log2(np.ceil(sizes / tile) * tile)
-        if not self.alignment:
-            return points
-        return np.concatenate([points, 0.5 * (sizes % self.alignment != 0)], axis=1)
+    def coordinates(self, sizes: Floats, rounded: bool = True, apart: float = 0.5) -> Floats:
+        """[n, k] to points between which latency varies smoothly: doublings of the widths.
+
+        rounded
+            Whether of the widths rounded up to the smallest tile.
+        apart
+            How many doublings away from the others a width is that is out of alignment.
+        """
+        tile = min(self.tiles) if rounded else 1
+        points = [np.log2(np.ceil(sizes / tile) * tile)]
+        if self.alignment:
+            points.append(apart * (sizes % self.alignment != 0))
+            if self.depth == 2:
+                points.append(apart * (sizes < self.alignment))
+        return np.concatenate(points, axis=1)
 
 
 PLAIN = Basis((1,))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .engine import Engine
-from .measure import batch_of, measure_structure
+from .measure import measure_structure
+from .probing import batch_of
 from .source import ProbeSource
 from .table import LatencyTable
 
@@ -46,6 +47,6 @@ def check(
     dense = source.probe({})
     engine.device.at_batch(batch_of(dense)).check_same(table.device, "the table")
     reading = measure_structure(source, engine, sizes, dropped, quick=quick)
-    predicted = table.predict_total((c.spec, c.sizes) for c in reading.cells)
+    predicted = table.predict_total(((c.spec, c.sizes) for c in reading.cells), reading.network)
     grown = table.add([reading])
     return Check(grown.total_ms(reading), reading.spread_ms, predicted, grown)

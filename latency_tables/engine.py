@@ -19,6 +19,7 @@ from .stopwatch import Lap
 _ENGINES = {
     "onnxruntime": ("onnxruntime_engine", "OnnxRuntimeEngine"),
     "openvino": ("openvino_engine", "OpenVinoEngine"),
+    "tensorrt": ("tensorrt_engine", "TensorRtEngine"),
     "torch": ("torch_engine", "TorchEngine"),
 }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from .basis import ALIGNMENTS, PLAIN, TILES, Basis
+from .basis import ALIGNMENTS, DEPTHS, PLAIN, TILES, Basis
 
 Floats = NDArray[np.float64]
 
@@ -17,6 +18,26 @@ _FOLDS = 5
 _REWEIGHTINGS = 2
 _LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # in doublings of a width
 _SHARES = (0.3, 0.6, 0.9, 0.99)  # of the residual's variance that is not noise
+_APART = (0.5, 2.0)
+_REPEATS = 8  # repeated samples from which the noise is known
+_MANY = 400  # points from which the process is chosen on a part of them: it takes their cube
+
+
+@dataclass(frozen=True)
+class Process:
+    """What interpolates a trend's relative residuals: a Gaussian process' centers and weights.
+
+    length
+        How far a sample reaches, in doublings of a width.
+    rounded, apart
+        Of the coordinates (``Basis.coordinates``).
+    """
+
+    centers: Floats = field(repr=False)
+    weights: Floats = field(repr=False)
+    length: float
+    rounded: bool
+    apart: float
 
 
 @dataclass(frozen=True)
@@ -25,25 +46,45 @@ class Curve:
 
     The trend is a sum, with non-negative coefficients, of the basis' features, so it never falls
     below zero and extrapolates with the widths. On top of it a Gaussian process over the
-    logarithms of the rounded widths follows the relative residuals of the samples, and fades to
-    nothing away from them.
+    logarithms of the widths follows the relative residuals of the samples, and fades to nothing
+    away from them.
     """
 
     basis: Basis
     coefficients: Floats
     scale: Floats
     lowest_ms: float
-    centers: Floats = field(repr=False)
-    weights: Floats = field(repr=False)
-    length: float = 1.0
+    process: Process | None = None
 
     def predict(self, sizes: Floats) -> Floats:
         """``sizes`` [n, k] to milliseconds [n]."""
         trend = (self.basis.features(sizes) / self.scale) @ self.coefficients
-        if len(self.centers):
-            residual = _kernel(self.basis.coordinates(sizes), self.centers, self.length)
-            trend = trend * (1 + np.clip(residual @ self.weights, -0.5, 1.0))
+        if self.process is not None:
+            own = self.process
+            points = self.basis.coordinates(sizes, own.rounded, own.apart)
+            residual = _kernel(points, own.centers, own.length) @ own.weights
+            trend = trend * (1 + np.clip(residual, -0.5, 1.0))
         return np.maximum(trend, self.lowest_ms)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Samples with equal widths made one: ``sizes`` [n, k], ``ms`` [n], how many of them [n].
+
+    variance
+        Of a single sample around its point's value, relative; ``None`` where too few repeat.
+    """
+
+    sizes: Floats
+    ms: Floats
+    count: Floats
+    floor_ms: float
+    variance: float | None
+
+    @property
+    def weight(self) -> Floats:
+        """Of a point's error: relative, and by the root of how often it was measured."""
+        return np.sqrt(self.count) / (self.ms + self.floor_ms)
 
 
 def fit_curve(
@@ -51,7 +92,6 @@ def fit_curve(
     ms: Floats,
     *,
     floor_ms: float,
-    noise: Floats | None = None,
     basis: Basis | None = None,
 ) -> Curve:
     """Fits samples ``sizes`` [n, k] and ``ms`` [n], n >= 1.
@@ -59,65 +99,82 @@ def fit_curve(
     floor_ms
         Errors are relative to ``ms + floor_ms``: an error of a layer that takes next to nothing
         matters next to nothing.
-    noise
-        [n] standard deviation of the samples, against each other (default: all 1). Samples with
-        less than 1 are singled out: the curve goes by them where they are, whatever the others.
     basis
         Chosen by cross-validation where not given.
     """
-    weight = 1 / (ms + floor_ms)
-    noise = own_noise = np.ones(len(ms)) if noise is None else noise
+    points = _merged(sizes, ms, floor_ms)
     if basis is None:
-        basis = best_basis(sizes, ms, weight)
-    matrix = basis.features(sizes)
-    coefficients, scale = _trend(matrix, ms, weight)
+        basis = best_basis(points)
+    matrix = basis.features(points.sizes)
+    coefficients, scale = _trend(matrix, points.ms, points.weight)
     trend = (matrix / scale) @ coefficients
-    for _ in range(_REWEIGHTINGS if len(ms) > 2 * matrix.shape[1] else 0):
-        # What was singled out is never an outlier.
-        trust = np.where(own_noise < 1, 1.0, _trust((ms - trend) * weight))
-        coefficients, scale = _trend(matrix, ms, weight * np.sqrt(trust))
+    trust = np.ones(len(trend))
+    for _ in range(_REWEIGHTINGS if len(points.ms) > 2 * matrix.shape[1] else 0):
+        trust = _trust((points.ms - trend) / (points.ms + floor_ms))
+        coefficients, scale = _trend(matrix, points.ms, points.weight * np.sqrt(trust))
         trend = (matrix / scale) @ coefficients
+    process = None
+    if len(points.ms) >= 4 and np.all(trend > 0):
         # A disturbed sample stays in, with the say that its distance from the others leaves it.
-        noise = own_noise / np.sqrt(trust)
-    centers, weights, length = np.zeros((0, sizes.shape[1])), np.zeros(0), 1.0
-    if len(ms) >= 4 and np.all(trend > 0):
-        points = basis.coordinates(sizes)
-        found = _process(points, (ms - trend) / (trend + floor_ms), noise)
-        if found is not None:
-            centers, (weights, length) = points, found
-    return Curve(basis, coefficients, scale, 0.2 * float(ms.min()), centers, weights, length)
+        noise = 1 / np.sqrt(points.count * trust)
+        process = _process(basis, points, (points.ms - trend) / (trend + floor_ms), noise)
+    return Curve(basis, coefficients, scale, 0.2 * float(points.ms.min()), process)
 
 
-def best_basis(sizes: Floats, ms: Floats, weight: Floats) -> Basis:
-    """The basis whose trend predicts left-out samples best; the plainest where there are few.
+def best_basis(points: _Points) -> Basis:
+    """The basis whose trend predicts left-out points best; the plainest where there are few.
 
     Tiles and alignment are chosen in turn: all pairs would cost ten times as much.
     """
+    known: dict[Basis, float] = {}
 
     def best(candidates: Iterable[Basis]) -> Basis:
-        return min(candidates, key=lambda basis: _left_out_error(basis, sizes, ms, weight))
+        return min(candidates, key=lambda b: known.setdefault(b, _left_out_error(b, points)))
 
     chosen = best(Basis(tiles) for tiles in TILES)
-    chosen = best(Basis(chosen.tiles, alignment) for alignment in ALIGNMENTS)
-    return best(Basis(tiles, chosen.alignment) for tiles in TILES)
+    aligned = product(ALIGNMENTS, DEPTHS)
+    chosen = best(Basis(chosen.tiles, a, depth) for a, depth in aligned if a or not depth)
+    return best(Basis(tiles, chosen.alignment, chosen.depth) for tiles in TILES)
 
 
-def _left_out_error(basis: Basis, sizes: Floats, ms: Floats, weight: Floats) -> float:
-    """Mean relative error on left-out samples; infinite where there are too few."""
-    count = len(ms)
-    matrix = basis.features(sizes)
-    if basis != PLAIN and count < 1.5 * matrix.shape[1] + 2:
+def _merged(sizes: Floats, ms: Floats, floor_ms: float) -> _Points:
+    """One point for all samples of the same widths: their median."""
+    unique, place, count = np.unique(sizes, axis=0, return_inverse=True, return_counts=True)
+    groups = [ms[place.ravel() == index] for index in range(len(unique))]
+    medians = np.array([np.median(group) for group in groups])
+    off = [
+        (group - middle) / (middle + floor_ms)
+        for group, middle in zip(groups, medians, strict=True)
+        if len(group) > 1
+    ]
+    free = sum(len(group) - 1 for group in off)
+    variance = None
+    if free >= _REPEATS:
+        # Robust: a quarter of the samples may be anything.
+        all_off = np.concatenate(off)
+        variance = (1.4826 * float(np.median(np.abs(all_off)))) ** 2 * len(all_off) / free
+    return _Points(unique, medians, count.astype(np.float64), floor_ms, variance)
+
+
+def _left_out_error(basis: Basis, points: _Points) -> float:
+    """Mean relative error on left-out points; infinite where there are too few."""
+    count = len(points.ms)
+    matrix = basis.features(points.sizes)
+    if basis != PLAIN and count < 1.2 * matrix.shape[1] + 2:
         return float("inf")
-    fold = np.arange(count) % min(_FOLDS, max(count, 2))
+    # Points are in the order of their widths: folds by chance leave no gaps.
+    fold = np.random.default_rng(0).permutation(count) % min(_FOLDS, max(count, 2))
     total = 0.0
     for k in range(int(fold.max()) + 1):
         train, test = fold != k, fold == k
         if not train.any():
             continue
-        coefficients, scale = _trend(matrix[train], ms[train], weight[train])
-        error = ((matrix[test] / scale) @ coefficients - ms[test]) * weight[test]
-        total += float(np.minimum(np.abs(error), 0.3).sum())  # an outlier decides nothing
-    return total / count
+        coefficients, scale = _trend(matrix[train], points.ms[train], points.weight[train])
+        off = (matrix[test] / scale) @ coefficients - points.ms[test]
+        error = np.abs(off) / (points.ms[test] + points.floor_ms)
+        # An outlier decides nothing.
+        total += float(np.dot(np.minimum(error, 0.3), np.sqrt(points.count[test])))
+    return total / float(np.sqrt(points.count).sum())
 
 
 def _trend(matrix: Floats, ms: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -146,22 +203,40 @@ def _kernel(left: Floats, right: Floats, length: float) -> Floats:
     return np.exp(-np.sqrt(squared) / length)
 
 
-def _process(points: Floats, residual: Floats, noise: Floats) -> tuple[Floats, float] | None:
-    """Weights and length with the least leave-one-out error; None: only noise is left."""
-    variance = float(np.mean(residual**2))
+def _process(basis: Basis, points: _Points, residual: Floats, noise: Floats) -> Process | None:
+    """The process with the least leave-one-out error; None: only noise is left."""
+    some = np.arange(len(residual))
+    if len(some) > _MANY:
+        some = np.random.default_rng(0).permutation(len(some))[:_MANY]
+    own, share_of = residual[some], np.sqrt(points.count[some])
+    variance = float(np.average(own**2, weights=share_of))
     if variance == 0:
         return None
-    # Without samples that were singled out as surer than the others, no structure may win.
-    nothing = variance if noise.min() >= 1 else float("inf")
-    best: tuple[float, tuple[Floats, float] | None] = (nothing, None)
-    for length in _LENGTHS:
-        kernel = _kernel(points, points, length)
-        for share in _SHARES:
-            covariance = share * kernel + np.diag((1 - share) * noise**2 + 1e-9)
-            inverse = np.linalg.inv(covariance)
-            weights = inverse @ residual
-            # Leave-one-out errors in closed form: Rasmussen and Williams (2006), eq. 5.12.
-            score = float(np.mean((weights / np.diag(inverse)) ** 2))
-            if score < best[0]:
-                best = (score, (share * weights, length))
-    return best[1]
+    least = variance
+    best: tuple[float, float, bool, float] | None = None
+    for rounded, apart in product((True, False), _APART if basis.alignment else _APART[:1]):
+        place = basis.coordinates(points.sizes[some], rounded, apart)
+        for length in _LENGTHS:
+            kernel = _kernel(place, place, length)
+            for share in _SHARES:
+                inverse = np.linalg.inv(_covariance(kernel, share, noise[some]))
+                # Leave-one-out errors in closed form: Rasmussen and Williams (2006), eq. 5.12.
+                error = (inverse @ own) / np.diag(inverse)
+                score = float(np.average(error**2, weights=share_of))
+                if score < least:
+                    least, best = score, (share, length, rounded, apart)
+    if best is None:
+        if points.variance is None or variance <= 4 * points.variance / np.median(points.count):
+            return None
+        # Neighbours tell nothing, but repeated samples say that the points are no noise.
+        share = max(variance / (variance + points.variance), _SHARES[0])
+        best = (min(share, _SHARES[-1]), _LENGTHS[0], False, _APART[-1])
+    share, length, rounded, apart = best
+    place = basis.coordinates(points.sizes, rounded, apart)
+    covariance = _covariance(_kernel(place, place, length), share, noise)
+    weights: Floats = np.asarray(share * np.linalg.solve(covariance, residual), np.float64)
+    return Process(place, weights, length, rounded, apart)
+
+
+def _covariance(kernel: Floats, share: float, noise: Floats) -> Floats:
+    return share * kernel + np.diag((1 - share) * noise**2 + 1e-9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,19 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from .attribution import attribute
-from .engine import Engine, Session
+from .coverage import needed
+from .engine import Engine
 from .errors import LatencyError
+from .held_out import assessed
+from .library import Library
 from .plan import PlannedProbe, network_digest, plan_probes
-from .reading import CellReading, Reading, structure_key
-from .source import Probe, ProbeSource
-from .storage import Journal, header_path, journal_path, parquet_path
-from .table import LatencyTable, held_out_error
-from .timing import Limits, time_in_turn
+from .probing import Bench, batch_of, now
+from .reading import Reading, structure_key
+from .source import ProbeSource
+from .storage import Journal, finish_save, header_path, journal_path, parquet_path
+from .table import LatencyTable
+from .timing import Limits
 
 _FULL, _QUICK = 50, 18  # probes
-_FULL_LIMITS = Limits(least=12, seconds=1.5)
+_FULL_LIMITS = Limits(least=12, seconds=0.9)
 _QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)
+_BUILDS = 2  # of each probe; one if quick
 _DRIFT = 0.05  # the sentinel may be off its median by this much before a probe is measured again
 _BUSY = 0.3  # share of runs that something else may disturb
 _RETRIES = 0.25  # at most this share of the probes is measured again
@@ -46,6 +49,7 @@ def measure(
     probes: int | None = None,
     quick: bool = False,
     path: str | os.PathLike[str] | None = None,
+    library: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> LatencyTable:
@@ -59,6 +63,10 @@ def measure(
         A folder, or the name of a ``.parquet`` file in it. The table is written there, and until
         it is complete every probe is appended to a journal beside it: the same call continues an
         interrupted measurement. A table that is already there is grown, not measured again.
+    library
+        A folder of tables, one a device and setting (``Library``): what it holds of the network's
+        layers, from other networks or from this one, is taken over and not measured again, and
+        what is measured is added to it.
     seed
         Of the choice of probes.
     progress
@@ -71,30 +79,41 @@ def measure(
         raise LatencyError(f"probes is {probes}; give 1 or more")
     count = probes or (_QUICK if quick else _FULL)
     limits = _QUICK_LIMITS if quick else _FULL_LIMITS
-    planned = plan_probes(source.sizes(), count, seed)
+    planned = plan_probes(source.sizes(), count, seed, source.removable())
     network = network_digest(source)
 
     dense = source.probe({})
     device = engine.device.at_batch(batch_of(dense))
     known: tuple[Reading, ...] = ()
+    shared = None if library is None else Library(library)
+    if shared is not None:
+        known = shared.readings(device, (cell.spec for cell in source.cells()))
+    table = None
     journal = None
     if path is not None:
         path = Path(path)
+        finish_save(path)
         if parquet_path(path).exists() or header_path(path).exists():
             table = LatencyTable.load(path, device)
-            known = table.readings
-            if not journal_path(path).exists() and _todo(planned, network, known) == []:
-                return table
+            known = _newest(known, table.readings)
+    planned = needed(planned, source, [r for r in known if r.network != network])
+    if path is not None:
+        if (
+            table is not None
+            and not journal_path(path).exists()
+            and not _todo(planned, network, table.readings)
+        ):
+            return table
         journal = Journal(path, device)
         known = _newest(known, journal.readings)
 
     taken: tuple[Reading, ...] = tuple(known)
-    bench = _Bench(source, engine, dense, network, limits)
+    bench = Bench(source, engine, dense, network, limits, 1 if quick else _BUILDS)
     start, done = time.monotonic(), 0
 
     def take(probe: PlannedProbe, attempt: int, left: int) -> Reading:
         nonlocal done
-        reading = bench.read(probe.sizes, (), "fit", attempt)
+        reading = bench.read(probe.sizes, probe.dropped, "fit", attempt)
         if journal is not None:
             journal.append(reading)
         done += 1
@@ -112,7 +131,7 @@ def measure(
         # Until no probe is suspect, or enough has been tried.
         for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
             if reading.attempt == 0:
-                again = take(PlannedProbe(reading.sizes), 1, 0)
+                again = take(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
                 taken = _newest(taken, [again])
         left = _suspects(taken, network)
         if left:
@@ -129,14 +148,16 @@ def measure(
         taken,
         notes=tuple(notes),
         provenance={
-            "created": _now(),
+            "created": now(),
             "network": source.name,
             "seed": seed,
             "quick": quick,
             "seconds": round(time.monotonic() - start, 1),
         },
     )
-    table = replace(table, error=held_out_error(table))
+    table = assessed(table, network if shared is not None else None)
+    if shared is not None and not quick:
+        shared.add(table)
     if path is not None and journal is not None:
         table.save(path)
         journal.remove()
@@ -152,84 +173,20 @@ def measure_structure(
     quick: bool = False,
 ) -> Reading:
     """Measures one structure, end to end and by cells, in turn with the uncut network."""
-    limits = _QUICK_LIMITS if quick else replace(_FULL_LIMITS, seconds=3.0)
-    bench = _Bench(source, engine, source.probe({}), network_digest(source), limits)
+    limits = _QUICK_LIMITS if quick else replace(_FULL_LIMITS, seconds=1.5)
+    builds = 1 if quick else _BUILDS
+    bench = Bench(source, engine, source.probe({}), network_digest(source), limits, builds)
     try:
         return bench.read(sizes, tuple(dropped), "check", 0)
     finally:
         bench.close()
 
 
-def batch_of(probe: Probe) -> int:
-    """The first axis of the first input; 1 where there is none."""
-    shape = tuple(getattr(probe.inputs[0], "shape", ())) if probe.inputs else ()
-    return int(shape[0]) if shape else 1
-
-
-class _Bench:
-    """A sentinel (the uncut network) that stays built, and what reads a probe next to it."""
-
-    def __init__(
-        self, source: ProbeSource, engine: Engine, dense: Probe, network: str, limits: Limits
-    ) -> None:
-        self._source, self._engine, self._dense = source, engine, dense
-        self._network, self._limits = network, limits
-        self._specs = {cell.name: cell.spec for cell in source.cells()}
-        self._uncut = {name: options[-1] for name, options in source.sizes().items()}
-        self._sentinel: Session | None = None
-
-    def read(
-        self, sizes: Mapping[str, int], dropped: tuple[str, ...], role: str, attempt: int
-    ) -> Reading:
-        cut = {name: size for name, size in sizes.items() if size != self._uncut.get(name)}
-        if self._sentinel is None:
-            self._sentinel = self._engine.build(self._dense)
-        probe = self._source.probe(cut, dropped)
-        threads = self._engine.device.threads
-        session = self._engine.build(probe)
-        try:
-            timings = time_in_turn(
-                {"probe": session, "sentinel": self._sentinel}, threads, self._limits, "probe"
-            )
-            timing = timings["probe"]
-            # The kernels of small networks take microseconds, which is what profilers count in.
-            least = 3 * self._limits.least
-            budget = int(1e3 * self._limits.seconds / max(timing.median_ms, 1e-3))
-            profile = session.profile(max(self._limits.least, min(budget, 10 * least)))
-        finally:
-            session.close()
-        shares = attribute(profile, probe.cell_of, watch=threads == 1)
-        cells = []
-        for cell, widths in probe.sizes.items():
-            share = shares.get(cell)
-            own = (share.kernel_ms, share.spread_ms, share.kernels) if share else (0.0, 0.0, 0)
-            cells.append(CellReading(cell, self._specs[cell], tuple(widths), *own))
-        return Reading(
-            network=self._network,
-            sizes=cut,
-            dropped=dropped,
-            role=role,
-            latency_ms=timing.median_ms,
-            spread_ms=timing.spread_ms,
-            interval_ms=timing.interval_ms,
-            runs=timing.runs,
-            sentinel_ms=timings["sentinel"].median_ms,
-            disturbed=timing.disturbed,
-            attempt=attempt,
-            measured_at=_now(),
-            cells=tuple(cells),
-        )
-
-    def close(self) -> None:
-        if self._sentinel is not None:
-            self._sentinel.close()
-
-
 def _todo(
     planned: Sequence[PlannedProbe], network: str, known: Sequence[Reading]
 ) -> list[PlannedProbe]:
     have = {reading.key for reading in known}
-    return [p for p in planned if structure_key(network, p.sizes, ()) not in have]
+    return [p for p in planned if structure_key(network, p.sizes, p.dropped) not in have]
 
 
 def _newest(old: Sequence[Reading], new: Sequence[Reading]) -> tuple[Reading, ...]:
@@ -252,7 +209,3 @@ def _suspects(readings: Sequence[Reading], network: str) -> list[Reading]:
         return max(drift, reading.disturbed / _BUSY, unsure)
 
     return sorted((r for r in own if badness(r) > 1), key=badness, reverse=True)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

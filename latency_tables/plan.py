@@ -19,6 +19,7 @@ class PlannedProbe:
     """sizes: Dim -> size, of the Dims that are cut; empty for the uncut network."""
 
     sizes: Mapping[str, int]
+    dropped: tuple[str, ...] = ()
 
 
 def network_digest(source: ProbeSource) -> str:
@@ -29,14 +30,19 @@ def network_digest(source: ProbeSource) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+_DROPPING = 3  # one probe in so many drops blocks
+_MOST_DROPPED = 0.6
+
+
 def plan_probes(
-    sizes: Mapping[str, Sequence[int]], count: int, seed: int
+    sizes: Mapping[str, Sequence[int]], count: int, seed: int, blocks: Sequence[str] = ()
 ) -> tuple[PlannedProbe, ...]:
     """The uncut network, the smallest one, and a Sobol sequence over the Dims.
 
     Half of a probe's variation is common to all Dims, so that the totals cover the range from
     the smallest to the uncut network: independent widths alone would all add up to about a
-    quarter of it. Networks with few structures get fewer probes.
+    quarter of it. Every third probe drops some blocks too, since a layer's time changes with its
+    neighbours. Networks with few structures get fewer probes.
     """
     names = sorted(sizes)
     free = [name for name in names if len(sizes[name]) > 1]
@@ -48,6 +54,7 @@ def plan_probes(
         planned.append(PlannedProbe(smallest))
         seen.add(_key(smallest))
     generator = qmc.Sobol(len(free) + 2, scramble=True, rng=np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
     missed = 0
     while free and len(planned) < count and missed < 64:
         chosen = _structure(generator.random(1)[0], sizes, free)
@@ -55,7 +62,11 @@ def plan_probes(
             missed += 1  # few structures, and all of them drawn
             continue
         seen.add(_key(chosen))
-        planned.append(PlannedProbe(chosen))
+        dropped: tuple[str, ...] = ()
+        if blocks and len(planned) % _DROPPING == 2:
+            share = random.uniform(min(1 / len(blocks), _MOST_DROPPED), _MOST_DROPPED)
+            dropped = tuple(name for name in blocks if random.uniform() < share)
+        planned.append(PlannedProbe(chosen, dropped))
     return tuple(planned)
 
 

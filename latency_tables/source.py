@@ -49,6 +49,16 @@ class ProbeSource(Protocol):
         """Dim name -> the sizes it may take, ascending; the last one is the uncut size."""
         ...
 
+    def removable(self) -> Sequence[str]:
+        """Names of the blocks that can be dropped."""
+        ...
+
+    def cell_sizes(
+        self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
+    ) -> Mapping[str, tuple[int, ...]]:
+        """Cell name -> its widths at these Dim sizes; cells of dropped blocks are missing."""
+        ...
+
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         """The network with Dims cut to these sizes (missing: uncut) and these blocks dropped.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .context import Context
 from .device import Device
 from .errors import DamagedTableError
 from .reading import CellReading, Reading
@@ -37,7 +38,7 @@ def journal_path(path: Path) -> Path:
 
 
 def save_table(table: LatencyTable, path: Path) -> None:
-    """Both files are complete under temporary names before either is moved into place."""
+    """Both files are whole under other names before either is moved into place."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -70,23 +71,43 @@ def save_table(table: LatencyTable, path: Path) -> None:
             ("kernel_spread_ms", pa.float64()), ("kernels", pa.int64()),
         ]
     )  # fmt: skip
-    temporary = _temporary(target)
-    try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
-        header = {
-            "schema": SCHEMA,
-            "device": table.device.to_json(),
-            "error": asdict(table.error) if table.error else None,
-            "overhead_ms": table.overhead_ms,
-            "notes": list(table.notes),
-            "provenance": dict(table.provenance),
-            "probes": [_probe_row(reading) for reading in table.readings],
-            "parquet_sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
-        }
-        header["header_sha256"] = _digest(header)
-        write_text(header_target, json.dumps(header, indent=1), before=(temporary, target))
-    finally:
-        temporary.unlink(missing_ok=True)
+    finish_save(path)
+    next_parquet, next_header = _next(target), _next(header_target)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), next_parquet)
+    with next_parquet.open("rb") as file:
+        os.fsync(file.fileno())
+    header = {
+        "schema": SCHEMA,
+        "device": table.device.to_json(),
+        "error": asdict(table.error) if table.error else None,
+        "contexts": {name: asdict(context) for name, context in table.contexts.items()},
+        "overhead_ms": table.overhead_ms,
+        "notes": list(table.notes),
+        "provenance": dict(table.provenance),
+        "probes": [_probe_row(reading) for reading in table.readings],
+        "parquet_sha256": _sha256(next_parquet),
+    }
+    header["header_sha256"] = _digest(header)
+    write_text(next_header, json.dumps(header, indent=1))
+    finish_save(path)
+
+
+def finish_save(path: Path) -> None:
+    """Moves a table that was written whole into place, also one that a killed process had written.
+
+    Two files cannot be moved at once; until the second one is, its new header tells what is whole.
+    """
+    target, header_target = parquet_path(path), header_path(path)
+    next_parquet, next_header = _next(target), _next(header_target)
+    if not next_header.is_file():
+        return
+    wanted = json.loads(next_header.read_text(encoding="utf-8"))["parquet_sha256"]
+    if next_parquet.is_file() and _sha256(next_parquet) == wanted:
+        os.replace(next_parquet, target)
+    if target.is_file() and _sha256(target) == wanted:
+        os.replace(next_header, header_target)
+    next_parquet.unlink(missing_ok=True)
+    next_header.unlink(missing_ok=True)
 
 
 def load_table(path: Path) -> LatencyTable:
@@ -94,6 +115,7 @@ def load_table(path: Path) -> LatencyTable:
 
     from .table import LatencyTable, TableError
 
+    finish_save(path)
     target, header_file = parquet_path(path), header_path(path)
     for file in (target, header_file):
         if not file.is_file():
@@ -113,7 +135,7 @@ def load_table(path: Path) -> LatencyTable:
         )
     if header.pop("header_sha256", None) != _digest(header):
         raise DamagedTableError(f"{header_file} was edited or cut. {_HINT}")
-    if hashlib.sha256(target.read_bytes()).hexdigest() != header["parquet_sha256"]:
+    if _sha256(target) != header["parquet_sha256"]:
         raise DamagedTableError(f"{target} was edited or cut, or is not that header's. {_HINT}")
     cells: list[list[CellReading]] = [[] for _ in header["probes"]]
     specs: dict[str, LayerSpec] = {}
@@ -131,6 +153,7 @@ def load_table(path: Path) -> LatencyTable:
             _reading(row, tuple(own)) for row, own in zip(header["probes"], cells, strict=True)
         ),
         error=TableError(**header["error"]) if header["error"] else None,
+        contexts={name: _context(own) for name, own in header.get("contexts", {}).items()},
         notes=tuple(header["notes"]),
         provenance=header["provenance"],
     )
@@ -192,19 +215,30 @@ class Journal:
         return _reading(row, cells)
 
 
-def write_text(path: Path, text: str, before: tuple[Path, Path] | None = None) -> None:
-    """Writes under a temporary name and moves into place; ``before``: a move made just before."""
+def write_text(path: Path, text: str) -> None:
+    """As ``write_bytes``, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes under a temporary name and moves into place."""
     temporary = _temporary(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if before is not None:
-            os.replace(*before)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _next(path: Path) -> Path:
+    return path.with_name(f".{path.name}.next")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _temporary(path: Path) -> Path:
@@ -219,6 +253,10 @@ def _probe_row(reading: Reading) -> dict[str, Any]:
 
 def _reading(row: Mapping[str, Any], cells: Sequence[CellReading]) -> Reading:
     return Reading(**{**row, "dropped": tuple(row["dropped"]), "cells": tuple(cells)})
+
+
+def _context(row: Mapping[str, Any]) -> Context:
+    return Context(**{**row, "checks": tuple((s, m) for s, m in row["checks"])})
 
 
 def _digest(header: Mapping[str, Any]) -> str:

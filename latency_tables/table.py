@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .context import NO_CONTEXT, Context
 from .device import Device
 from .errors import LatencyError, MissingSpecError
 from .fit import Curve, fit_curve
+from .plan import network_digest
 from .reading import Reading
 from .reconcile import Reconciled, Sample, reconcile
+from .source import ProbeSource
 from .spec import LayerSpec
 
 Floats = NDArray[np.float64]
 
-COUNTED = 0.2
-_FOLDS = 5
 _FLOOR_SHARE = 1e-3  # of the median probe: below it, a layer's own relative error is of no weight
 
 
@@ -52,10 +53,13 @@ class TableError:
 class LatencyTable:
     """Layer latencies on one device, from probes measured in place.
 
-    A network takes ``overhead_ms`` plus the sum of ``predict`` over its cells.
+    A network takes ``overhead_ms`` plus the sum of ``predict`` over its cells, and from that sum
+    what ``context(source).total_ms`` makes of it.
 
     error
-        Over probes held out in turn (``held_out_error``); ``None`` where there are too few.
+        Over probes held out in turn (``assessed``); ``None`` where there are too few.
+    contexts
+        Network digest -> how its latency follows from the sum of its cells.
     notes
         What the reader should know of the measurement: drift, a busy machine.
     """
@@ -63,6 +67,7 @@ class LatencyTable:
     device: Device
     readings: tuple[Reading, ...]
     error: TableError | None = None
+    contexts: Mapping[str, Context] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,6 +111,11 @@ class LatencyTable:
         """Structure key -> half width of the 95% interval of its median."""
         return {r.key: r.interval_ms for r in self.readings}
 
+    @property
+    def created(self) -> str:
+        """When, in ISO 8601; empty where it is not known."""
+        return str(self.provenance.get("created", ""))
+
     def total_ms(self, reading: Reading) -> float:
         """A reading's end-to-end time at the machine's usual speed (drift taken out)."""
         return self._totals[reading.key]
@@ -125,21 +135,59 @@ class LatencyTable:
             raise LatencyError(f"sizes holds {wanted.min():g}; a width is 1 or more")
         return self._curve(spec).predict(wanted)
 
-    def predict_total(self, cells: Iterable[tuple[LayerSpec, Sequence[int]]]) -> float:
-        """A network's latency in milliseconds, from its cells' specifications and widths."""
+    def predict_total(
+        self, cells: Iterable[tuple[LayerSpec, Sequence[int]]], network: str = ""
+    ) -> float:
+        """A network's latency in milliseconds, from its cells' specifications and widths.
+
+        network
+            Its digest (``network_digest``): where the table has measured it, the total is that of
+            its context; otherwise the plain sum.
+        """
         grouped: dict[LayerSpec, list[Sequence[int]]] = {}
         for spec, sizes in cells:
             grouped.setdefault(spec, []).append(sizes)
-        return self.overhead_ms + sum(
+        total = self.overhead_ms + sum(
             float(self.predict(spec, rows).sum()) for spec, rows in grouped.items()
         )
+        return self.contexts.get(network, NO_CONTEXT).total_ms(total)
+
+    def uncut_ms(self, source: ProbeSource) -> float:
+        """The uncut network's latency in milliseconds: as measured where the table holds it."""
+        network = network_digest(source)
+        for reading in self.readings:
+            if reading.network == network and not reading.sizes and not reading.dropped:
+                return self.total_ms(reading)
+        cells = ((cell.spec, cell.dense_sizes) for cell in source.cells())
+        return self.predict_total(cells, network)
+
+    def context(self, source: ProbeSource) -> Context:
+        """How this network's latency follows from the sum of its cells and the overhead."""
+        return self.contexts.get(network_digest(source), NO_CONTEXT)
 
     def add(self, readings: Iterable[Reading]) -> LatencyTable:
-        """A table with more readings; ones of the same structure are replaced."""
+        """A table with more readings; ones of the same structure are replaced.
+
+        Checks among them correct the totals around them (``Context.checks``).
+        """
         new = tuple(readings)
         keys = {r.key for r in new}
         kept = tuple(r for r in self.readings if r.key not in keys)
-        return replace(self, readings=kept + new)
+        return replace(self, readings=kept + new).with_checks()
+
+    def with_checks(self) -> LatencyTable:
+        """The table with its contexts corrected by the structures that were checked."""
+        plain = replace(self, contexts={})
+        checks: dict[str, list[tuple[float, float]]] = {}
+        for reading in self.readings:
+            if reading.role == "check":
+                total = plain.predict_total((c.spec, c.sizes) for c in reading.cells)
+                checks.setdefault(reading.network, []).append((total, self.total_ms(reading)))
+        contexts = {
+            network: replace(self.contexts.get(network, NO_CONTEXT), checks=tuple(pairs))
+            for network, pairs in checks.items()
+        }
+        return replace(self, contexts={**self.contexts, **contexts})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes ``latency.parquet`` and ``latency.json`` (``path``: that folder or that file)."""
@@ -174,11 +222,7 @@ class LatencyTable:
         sizes = np.array([s.sizes for s in samples], dtype=np.float64)
         ms = np.array([s.latency_ms for s in samples])
         floor = _FLOOR_SHARE * float(np.median(self._reconciled.total_ms))
-        # A structure that was measured to be checked is where the answer lies: it counts most.
-        noise = np.array(
-            [0.1 if self.readings[s.reading].role == "check" else 1.0 for s in samples]
-        )
-        return fit_curve(sizes, ms, floor_ms=floor, noise=noise)
+        return fit_curve(sizes, ms, floor_ms=floor)
 
     def _missing(self, spec: LayerSpec) -> str:
         near = sorted(self._by_spec, key=lambda other: _distance(spec, other))[:3]
@@ -195,36 +239,26 @@ def _distance(wanted: LayerSpec, other: LayerSpec) -> tuple[int, int]:
     return operator, differing + (wanted.fused != other.fused)
 
 
-def held_out_error(table: LatencyTable) -> TableError | None:
-    """The error on structures that the fit has not seen, by holding each probe out once.
+def joined(tables: Sequence[LatencyTable]) -> LatencyTable:
+    """One table of all readings; of the same structure the last one taken.
 
-    The probes are held out a fifth at a time, and predicted from the other four fifths. Counted
-    are those that take at least ``COUNTED`` of their uncut network; the table itself, which has
-    seen them all, can only be better. ``None`` where there are too few.
+    Raises ``DeviceMismatchError`` where two are of different devices or settings.
     """
-    relative = [
-        abs(predicted - measured) / measured for predicted, measured in unseen_totals(table)
-    ]
-    if not relative:
-        return None
-    median, p95 = np.percentile(relative, [50, 95])
-    return TableError(float(median), float(p95), float(max(relative)), len(relative))
-
-
-def unseen_totals(table: LatencyTable) -> list[tuple[float, float]]:
-    """(predicted, measured) milliseconds of the probes, each predicted without its fold."""
-    uncut = {r.network: table.total_ms(r) for r in table.readings if not r.sizes and not r.dropped}
-    cut = [r for r in table.readings if r.sizes or r.dropped]
-    pairs = []
-    for fold in range(min(_FOLDS, len(cut))):
-        left = cut[fold::_FOLDS]
-        keys = {r.key for r in left}
-        seen = replace(table, readings=tuple(r for r in table.readings if r.key not in keys))
-        for reading in left:
-            cells = [(c.spec, c.sizes) for c in reading.cells]
-            measured = table.total_ms(reading)
-            if measured < COUNTED * uncut.get(reading.network, 0.0):
-                continue
-            if all(spec in seen._by_spec for spec, _ in cells):
-                pairs.append((seen.predict_total(cells), measured))
-    return pairs
+    first, *others = tables
+    readings: dict[str, Reading] = {}
+    contexts: dict[str, Context] = {}
+    for table in tables:
+        table.device.check_same(first.device, "the first table")
+        for reading in table.readings:
+            known = readings.get(reading.key)
+            if known is None or known.measured_at <= reading.measured_at:
+                readings[reading.key] = reading
+        contexts.update(table.contexts)
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return replace(
+        first,
+        readings=tuple(readings.values()),
+        error=first.error if not others else None,
+        contexts=contexts,
+        notes=notes,
+    )

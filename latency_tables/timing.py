@@ -67,6 +67,17 @@ class Timing:
         return cls(float(q2), float(q3 - q1), float(high - low) / 2, n, sum(bad) / len(bad))
 
 
+def mean_timing(timings: Sequence[Timing]) -> Timing:
+    """Of several builds of one network."""
+    return Timing(
+        float(np.mean([t.median_ms for t in timings])),
+        float(np.mean([t.spread_ms for t in timings])),
+        float(np.mean([t.interval_ms for t in timings])) / float(np.sqrt(len(timings))),
+        sum(t.runs for t in timings),
+        float(np.mean([t.disturbed for t in timings])),
+    )
+
+
 class Clock:
     """Runs a session and keeps its times."""
 

@@ -9,20 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from ..denormals import denormals_as_zero
 from ..device import Device, cpu_device
 from ..engine import Profile, Step
 from ..errors import EngineError
 from ..source import Probe
 from ..stopwatch import Lap, lap
 from .naming import operators_of, output_operators
+from .onnx_precision import probe_model
 
+_PRECISIONS = ("fp32", "int8")
 _PROVIDERS = ["CPUExecutionProvider"]
 _KERNEL = "_kernel_time"
 _WARM_UP = 3
 
 
 class OnnxRuntimeEngine:
-    """ONNX Runtime's CPU execution provider, sequential execution."""
+    """ONNX Runtime's CPU execution provider, sequential execution.
+
+    precision
+        fp32, or int8: quantized after training, weights by channel.
+    """
 
     name = "onnxruntime"
 
@@ -31,8 +38,11 @@ class OnnxRuntimeEngine:
 
         if threads < 1:
             raise EngineError(f"threads is {threads}; give 1 or more")
-        if precision != "fp32":
-            raise EngineError(f"engine 'onnxruntime' runs fp32, not {precision!r}")
+        if precision not in _PRECISIONS:
+            raise EngineError(
+                f"engine 'onnxruntime' runs {', '.join(_PRECISIONS)}, not {precision!r}; its "
+                "kernels for half precision on the CPU are few and slow"
+            )
         self.threads, self.precision = threads, precision
         self.version: str = onnxruntime.__version__
 
@@ -41,16 +51,16 @@ class OnnxRuntimeEngine:
         return cpu_device(self.name, self.version, self.threads, self.precision)
 
     def build(self, probe: Probe) -> OnnxRuntimeSession:
-        return OnnxRuntimeSession(probe, self.threads)
+        return OnnxRuntimeSession(probe, self.threads, self.precision)
 
 
 class OnnxRuntimeSession:
     """One network; the profiler's session is made when it is asked for."""
 
-    def __init__(self, probe: Probe, threads: int) -> None:
+    def __init__(self, probe: Probe, threads: int, precision: str = "fp32") -> None:
         import onnx
 
-        self._model = probe.onnx()
+        self._model = probe_model(probe, precision)
         self._threads = threads
         self._operators = frozenset(probe.cell_of)
         self._session = self._make(None)
@@ -61,12 +71,14 @@ class OnnxRuntimeSession:
         self._feed = dict(zip(names, inputs, strict=True))
 
     def run(self) -> Lap:
-        return lap(lambda: self._session.run(None, self._feed))
+        with denormals_as_zero():
+            return lap(lambda: self._session.run(None, self._feed))
 
     def profile(self, runs: int) -> Profile:
         with tempfile.TemporaryDirectory(prefix="latency_tables_") as folder:
             session = self._make(str(Path(folder) / "profile"))
-            laps = [lap(lambda: session.run(None, self._feed)) for _ in range(_WARM_UP + runs)]
+            with denormals_as_zero():
+                laps = [lap(lambda: session.run(None, self._feed)) for _ in range(_WARM_UP + runs)]
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         names, ms = kernel_times(events)
         if len(ms) != len(laps):
@@ -95,14 +107,14 @@ class OnnxRuntimeSession:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        # Probes carry random weights, and activations that fade into denormal numbers would be
-        # timed at a tenth of the speed of any trained network's.
+        # For its own threads. A process's first session sets the calling thread too, and for good.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile
         try:
-            return onnxruntime.InferenceSession(self._model, options, providers=_PROVIDERS)
+            with denormals_as_zero():
+                return onnxruntime.InferenceSession(self._model, options, providers=_PROVIDERS)
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise EngineError(f"ONNX Runtime refuses the network: {error}") from error
 

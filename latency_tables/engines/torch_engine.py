@@ -1,67 +1,125 @@
-"""torch itself on the CPU, operator by operator, timed by stepping through the graph."""
+"""torch itself on the CPU or a GPU, operator by operator, timed by stepping through the graph."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from ..denormals import denormals_as_zero
 from ..device import Device, cpu_device
 from ..engine import Profile, Step
 from ..errors import EngineError
 from ..source import Probe
 from ..stopwatch import Lap, lap
+from .cuda import TorchCuda, gpu_device
 
 _WARM_UP = 3
 _NOT_RUN = ("placeholder", "output", "get_attr")
+_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 
 
 class TorchEngine:
-    """Eager torch in inference mode.
+    """torch in inference mode.
 
     threads
-        Set for the whole process while a session runs.
+        On the CPU, set for the whole process while a session runs.
+    on
+        ``"cpu"``, ``"cuda"``, or ``None``: the GPU where there is one.
+    compiled
+        Run what ``torch.compile`` makes of the network. Compilers merge operators, so the times
+        of single ones are still those of the eager network, brought to the compiled total.
+
+    On a GPU a run is one replay of a CUDA graph (where the network can be captured), timed by
+    events; images are channels-last; single operators are timed by events between them. fp32
+    convolutions use TF32 where the GPU has it, as is torch's habit.
     """
 
     name = "torch"
 
-    def __init__(self, *, threads: int = 1, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        precision: str = "fp32",
+        on: str | None = None,
+        compiled: bool = False,
+    ) -> None:
         import torch
 
         if threads < 1:
             raise EngineError(f"threads is {threads}; give 1 or more")
-        if precision not in ("fp32", "bf16"):
-            raise EngineError(f"engine 'torch' runs fp32, bf16, not {precision!r}")
-        self.threads, self.precision = threads, precision
+        on = on or ("cuda" if torch.cuda.is_available() else "cpu")
+        if on not in _PRECISIONS:
+            raise EngineError(f"engine 'torch' runs on {', '.join(_PRECISIONS)}, not {on!r}")
+        if precision not in _PRECISIONS[on]:
+            known = ", ".join(_PRECISIONS[on])
+            raise EngineError(f"engine 'torch' runs {known} on {on}, not {precision!r}")
+        self.threads, self.precision, self.on, self.compiled = threads, precision, on, compiled
         self.version: str = torch.__version__.split("+")[0]
+        self._cuda = TorchCuda() if on == "cuda" else None
 
     @property
     def device(self) -> Device:
-        return cpu_device(self.name, self.version, self.threads, self.precision)
+        options = "compiled" if self.compiled else ""
+        if self._cuda is not None:
+            return gpu_device(self._cuda, self.name, self.version, self.precision, options)
+        return cpu_device(self.name, self.version, self.threads, self.precision, options)
 
-    def build(self, probe: Probe) -> TorchSession:
-        return TorchSession(probe, self.threads, self.precision)
+    def build(self, probe: Probe) -> TorchSession | TorchCudaSession:
+        module, inputs = _prepared(probe, self.precision, self.on)
+        if self._cuda is not None:
+            return TorchCudaSession(module, inputs, self.compiled)
+        return TorchSession(module, inputs, self.threads, self.compiled)
+
+
+def _prepared(probe: Probe, precision: str, on: str) -> tuple[Any, tuple[Any, ...]]:
+    """A copy of the network and its inputs in the engine's precision, on its device."""
+    import copy
+
+    import torch
+
+    if not isinstance(probe.module, torch.fx.GraphModule):
+        raise EngineError("engine 'torch' profiles torch.fx graphs; this probe is none")
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    module: Any = copy.deepcopy(probe.module).eval().to(device=on, dtype=dtype)
+    inputs = tuple(x.to(device=on, dtype=dtype if x.is_floating_point() else None)
+                   for x in probe.inputs)  # fmt: skip
+    if on == "cuda" and any(x.dim() == 4 for x in inputs):
+        module = module.to(memory_format=torch.channels_last)
+        inputs = tuple(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+                       for x in inputs)  # fmt: skip
+    return module, inputs
+
+
+def _running(module: Any, compiled: bool) -> Callable[..., Any]:
+    """What is timed end to end: the network, or what the compiler makes of it."""
+    import torch
+
+    if not compiled:
+        run: Callable[..., Any] = module
+        return run
+    # Probes differ in their widths: a graph for any shape would be one for none of them.
+    torch.compiler.reset()
+    made: Callable[..., Any] = torch.compile(module, dynamic=False)
+    return made
 
 
 class TorchSession:
-    """A copy of the network in the engine's precision."""
+    """A copy of the network on the CPU."""
 
-    def __init__(self, probe: Probe, threads: int, precision: str) -> None:
-        import copy
-
-        import torch
-
-        if not isinstance(probe.module, torch.fx.GraphModule):
-            raise EngineError("engine 'torch' profiles torch.fx graphs; this probe is none")
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        self._module: Any = copy.deepcopy(probe.module).eval().to(dtype)
-        self._inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in probe.inputs)
-        self._threads = threads
+    def __init__(
+        self, module: Any, inputs: tuple[Any, ...], threads: int, compiled: bool = False
+    ) -> None:
+        self._module, self._inputs, self._threads = module, inputs, threads
+        self._call: Any = _running(module, compiled)
 
     def run(self) -> Lap:
         with _setting(self._threads):
-            return lap(lambda: self._module(*self._inputs))
+            return lap(lambda: self._call(*self._inputs))
 
     def profile(self, runs: int) -> Profile:
         import torch
@@ -86,25 +144,113 @@ class TorchSession:
         return Profile(steps, np.array(rows[_WARM_UP:]), laps[_WARM_UP:])
 
     def close(self) -> None:
-        self._module = None
+        self._module = self._call = None
 
 
-class _setting:
+class TorchCudaSession:
+    """A copy of the network on the GPU; a run is a replay of its CUDA graph."""
+
+    def __init__(self, module: Any, inputs: tuple[Any, ...], compiled: bool = False) -> None:
+        import torch
+
+        self._module, self._inputs = module, inputs
+        call = _running(module, compiled)
+        self._stream: Any = torch.cuda.Stream()
+        self._graph: Any = None
+        try:
+            with torch.inference_mode():
+                self._stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self._stream):
+                    for _ in range(_WARM_UP):  # libraries choose their kernels here
+                        call(*inputs)
+                torch.cuda.synchronize()
+                self._graph = self._captured(call)
+        except torch.cuda.OutOfMemoryError as error:
+            raise EngineError(f"the network does not fit the GPU's memory: {error}") from error
+        self._call: Any = call
+
+    def _captured(self, call: Callable[..., Any]) -> Any:
+        """The network's CUDA graph; None where it waits for the GPU midway."""
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._kept = call(*self._inputs)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            torch.cuda.synchronize()
+            return None
+        return graph
+
+    def run(self) -> Lap:
+        import torch
+
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            before.record()
+            if self._graph is not None:
+                self._graph.replay()
+            else:
+                self._call(*self._inputs)
+            after.record()
+            after.synchronize()
+        ms = float(before.elapsed_time(after))
+        return Lap(ms, ms)  # the processor only waits: nothing there can disturb the GPU
+
+    def profile(self, runs: int) -> Profile:
+        """Events between the operators. The stream is held up first, so that they are all queued
+        when it starts and no kernel waits for the processor; the GPU's own gaps remain."""
+        import torch
+
+        names: list[str] = []
+        events: list[Any] = []
+
+        class Stepper(torch.fx.Interpreter):
+            def run_node(self, n: torch.fx.Node) -> Any:
+                result = super().run_node(n)
+                if n.op not in _NOT_RUN:
+                    names.append(n.name)
+                    events.append(torch.cuda.Event(enable_timing=True))
+                    events[-1].record()
+                return result
+
+        rows, laps = [], []
+        stepper = Stepper(self._module)
+        hold = 0
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            for _ in range(_WARM_UP + runs):
+                names.clear()
+                events.clear()
+                if hold:
+                    torch.cuda._sleep(hold)
+                start = time.perf_counter()
+                events.append(torch.cuda.Event(enable_timing=True))
+                events[-1].record()
+                stepper.run(*self._inputs)
+                # Cycles at 2 GHz for half as long again as it took to queue everything.
+                hold = int(3e9 * (time.perf_counter() - start))
+                events[-1].synchronize()
+                pairs = zip(events, events[1:])
+                rows.append([float(a.elapsed_time(b)) for a, b in pairs])
+                laps.append(Lap(sum(rows[-1]), sum(rows[-1])))
+        steps = [Step(name, (name,)) for name in names]
+        return Profile(steps, np.array(rows[_WARM_UP:]), laps[_WARM_UP:])
+
+    def close(self) -> None:
+        self._graph = self._kept = self._call = self._module = None
+
+
+@contextmanager
+def _setting(threads: int) -> Iterator[None]:
     """Inference mode and a number of threads, and back to what was before."""
+    import torch
 
-    def __init__(self, threads: int) -> None:
-        self._wanted = threads
-
-    def __enter__(self) -> None:
-        import torch
-
-        self._before = torch.get_num_threads()
-        torch.set_num_threads(self._wanted)
-        self._mode = torch.inference_mode()
-        self._mode.__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        import torch
-
-        self._mode.__exit__(*exception)
-        torch.set_num_threads(self._before)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode(), denormals_as_zero():
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +45,7 @@ class FakeSession:
     engine: FakeEngine
     probe: Probe
 
+    @cached_property
     def _kernels(self) -> list[float]:
         return [self.engine.latency(sizes) for sizes in self.probe.sizes.values()]
 
@@ -51,14 +53,14 @@ class FakeSession:
         factor = self.engine.speed() * (
             1 + self.engine.noise * self.engine.random.standard_normal()
         )
-        kernels = self._kernels()
+        kernels = self._kernels
         ms = factor * (sum(kernels) + OVERHEAD_MS * (len(kernels) + 1))
         return Lap(ms, ms)
 
     def profile(self, runs: int) -> Profile:
         steps = [Step(f"{cell}/kernel", (cell,)) for cell in self.probe.sizes]
         laps = [self.run() for _ in range(runs)]
-        return Profile(steps, self.engine.speed() * np.array([self._kernels()] * runs), laps)
+        return Profile(steps, self.engine.speed() * np.array([self._kernels] * runs), laps)
 
     def close(self) -> None:
         pass
@@ -75,6 +77,7 @@ class FakeSource:
     name: str = "chain"
     dims: int = 5
     widest: int = 96
+    blocks: tuple[str, ...] = ()  # cells that can be dropped
     probes: list[Mapping[str, int]] = field(default_factory=list)
 
     def sizes(self) -> Mapping[str, Sequence[int]]:
@@ -86,14 +89,22 @@ class FakeSource:
             for i in range(self.dims - 1)
         ]
 
-    def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
-        self.probes.append(dict(sizes))
+    def removable(self) -> Sequence[str]:
+        return self.blocks
+
+    def cell_sizes(
+        self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
+    ) -> dict[str, tuple[int, ...]]:
         width = {name: options[-1] for name, options in self.sizes().items()} | dict(sizes)
-        widths = {
+        return {
             cell.name: tuple(width[dim] for dim in cell.dims)
             for cell in self.cells()
             if cell.name not in dropped
         }
+
+    def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
+        self.probes.append(dict(sizes))
+        widths = self.cell_sizes(sizes, dropped)
         batch = SimpleNamespace(shape=(1, 3, 8, 8))
         return Probe(None, (batch,), lambda: b"", {name: name for name in widths}, widths)
 

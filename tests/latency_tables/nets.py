@@ -32,6 +32,15 @@ class BuiltSource:
         cells, _, _ = self._describe({})
         return cells
 
+    def removable(self) -> Sequence[str]:
+        return ()
+
+    def cell_sizes(
+        self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
+    ) -> Mapping[str, tuple[int, ...]]:
+        cells, _, _ = self._describe(sizes)
+        return {cell.name: cell.dense_sizes for cell in cells}
+
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         assert not dropped
         self.built.append(dict(sizes))

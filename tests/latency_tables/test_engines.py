@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import tempfile
 
 import numpy as np
@@ -53,6 +54,38 @@ def test_every_cell_gets_its_time(name, probes):
         assert sum(s.kernels for s in shares.values()) == len(profile.steps)
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_int8_runs_in_int8_and_every_cell_gets_its_time(name, probes):
+    make(name)
+    engine = latency_tables.engine(name, precision="int8")
+    assert engine.device.precision == "int8"
+    probe = probes["misaligned"]
+    session = engine.build(probe)
+    profile = session.profile(5)
+    session.close()
+    shares = attribute(profile, probe.cell_of)
+    # A convolution that is fused into the one before it has no kernel of its own.
+    assert {"stem", "conv1", "conv3"} <= set(shares) <= set(probe.sizes)
+    assert sum(s.kernels for s in shares.values()) == len(profile.steps)
+
+
+@pytest.mark.parametrize(("precision", "kernel"), [("bf16", "bf16"), ("fp16", "f16")])
+def test_half_precision_is_what_was_asked_for_or_an_error(precision, kernel, probes):
+    make("openvino")
+    engine = latency_tables.engine("openvino", precision=precision)
+    try:
+        session = engine.build(probes["aligned"])
+    except EngineError as error:  # this processor has the other one, or neither
+        assert f"where {kernel} is asked for" in str(error)
+        return
+    kinds = [
+        node.get_rt_info()["runtimePrecision"]
+        for node in session._compiled({}).get_runtime_model().get_ordered_ops()
+    ]
+    assert kernel in [str(getattr(kind, "value", kind)) for kind in kinds]
+    session.close()
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_device_is_described(name):
     device = make(name).device
@@ -85,8 +118,52 @@ def test_the_profiler_leaves_no_files(probes, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("setting", [{}, {"precision": "fp16"}, {"compiled": True}])
+def test_torch_measures_on_the_gpu(setting, tmp_path):
+    engine = latency_tables.engine("torch", on="cuda", **setting)
+    table = latency_tables.measure(tiny(), engine, probes=4, quick=True, path=tmp_path)
+    assert table.device.instructions.startswith("sm_")
+    for reading in table.readings:
+        assert all(cell.kernel_ms > 0 for cell in reading.cells)
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_on_the_gpu_kernels_add_up_to_the_replayed_graph():
+    session = latency_tables.engine("torch", on="cuda").build(tiny().probe({}))
+    assert session._graph is not None
+    profile = session.profile(20)
+    whole = np.median([session.run().wall_ms for _ in range(50)])
+    assert 0.5 < np.median(profile.ms.sum(axis=1)) / whole < 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_torch_without_a_gpu_runs_on_the_processor_and_says_so():
+    assert latency_tables.engine("torch").on == "cpu"
+    with pytest.raises(EngineError, match="no CUDA device"):
+        latency_tables.engine("torch", on="cuda")
+    with pytest.raises(EngineError, match="runs fp32, bf16 on cpu, not 'fp16'"):
+        latency_tables.engine("torch", precision="fp16")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_is_another_setting(probes):
+    engine = latency_tables.engine("torch", on="cpu", compiled=True)
+    assert engine.device != latency_tables.engine("torch", on="cpu").device
+    probe = probes["aligned"]
+    session = engine.build(probe)
+    assert session.run().wall_ms > 0
+    assert set(attribute(session.profile(2), probe.cell_of)) == set(probe.sizes)
+    session.close()
+
+
 def test_an_unknown_engine_is_an_error_that_names_the_known():
-    with pytest.raises(UnknownEngineError, match="'onyx'.*onnxruntime, openvino, torch"):
+    with pytest.raises(UnknownEngineError, match="'onyx'.*onnxruntime, openvino, tensorrt, torch"):
         latency_tables.engine("onyx")
 
 

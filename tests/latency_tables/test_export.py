@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 import pruner.probe_export as probe_export
+from pruner import trace
 from pruner.export import to_onnx
 
 from .nets import Tiny
@@ -107,3 +108,40 @@ def test_a_depthwise_convolution_changes_its_groups(monkeypatch):
     probe_export.probe_onnx(net(16), (x,))
     # Outputs differ in their shape, so that this one must be exported anew; and it may not fail.
     assert run(probe_export.probe_onnx(net(24), (x,)), x).shape == (1, 24, 6, 6)
+
+
+class Clamped(nn.Module):
+    """One value clamped by two readers, which the exporter's simplification breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.register_buffer("low", torch.tensor(-0.5))
+        self.register_buffer("high", torch.tensor(0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = 2 * x
+        left, right = (torch.clamp(y, self.low, self.high) for _ in range(2))
+        return self.a(left) * self.b(right)
+
+
+class Windows(nn.Module):
+    """Attention over three and over five axes, with and without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(2, 5, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        attention = nn.functional.scaled_dot_product_attention
+        y = x.reshape(x.shape[0], 2, 5, 2, 3).transpose(2, 3).unsqueeze(1)
+        y = attention(y, y, y) + attention(y, y, y, self.bias.unsqueeze(1))
+        return y.flatten(1) + attention(x, x, x).flatten(1)
+
+
+@pytest.mark.parametrize("module, shape", [(Clamped(), (2, 6)), (Windows(), (2, 10, 6))])
+def test_what_the_exporter_alone_gets_wrong(module, shape):
+    traced = trace(module.eval(), (torch.randn(shape),)).module
+    model = to_onnx(traced, (torch.randn(shape),), dynamic_batch=True)
+    x = torch.randn(3, *shape[1:])
+    assert np.allclose(run(model, x), module(x).detach().numpy(), atol=1e-5)

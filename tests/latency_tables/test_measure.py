@@ -53,6 +53,20 @@ def test_the_plan_follows_from_the_seed_and_holds_the_ends():
     assert len({tuple(sorted(p.sizes.items())) for p in plan}) == 25
 
 
+def test_some_probes_drop_blocks_and_their_cells_are_not_in_them():
+    source = FakeSource(blocks=("c1", "c2"))
+    plan = plan_probes(source.sizes(), 24, 0, source.blocks)
+    dropping = [probe for probe in plan if probe.dropped]
+    assert 4 <= len(dropping) <= 8 and not plan[0].dropped and not plan[1].dropped
+    assert any(p.dropped for p in plan_probes(source.sizes(), 50, 0, ("c1",)))
+    table = latency_tables.measure(source, FakeEngine(), probes=12, quick=True)
+    for reading in table.readings:
+        assert {cell.cell for cell in reading.cells} == {"c0", "c1", "c2", "c3"} - set(
+            reading.dropped
+        )
+    assert any(reading.dropped for reading in table.readings)
+
+
 def test_a_network_with_few_structures_gets_no_more_probes_than_it_has():
     plan = plan_probes({"a": (8, 16), "b": (4,)}, 25, seed=0)
     assert [dict(p.sizes) for p in plan] == [{}, {"a": 8}]
@@ -82,7 +96,7 @@ def test_an_interrupted_measurement_continues_and_ends_alike(tmp_path):
     table = latency_tables.measure(again, engine, probes=30, path=tmp_path)
     cut = [s for s in again.probes if s]  # the uncut network is built as the sentinel
     assert len(cut) == 30 - 12 and not [s for s in cut if s in source.probes]
-    assert engine.built == 30 + 2
+    assert engine.built == 2 * 30 + 2  # twice each, and the sentinel of both calls
     assert [r.sizes for r in table.readings] == [r.sizes for r in whole.readings]
     assert [s.latency_ms for s in table.samples] == pytest.approx(
         [s.latency_ms for s in whole.samples]
@@ -90,7 +104,49 @@ def test_an_interrupted_measurement_continues_and_ends_alike(tmp_path):
     assert not journal_path(tmp_path).exists()
 
 
-def test_sigkill_leaves_what_was_measured(tmp_path):
+@pytest.mark.parametrize("replaced", range(8))
+def test_sigkill_at_any_point_leaves_what_was_measured(tmp_path, replaced):
+    """Killed at its n-th move of a file into place: of the journal, of the table, of the library's
+    table. Only a measurement that is whole leaves before that."""
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        import latency_tables
+        from latency_tables import storage
+        from tests.latency_tables.fakes import FakeEngine, FakeSource
+        moves, move = [], os.replace
+        def killing(*names):
+            if len(moves) == {replaced}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            moves.append(names)
+            move(*names)
+        storage.os.replace = killing
+        latency_tables.measure(
+            FakeSource(), FakeEngine(), probes=7, path={str(tmp_path / "run")!r},
+            library={str(tmp_path / "library")!r},
+        )
+        """
+    )
+    done = _killed(script)
+    assert done == (-signal.SIGKILL if replaced < 7 else 0)
+    source = FakeSource()
+    table = latency_tables.measure(
+        source, FakeEngine(), probes=7, path=tmp_path / "run", library=tmp_path / "library"
+    )
+    assert len(table.readings) == 7
+    assert len([s for s in source.probes if s]) == (0 if replaced else 6)
+    assert LatencyTable.load(tmp_path / "run").readings == table.readings
+    # At most the half-written file of the killed process is left besides, hidden.
+    left = {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."}
+    assert left == {"latency.json", "latency.parquet"}
+
+
+def _killed(script):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode
+
+
+def test_sigkill_between_probes_leaves_what_was_measured(tmp_path):
     script = textwrap.dedent(
         f"""
         import os, signal
@@ -104,9 +160,7 @@ def test_sigkill_leaves_what_was_measured(tmp_path):
         )
         """
     )
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert _killed(script) == -signal.SIGKILL
     assert len(Journal(tmp_path, DEVICE).readings) == 5
     source = FakeSource()
     latency_tables.measure(source, FakeEngine(), probes=30, path=tmp_path)

@@ -1,0 +1,242 @@
+"""How well latency tables predict the device: error on structures that no table has seen.
+
+    python -m benchmarks.latency [--only resnet50-onnxruntime] [--threads 1] [--quick]
+
+For every network and engine: the table is measured; 40 random structures between 20% and 100% of
+the dense latency, and the ones that the solver picks for 70%, 50% and 30% of it, are timed; and
+three models are held against them: this table, every cell timed alone at the very widths, and
+HALP's linear model with frozen input widths. ResNet-101 is then measured with ResNet-50's table at
+hand. Every measurement is kept in --work (default runs/latency), and the same command continues;
+rows go to benchmarks/results/latency.json and .md. --quick tries everything out on a few small
+structures, and writes no results. Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import latency_tables
+import pruner
+import solver
+from latency_tables import Engine, LatencyTable
+from pruner import Network
+
+from . import structures as st
+
+RESULTS = Path(__file__).with_name("results")
+NETWORKS = {
+    "resnet18": "torchvision:resnet18",
+    "resnet50": "torchvision:resnet50",
+    "resnet101": "torchvision:resnet101",
+    "mobilenet_v2": "torchvision:mobilenet_v2",
+    "mobilenet_v3_large": "torchvision:mobilenet_v3_large",
+    "efficientnet_b0": "torchvision:efficientnet_b0",
+    "densenet121": "torchvision:densenet121",
+    "vit_s16": "timm:vit_small_patch16_224",
+    "swin_t": "timm:swin_tiny_patch4_window7_224",
+    "convnext_t": "timm:convnext_tiny",
+}
+SECOND_OF_FAMILY = {"resnet101": "resnet50"}
+ENGINES = ("onnxruntime", "openvino", "torch")
+UNSEEN = 40
+BUDGETS = ("70%", "50%", "30%")
+MODELS = {"in_place": "in place", "cell_by_cell": "cell by cell", "frozen_linear": "frozen input"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", help="pairs NETWORK-ENGINE whose name holds this text")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="try everything out, write nothing")
+    parser.add_argument("--work", type=Path, default=Path("runs/latency"))
+    options = parser.parse_args()
+    rows = read_rows()
+    for name in NETWORKS:
+        for kind in ENGINES:
+            pair = f"{name}-{kind}"
+            if options.only and options.only not in pair:
+                continue
+            folder = options.work / f"{pair}-{options.threads}{'-quick' if options.quick else ''}"
+            row = examine(name, kind, folder, options)
+            print(line(row), flush=True)
+            if not options.quick:
+                same = (row["network"], row["engine"], row["device"])
+                rows = [r for r in rows if (r["network"], r["engine"], r["device"]) != same]
+                rows.append(row)
+                write_rows(rows)
+    print(markdown(rows))
+
+
+def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One network on one engine."""
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    net = traced(name, 64 if options.quick and "vit" not in name and "swin" not in name else 224)
+    engine = latency_tables.engine(kind, threads=options.threads)
+    first = SECOND_OF_FAMILY.get(name)
+    family = None
+    if first is not None:
+        before = folder.with_name(folder.name.replace(name, first))
+        if not (before / "latency.parquet").is_file():
+            raise SystemExit(
+                f"{name} comes after {first}: python -m benchmarks.latency --only {first}"
+            )
+        family = folder / "library"
+        latency_tables.Library(family).add(LatencyTable.load(before))
+    table = latency_tables.measure(
+        net,
+        engine,
+        path=folder,
+        library=family,
+        probes=8 if options.quick else None,
+        quick=options.quick,
+        seed=options.seed,
+        progress=lambda p: print(f"  {name} {kind} {p.done}/{p.total} {p.note}", flush=True),
+    )
+    chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed)
+    readings = list(st.measured(net, engine, chosen, folder, options.quick))
+    actual = [reading.latency_ms for reading in readings]
+    models = {
+        "in_place": [st.in_place(table, r) for r in readings],
+        "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
+    }
+    if kind != "torch":  # it reads no ONNX
+        alone: dict[Any, float] = {}
+        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings]
+    own = [r for r in table.readings if r.network == readings[0].network]
+    dense = next(r for r in own if not r.sizes and not r.dropped)
+    return {
+        "network": name,
+        "engine": kind,
+        "device": str(table.device),
+        "date": datetime.date.today().isoformat(),
+        "seed": options.seed,
+        "torch": torch.__version__,
+        "probes": len(own),
+        "minutes": table.provenance["seconds"] / 60,
+        "after": first,
+        "dense_ms": table.uncut_ms(net),
+        "kernels_to_end_to_end": dense.kernel_ms / dense.latency_ms,
+        "unseen": len(readings),
+        "stated": None if table.error is None else table.error.p95,
+        "notes": list(table.notes),
+        **{model: st.off(predicted, actual) for model, predicted in models.items()},
+        "solved": solved(net, table, engine, folder, options.quick),
+    }
+
+
+def solved(
+    net: Network, table: LatencyTable, engine: Engine, folder: Path, quick: bool
+) -> list[dict[str, Any]]:
+    """What the solver picks by magnitude, with the table's own margin: predicted and measured."""
+    scores = pruner.score(net, None, None, "magnitude")
+    margin = min(table.error.p95, 0.2) if table.error is not None else 0.05
+    rows: list[dict[str, Any]] = []
+    for budget in BUDGETS:
+        problem = pruner.formulate(net, table, scores, budget, margin=margin)
+        answer = solver.solve(problem)
+        if answer.choice is None:
+            rows.append({"budget": budget, "status": answer.status.name})
+            continue
+        plan = pruner.Plan.from_solution(net, answer, scores)
+        structure = st.Structure(plan.sizes(), plan.dropped())
+        place = folder / f"solved-{budget.rstrip('%')}"
+        (reading,) = st.measured(net, engine, [structure], place, quick)
+        rows.append(
+            {
+                "budget": budget,
+                "status": answer.status.name,
+                "budget_ms": table.uncut_ms(net) * float(budget.rstrip("%")) / 100,
+                "predicted_ms": st.in_place(table, reading),
+                "measured_ms": reading.latency_ms,
+            }
+        )
+    return rows
+
+
+def traced(name: str, side: int) -> Network:
+    """The network with random weights, at batch 1."""
+    library, _, model = NETWORKS[name].partition(":")
+    if library == "timm":
+        import timm
+
+        module = timm.create_model(model, pretrained=False)
+    else:
+        import torchvision
+
+        module = torchvision.models.get_model(model, weights=None)
+    return pruner.trace(module.eval(), (torch.rand(1, 3, side, side),), name=NETWORKS[name])
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of the printed table."""
+    parts = []
+    for model in MODELS:
+        e = row.get(model)
+        parts.append(
+            f"{e['median']:.1%} / {e['p95']:.1%} / {e['worst']:.1%} / {e['rank']:.3f}" if e else "-"
+        )
+    picks = ", ".join(
+        f"{s['budget']}: {s['measured_ms'] / s['predicted_ms'] - 1:+.1%}"
+        f"{'' if s['measured_ms'] <= s['budget_ms'] else ' (over)'}"
+        if "measured_ms" in s
+        else f"{s['budget']}: {s['status']}"
+        for s in row["solved"]
+    )
+    columns = [
+        row["network"] + (f" after {row['after']}" if row["after"] else ""),
+        row["engine"],
+        f"{row['dense_ms']:.3g}",
+        str(row["probes"]),
+        f"{row['minutes']:.1f}",
+        f"{row['kernels_to_end_to_end']:.2f}",
+        *parts,
+        picks,
+    ]
+    return f"| {' | '.join(columns)} |"
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """All rows, one table a device."""
+    head = (
+        "| network | engine | dense ms | probes | minutes | kernels / end to end | "
+        + " | ".join(MODELS.values())
+        + " | solved: measured against predicted |\n"
+        + "|---|---|---|---|---|---|"
+        + "---|" * (len(MODELS) + 1)
+    )
+    text = [
+        "Errors are median / 95th percentile / worst / rank correlation over unseen structures\n"
+        "between 20% and 100% of the dense latency. By python -m benchmarks.latency."
+    ]
+    for device in sorted({row["device"] for row in rows}):
+        own = [row for row in rows if row["device"] == device]
+        dates = " to ".join(sorted({min(r["date"] for r in own), max(r["date"] for r in own)}))
+        body = "\n".join(line(row) for row in own)
+        text.append(f"**{device}**, {dates}, seed {own[0]['seed']}\n\n{head}\n{body}")
+    return "\n\n".join(text) + "\n"
+
+
+def read_rows() -> list[dict[str, Any]]:
+    file = RESULTS / "latency.json"
+    rows: list[dict[str, Any]] = (
+        json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    )
+    return rows
+
+
+def write_rows(rows: list[dict[str, Any]]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latency.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "latency.md").write_text(markdown(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

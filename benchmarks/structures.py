@@ -1,0 +1,183 @@
+"""Random structures of a network, what other latency models say of them, and how far off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_tables import Engine, LatencyTable, Probe, Reading, measure_structure
+from latency_tables.probing import batch_of
+from latency_tables.storage import Journal
+from latency_tables.timing import Clock
+from pruner import Network
+from pruner.probe_export import probe_onnx
+
+LEAST, MOST = 0.2, 1.0  # of the dense latency
+_DRAWS = 60
+
+
+@dataclass(frozen=True)
+class Structure:
+    sizes: Mapping[str, int]
+    dropped: tuple[str, ...]
+
+
+def unseen(net: Network, table: LatencyTable, count: int, seed: int) -> list[Structure]:
+    """Random structures, spread evenly between ``LEAST`` and ``MOST`` of the dense latency.
+
+    Every Dim has a width of its own around a common level, every third structure drops blocks; of
+    many draws the one is taken that the table thinks nearest to its turn.
+    """
+    random = np.random.default_rng([seed, 40])
+    dense = table.uncut_ms(net)
+    context = table.context(net)
+    specs = {cell.name: cell.spec for cell in net.cells()}
+    chosen: list[Structure] = []
+    for index, target in enumerate(np.linspace(LEAST, MOST, count)):
+        best: tuple[float, Structure] | None = None
+        for _ in range(_DRAWS):
+            drawn = _draw(net, random, drops=index % 3 == 1)
+            cells = net.cell_sizes(drawn.sizes, drawn.dropped)
+            total = table.predict_total((specs[name], widths) for name, widths in cells.items())
+            off = abs(context.total_ms(total) / dense - float(target))
+            if drawn not in chosen and (best is None or off < best[0]):
+                best = (off, drawn)
+        if best is not None:
+            chosen.append(best[1])
+    return chosen
+
+
+def _draw(net: Network, random: np.random.Generator, drops: bool) -> Structure:
+    level = random.uniform()
+    sizes = {}
+    for name, options in net.sizes().items():
+        place = np.clip(level + random.uniform(-0.35, 0.35), 0, 1)
+        sizes[name] = options[round(float(place) * (len(options) - 1))]
+    share = random.uniform(0, 0.5) if drops else 0.0
+    return Structure(sizes, tuple(b for b in net.removable() if random.uniform() < share))
+
+
+def measured(
+    net: Network, engine: Engine, structures: list[Structure], folder: Path, quick: bool
+) -> Iterator[Reading]:
+    """Times structures, each on disk before the next: what is there is not timed again."""
+    device = engine.device.at_batch(batch_of(net.probe({})))
+    journal = Journal(folder / "unseen", device)
+    known = {(_key(r.sizes), tuple(r.dropped)): r for r in journal.readings}
+    uncut = {name: options[-1] for name, options in net.sizes().items()}
+    for structure in structures:
+        cut = {n: size for n, size in structure.sizes.items() if size != uncut[n]}
+        reading = known.get((_key(cut), structure.dropped))
+        if reading is None:
+            reading = measure_structure(net, engine, cut, structure.dropped, quick=quick)
+            journal.append(reading)
+        yield reading
+
+
+def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(sizes.items()))
+
+
+def in_place(table: LatencyTable, reading: Reading) -> float:
+    """What the table says, in milliseconds."""
+    return table.predict_total(((c.spec, c.sizes) for c in reading.cells), reading.network)
+
+
+def frozen_linear(net: Network, table: LatencyTable, reading: Reading) -> float:
+    """HALP's model (arXiv 2210.06659, section 3.2): with its input width frozen, every output
+    channel of a layer costs the same. The dense cells are the table's, scaled to its dense."""
+    dense = {cell.name: (cell.spec, cell.dense_sizes) for cell in net.cells()}
+    cost = {name: float(table.predict(spec, [own])[0]) for name, (spec, own) in dense.items()}
+    total = sum(cost[c.cell] * c.sizes[-1] / dense[c.cell][1][-1] for c in reading.cells)
+    return total * table.uncut_ms(net) / sum(cost.values())
+
+
+def cell_by_cell(net: Network, engine: Engine, reading: Reading, known: dict[Any, float]) -> float:
+    """The sum of the structure's cells, each timed alone at its widths, as tables are made
+    elsewhere. For engines that read ONNX.
+
+    known
+        (specification, widths) -> milliseconds: what was timed is not timed again.
+    """
+    import onnx
+
+    wanted = {c.cell: (c.spec, c.sizes) for c in reading.cells}
+    missing = {cell for cell, key in wanted.items() if key not in known}
+    if missing:
+        probe = net.probe(dict(reading.sizes), reading.dropped)
+        model = onnx.shape_inference.infer_shapes(
+            onnx.load_model_from_string(probe_onnx(probe.module, probe.inputs))
+        )
+        for cell in missing:
+            operators = {o for o, owner in probe.cell_of.items() if owner == cell}
+            known.setdefault(wanted[cell], _alone(model, operators, engine, cell))
+    return sum(known[key] for key in wanted.values())
+
+
+def _alone(model: Any, operators: set[str], engine: Engine, cell: str) -> float:
+    """Milliseconds of the ONNX nodes of some operators as a network of their own."""
+    import onnx
+    import torch
+
+    nodes = [n for n in model.graph.node if n.name.partition("/")[0] in operators]
+    if not nodes:  # folded into another cell by the exporter
+        return 0.0
+    shapes = {v.name: v for v in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
+    weights = {t.name: t for t in model.graph.initializer}
+    made = {name for node in nodes for name in node.output}
+    read = {name for node in nodes for name in node.input if name}
+    later = {
+        name for n in model.graph.node if n not in nodes for name in n.input
+    } | {v.name for v in model.graph.output}  # fmt: skip
+    inputs = [shapes[n] for n in dict.fromkeys(x for node in nodes for x in node.input)
+              if n in read - made - set(weights) and n in shapes]  # fmt: skip
+    outputs = [shapes[n] for n in sorted(made & later) if n in shapes]
+    constants = [n for n in model.graph.node if n.op_type == "Constant" and n not in nodes
+                 and set(n.output) & read]  # fmt: skip
+    inputs = [v for v in inputs if v.name not in {o for n in constants for o in n.output}]
+    if not inputs or not outputs:
+        return 0.0
+    graph = onnx.helper.make_graph(
+        [*constants, *nodes],
+        "cell",
+        inputs,
+        outputs,
+        [weights[n] for n in sorted(read & set(weights))],
+    )
+    proto = onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+    examples = tuple(
+        torch.rand([d.dim_value for d in v.type.tensor_type.shape.dim]) for v in inputs
+    )
+    probe = Probe(None, examples, proto.SerializeToString, {o: cell for o in operators}, {})
+    session = engine.build(probe)
+    try:
+        clock = Clock(session, engine.device.threads)
+        start = time.perf_counter()
+        while len(clock.laps) < 15 and time.perf_counter() - start < 0.5:
+            clock.burst(5)
+        return clock.timing.median_ms
+    finally:
+        session.close()
+
+
+def off(predicted: list[float], actual: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and worst of the relative error, and Spearman's rank correlation."""
+    from scipy.stats import spearmanr
+
+    p: NDArray[np.float64] = np.array(predicted)
+    m: NDArray[np.float64] = np.array(actual)
+    error = np.abs(p / m - 1)
+    return {
+        "median": float(np.median(error)),
+        "p95": float(np.percentile(error, 95)),
+        "worst": float(error.max()),
+        "rank": float(spearmanr(p, m)[0]) if len(p) > 2 else float("nan"),
+    }

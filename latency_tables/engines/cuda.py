@@ -1,0 +1,177 @@
+"""A GPU's memory, stream and events: through pycuda, or through torch where it has CUDA."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..device import Device
+from ..errors import EngineError
+
+
+class Cuda(Protocol):
+    """One GPU and one stream on it.
+
+    name, capability, multiprocessors
+        The model, its compute capability (major, minor), and how many multiprocessors it has.
+    stream
+        The stream's handle, an address.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    stream: int
+
+    def upload(self, array: NDArray[Any]) -> Any:
+        """Memory on the GPU with this content; ``address`` tells where."""
+        ...
+
+    def reserve(self, size_bytes: int) -> Any:
+        """Memory on the GPU of any content."""
+        ...
+
+    def address(self, memory: Any) -> int: ...
+
+    def milliseconds(self, call: Callable[[], Any]) -> float:
+        """Between two events on the stream, before and after what ``call`` puts on it."""
+        ...
+
+    def synchronize(self) -> None: ...
+
+
+def open_cuda() -> Cuda:
+    """The first visible GPU. Raises ``EngineError`` that says what is missing."""
+    reasons = []
+    for make in (PycudaCuda, TorchCuda):
+        try:
+            made: Cuda = make()
+            return made
+        except Exception as error:  # pycuda raises classes of its own, without a common base
+            reasons.append(f"{make.library}: {' '.join(str(error).split())}")
+    raise EngineError(
+        f"no GPU can be used ({'; '.join(reasons)}). Run this on a machine with an NVIDIA GPU and "
+        "its driver, with pycuda (pip install pycuda; it needs the CUDA toolkit) or a CUDA build "
+        "of torch"
+    )
+
+
+class PycudaCuda:
+    """Through pycuda's driver interface, in the device's primary context, which others share."""
+
+    library = "pycuda"
+
+    def __init__(self) -> None:
+        import pycuda.driver as driver
+
+        driver.init()
+        device = driver.Device(0)
+        self._driver = driver
+        self._context = device.retain_primary_context()
+        self._context.push()
+        self._stream = driver.Stream()
+        self.stream = int(self._stream.handle)
+        self.name = str(device.name())
+        self.capability = tuple(device.compute_capability())
+        self.multiprocessors = int(
+            device.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT)
+        )
+
+    def upload(self, array: NDArray[Any]) -> Any:
+        return self._driver.to_device(np.ascontiguousarray(array))
+
+    def reserve(self, size_bytes: int) -> Any:
+        return self._driver.mem_alloc(max(size_bytes, 1))
+
+    def address(self, memory: Any) -> int:
+        return int(memory)
+
+    def milliseconds(self, call: Callable[[], Any]) -> float:
+        before, after = self._driver.Event(), self._driver.Event()
+        before.record(self._stream)
+        call()
+        after.record(self._stream)
+        after.synchronize()
+        return float(before.time_till(after))
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+
+class TorchCuda:
+    """Through torch, for machines without pycuda."""
+
+    library = "torch"
+
+    def __init__(self) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise EngineError(f"torch {torch.__version__} finds no CUDA device")
+        properties = torch.cuda.get_device_properties(0)
+        self._torch = torch
+        self._stream = torch.cuda.Stream()
+        self.stream = int(self._stream.cuda_stream)
+        self.name = str(properties.name)
+        self.capability = (int(properties.major), int(properties.minor))
+        self.multiprocessors = int(properties.multi_processor_count)
+
+    def upload(self, array: NDArray[Any]) -> Any:
+        raw = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8)
+        memory = self._torch.from_numpy(raw.copy()).cuda()
+        self._torch.cuda.synchronize()
+        return memory
+
+    def reserve(self, size_bytes: int) -> Any:
+        return self._torch.empty(max(size_bytes, 1), dtype=self._torch.uint8, device="cuda")
+
+    def address(self, memory: Any) -> int:
+        return int(memory.data_ptr())
+
+    def milliseconds(self, call: Callable[[], Any]) -> float:
+        before, after = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record(self._stream)
+        call()
+        after.record(self._stream)
+        after.synchronize()
+        return float(before.elapsed_time(after))
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+
+def gpu_device(
+    cuda: Cuda, engine: str, engine_version: str, precision: str, options: str = ""
+) -> Device:
+    """A GPU, used by an engine in a setting."""
+    major, minor = cuda.capability
+    return Device(
+        processor=cuda.name,
+        instructions=f"sm_{major}{minor}",
+        cores=cuda.multiprocessors,
+        system=f"{platform.system()} {platform.machine()}",
+        engine=engine,
+        engine_version=engine_version,
+        threads=1,
+        precision=precision,
+        driver=_driver_version(),
+        options=options,
+        host=platform.node(),
+    )
+
+
+def _driver_version() -> str:
+    try:
+        return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
+    except OSError:
+        pass
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return "unknown"
+    return next((word for word in text.split() if word[:1].isdigit() and "." in word), "unknown")

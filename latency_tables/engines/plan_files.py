@@ -1,0 +1,50 @@
+"""Built engines and timing caches on disk, so that the same network is not built twice."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..library import cache_folder
+from ..storage import write_bytes
+
+_TIMINGS = "timing.cache"
+_MOST_BYTES = 4 << 30
+
+
+class PlanFiles:
+    """A folder of engine files by key; the ones not used for longest go once it holds 4 GiB."""
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else cache_folder() / "tensorrt"
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.engine"
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            data = self.path(key).read_bytes()
+            os.utime(self.path(key))
+        except OSError:
+            return None
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        self._write(self.path(key), data)
+        files = sorted(self.folder.glob("*.engine"), key=lambda f: f.stat().st_mtime, reverse=True)
+        total = 0
+        for file in files:
+            total += file.stat().st_size
+            if total > _MOST_BYTES and file != self.path(key):
+                file.unlink(missing_ok=True)
+
+    def read_timings(self) -> bytes | None:
+        file = self.folder / _TIMINGS
+        return file.read_bytes() if file.is_file() else None
+
+    def write_timings(self, data: bytes) -> None:
+        self._write(self.folder / _TIMINGS, data)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data)

@@ -1,0 +1,56 @@
+"""Loads TensorRT's Python module: ``tensorrt``, or TensorRT-RTX, which has the same interface."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ..errors import UnknownEngineError
+
+_RTX_BINDINGS = ("tensorrt_rtx", "tensorrt_rtx_bindings")
+# The wheel that brings TensorRT-RTX's libraries, and their names in the order of dependence.
+_RTX_FOLDER = "onnxruntime_ep_nv_tensorrt_rtx"
+_RTX_LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
+
+
+@functools.lru_cache(maxsize=1)
+def tensorrt() -> tuple[str, Any]:
+    """("tensorrt" or "tensorrt-rtx", the Python module).
+
+    Raises ``UnknownEngineError`` where neither can be loaded; it says why and what to install.
+    """
+    reasons = []
+    try:
+        return "tensorrt", importlib.import_module("tensorrt")
+    except (ImportError, OSError) as error:  # OSError: the wheel without its libraries
+        reasons.append(f"tensorrt: {error}")
+    for name in _RTX_BINDINGS:
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            _preload()
+            return "tensorrt-rtx", importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            reasons.append(f"{name}: {error}")
+    raise UnknownEngineError(
+        f"engine 'tensorrt' finds no TensorRT ({'; '.join(reasons)}); "
+        'pip install "msprune[tensorrt]" where NVIDIA\'s libraries are at hand, or '
+        'pip install "msprune[tensorrt-rtx]"'
+    )
+
+
+def _preload() -> None:
+    """Loads the libraries that the bindings are linked to from the wheel that carries them.
+
+    The linker takes a library that is already loaded under the name asked for (its soname), so
+    neither ``LD_LIBRARY_PATH`` nor links are needed.
+    """
+    spec = importlib.util.find_spec(_RTX_FOLDER)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for library in _RTX_LIBRARIES:
+            for file in sorted(Path(folder).glob(f"{library}*"))[-1:]:
+                ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)

@@ -1,0 +1,89 @@
+"""This user's tables, one a device and setting, so that one table serves many networks."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+from .device import Device
+from .reading import Reading
+from .spec import LayerSpec
+from .storage import header_path
+from .table import LatencyTable, joined
+
+BUSY = 0.3  # share of disturbed runs from which a reading is no one else's business
+
+
+def cache_folder() -> Path:
+    """``$MSPRUNE_CACHE``, or ``msprune`` in the user's cache folder (XDG's)."""
+    own = os.environ.get("MSPRUNE_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "msprune"
+
+
+def library_folder() -> Path:
+    """Where ``msprune measure`` looks for what was measured before, and adds to it."""
+    return cache_folder() / "tables"
+
+
+class Library:
+    """A folder of tables, each in a folder named after its device and setting."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def place(self, device: Device) -> Path:
+        """The folder of a device's table, whether or not there is one."""
+        same = [str(getattr(device, f.name)) for f in fields(device) if f.compare]
+        digest = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:10]
+        name = f"{device.processor}-{device.engine}-{device.precision}-batch{device.batch}"
+        return self.folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-').lower()}-{digest}"
+
+    def places(self) -> Iterator[Path]:
+        """The folders of all tables, by name."""
+        for folder in sorted(self.folder.glob("*")):
+            if header_path(folder).is_file():
+                yield folder
+
+    def readings(self, device: Device, specs: Iterable[LayerSpec]) -> tuple[Reading, ...]:
+        """What this device is known to take for any of these specifications.
+
+        Raises ``DamagedTableError`` where the table's file is cut or edited.
+        """
+        place = self.place(device)
+        if not header_path(place).is_file():
+            return ()
+        wanted = set(specs)
+        with _locked(place):
+            table = LatencyTable.load(place, device)
+        return tuple(r for r in table.readings if any(c.spec in wanted for c in r.cells))
+
+    def add(self, table: LatencyTable) -> None:
+        """Keeps a table's readings for other networks, but for those of a busy machine."""
+        quiet = tuple(r for r in table.readings if r.disturbed <= BUSY)
+        place = self.place(table.device)
+        place.mkdir(parents=True, exist_ok=True)
+        with _locked(place):
+            known = LatencyTable(table.device, (), provenance={"created": table.created})
+            if header_path(place).is_file():
+                known = LatencyTable.load(place, table.device)
+            if not {r.key for r in quiet} <= {r.key for r in known.readings}:
+                fresh = LatencyTable(table.device, quiet, contexts=table.contexts)
+                joined([known, fresh]).save(place)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time: two measurements may end together."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
