@@ -14,12 +14,16 @@ from .errors import PlanError, PrunerError, TraceError
 from .formulate import formulate, predict
 from .importance import Importance, score
 from .network import Block, Dim, Frozen, Network, Slot
+from .part import splice
 from .plan import Plan
+from .repair import repair
+from .rotate import rotate
 from .store import load, save
 from .trace import trace
 from .verify import verify
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",
-    "TraceError", "apply", "formulate", "load", "predict", "save", "score", "trace", "verify",
+    "TraceError", "apply", "formulate", "load", "predict", "repair", "rotate", "save", "score",
+    "splice", "trace", "verify",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ no Product within a Product, no Sum as the first factor of a Product (it is dist
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
@@ -131,6 +131,31 @@ def freeze(axis: Axis, reason: str) -> None:
         atom.reason = atom.reason or reason
 
 
+def is_free(axis: Axis) -> bool:
+    """Whether some index of the axis may still be cut."""
+    return any(atom.reason is None for atom in atoms(axis))
+
+
+def forget(axes: Iterable[Axis], keep: Atom) -> list[Axis]:
+    """The factors of several axes in order, each run of frozen ones one new atom.
+
+    What is frozen may be cut anew in another way than it was before. ``keep`` (the batch) stays.
+    """
+    result: list[Axis] = []
+    for factor in (factor for axis in axes for factor in factors_of(axis)):
+        known = resolve(factor)
+        if is_free(known) or any(atom is keep for atom in atoms(known)):
+            result.append(known)
+            continue
+        reason = next((atom.reason for atom in atoms(known)), None)
+        last = result[-1] if result else None
+        if isinstance(last, Atom) and last.reason is not None and last is not keep:
+            result[-1] = Atom(last.size * known.size, last.reason)
+        elif known.size > 1:
+            result.append(Atom(known.size, reason))
+    return result
+
+
 def bind(atom: Atom, axis: Axis) -> None:
     """Refine an atom: from now on it is the (equally large) axis."""
     if atom.reason is not None:
@@ -166,17 +191,26 @@ def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
             return multiply([*done, pieces[0]]), multiply([pieces[1], *axis.factors[i + 1 :]])
         return None
     right = axis.size // left
-    if any(part.size % right for part in axis.parts):
-        return None
-    lefts, common = [], None
-    for part in axis.parts:
-        pieces = split_product(part, part.size // right)
+    lefts: list[Axis] = []
+    common: Axis | None = None
+    run: list[Axis] = []
+    for part in axis.parts:  # a run of parts may be one index of the left factor: 1 * (a + b)
+        run.append(part)
+        together = concatenate(run)
+        if together.size % right:
+            continue
+        whole = together.size == right
+        if len(run) > 1 and not whole:
+            return None
+        pieces = (UNIT, together) if whole else split_product(together, together.size // right)
         if pieces is None:
             return None
         lefts.append(pieces[0])
         if common is not None and not unify(common, pieces[1]):
             return None
-        common = pieces[1]
+        common, run = pieces[1], []
+    if run:
+        return None
     assert common is not None
     # a Sum in front is not canonical, but the caller wants the two factors apart
     return concatenate(lefts), resolve(common)
@@ -259,7 +293,8 @@ def _unify_products(x: Axis, y: Axis, reason: str) -> bool:
         cut = min(head_x.size, head_y.size)
         pieces_x, pieces_y = split_product(x, cut), split_product(y, cut)
         if pieces_x is None or pieces_y is None:
-            return False
+            # a map cut into windows in two ways: what is frozen need not be told apart
+            return not (is_free(x) or is_free(y))
         if not unify(pieces_x[0], pieces_y[0], reason):
             return False
         x, y = resolve(pieces_x[1]), resolve(pieces_y[1])
@@ -309,4 +344,17 @@ def owner(axis: Axis, atom: Atom) -> NDArray[np.int64]:
         if (result >= 0).any() and (inner >= 0).any():
             raise ValueError(f"an axis holds the same atom twice in one product: {axis!r}")
         result = np.maximum(result[:, None], inner[None, :]).ravel()
+    return result
+
+
+def owners(axis: Axis) -> dict[Atom, NDArray[np.int64]]:
+    """`owner` of every atom of an axis, in one pass over the parts of a concatenation."""
+    result: dict[Atom, NDArray[np.int64]] = {}
+    start = 0
+    for part in parts_of(axis):
+        for atom in dict.fromkeys(atoms(part)):
+            if atom not in result:
+                result[atom] = np.full(axis.size, -1)
+            result[atom][start : start + part.size] = owner(part, atom)
+        start += part.size
     return result

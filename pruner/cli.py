@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 DESCRIPTION = "Prune a vision network to a latency budget that is measured on your device."
 EPILOG = """\
-MODEL is timm:NAME, torchvision:NAME, package.module:factory (with --weights FILE) or demo:resnet20.
+MODEL is timm:NAME, torchvision:NAME, hf:NAME (a transformers class, or a folder: hf:./FOLDER),
+package.module:factory or demo:resnet20; weights are random without --weights FILE.
 DIR is an image folder: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/).
 Every step reads and resumes from RUN; the same command again continues after an interruption."""
 
@@ -74,20 +75,31 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = add("inspect", _inspect, "show what of a network can be pruned, and what not and why")
     _add_model(verb)
+    verb.add_argument("--all", action="store_true", help="every dim, block and cell by itself")
 
     verb = add("measure", _measure, "measure the network's latency table on this device")
     _add_model(verb)
     verb.add_argument("--out", metavar="RUN", required=True, help="the folder of this run")
-    verb.add_argument("--engine", help="onnxruntime (default), openvino or torch")
+    verb.add_argument("--engine", help="onnxruntime (default), openvino, tensorrt or torch")
     verb.add_argument("--threads", type=int, help="threads of one inference (default 1)")
+    verb.add_argument("--precision", help="fp32 (default), fp16, bf16 or int8: what the engine has")
+    verb.add_argument("--batch", type=int, help="images of one inference (default: as the input)")
     verb.add_argument("--probes", type=int, help="networks to time (default: as it takes)")
     verb.add_argument("--quick", action="store_true", default=None, help="a coarse table, soon")
+    verb.add_argument(
+        "--library",
+        metavar="DIR",
+        help="tables that networks share (default: this user's own; none: off)",
+    )
 
     verb = add("solve", _solve, "choose the structure for a budget, prove it, and cut the network")
     _add_run(verb)
     verb.add_argument("--budget", required=True, help="50%% (of dense), 12ms or 80fps")
     verb.add_argument("--data", metavar="DIR", help="images for the scores")
-    verb.add_argument("--criterion", help="taylor (default); magnitude needs no data")
+    verb.add_argument(
+        "--criterion",
+        help="taylor (default); measured is slower and best untuned; magnitude needs no data",
+    )
     verb.add_argument("--images", type=int, help="images that the scores look at")
     verb.add_argument("--margin", help="share of the budget to keep free: 0.02, or auto")
     verb.add_argument("--time-limit", type=float, metavar="S", help="seconds a solve may take")
@@ -120,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("config", metavar="CONFIG.yaml")
     verb.add_argument("--out", metavar="RUN", help="overrides the file's out")
 
+    verb = add("tables", _tables, "list, show, merge or compare latency tables")
+    verb.add_argument("action", choices=("list", "show", "merge", "diff"))
+    verb.add_argument("paths", metavar="TABLE", nargs="*", help="a RUN, a table's folder or file")
+    verb.add_argument("--library", metavar="DIR", help="default: this user's own")
+    verb.add_argument("--out", metavar="DIR", help="where merge writes")
+
     verb = add("demo", _demo, "all of it on an embedded network and real images, in minutes")
     verb.add_argument("--out", metavar="RUN", default="runs/demo", help="default runs/demo")
     return parser
@@ -128,13 +146,22 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL")
     verb.add_argument("--weights", metavar="FILE", help=".safetensors or .pth (default: random)")
-    verb.add_argument("--input", metavar="SHAPE", help="1x3x224x224 (default: the model's own)")
+    verb.add_argument(
+        "--input",
+        metavar="SHAPE",
+        help="1x3x224x224, of the images where there are several (default: the model's own)",
+    )
     verb.add_argument(
         "--arg",
         dest="arguments",
         metavar="NAME=VALUE",
         action="append",
-        help="an argument of the model's factory, e.g. num_classes=10",
+        help="an argument of the model's factory or configuration, e.g. num_classes=10",
+    )
+    verb.add_argument(
+        "--submodule",
+        metavar="PATH",
+        help="prune only this part of the model, e.g. a detector's backbone",
     )
     verb.add_argument("--seed", type=int, help="default 0")
 
@@ -146,7 +173,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from . import run
 
-    print(run.inspect(_model_config(options), _progress()))
+    print(run.inspect(_model_config(options), _progress(), options.all))
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -155,7 +182,9 @@ def _measure(options: argparse.Namespace) -> None:
     config = _model_config(
         options,
         out=options.out,
-        measure=_given(options, "engine", "threads", "probes", "quick"),
+        measure=_given(
+            options, "engine", "threads", "precision", "batch", "probes", "quick", "library"
+        ),
     )
     print(run.measure(config, _progress()))
 
@@ -203,6 +232,19 @@ def _run(options: argparse.Namespace) -> None:
     print(run.run(config.changed(_given(options, "out")), _progress()))
 
 
+def _tables(options: argparse.Namespace) -> None:
+    from . import tables
+
+    if options.action == "list":
+        print(tables.listed(options.library))
+    elif options.action == "show":
+        print("\n\n".join(tables.shown(path) for path in tables.some(options.paths)))
+    elif options.action == "merge":
+        print(tables.merged(tables.some(options.paths, 2), options.out))
+    else:
+        print(tables.compared(*tables.some(options.paths, 2, 2)))
+
+
 def _demo(options: argparse.Namespace) -> None:
     from . import run
 
@@ -217,7 +259,11 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _model_config(options: argparse.Namespace, **more: Any) -> Any:
     from .config import Config, parse_arguments
 
-    content = {"model": options.model, **_given(options, "weights", "input", "seed"), **more}
+    content = {
+        "model": options.model,
+        **_given(options, "weights", "input", "submodule", "seed"),
+        **more,
+    }
     return Config.from_dict({**content, "arguments": parse_arguments(options.arguments or ())})
 
 

@@ -21,25 +21,43 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How latency is measured; probes: how many networks are timed (None: as many as it takes)."""
+    """How latency is measured.
+
+    precision is what the engine computes in; batch the images of one inference (None: as input
+    says); probes how many networks are timed (None: as many as it takes). library is the folder of
+    tables that are shared among networks (None: this user's own; "none": off).
+    """
 
     engine: str = "onnxruntime"
     threads: int = 1
+    precision: str = "fp32"
+    batch: int | None = None
     probes: int | None = None
     quick: bool = False
+    library: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.threads >= 1, "measure.threads", "at least 1", self.threads)
         _require(self.probes is None or self.probes >= 2, "measure.probes", ">= 2", self.probes)
+        _require(self.batch is None or self.batch >= 1, "measure.batch", "at least 1", self.batch)
+        known = ("fp32", "fp16", "bf16", "int8")
+        _require(
+            self.precision in known, "measure.precision", f"one of {', '.join(known)}",
+            self.precision,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """How importance is estimated, and on how many training images."""
+    """How importance is estimated, and on how many training images.
+
+    With rotate, linear streams are turned to their main directions first (`pruner.rotate`).
+    """
 
     criterion: str = "taylor"
     images: int = 1024
     batch_size: int = 64
+    rotate: bool = True
 
     def __post_init__(self) -> None:
         _require(self.images >= 1, "score.images", "at least 1", self.images)
@@ -105,8 +123,9 @@ class FinetuneConfig(Recipe):
 class Config:
     """A whole run. Paths are relative to the folder that the command is called in.
 
-    input is the shape of one input batch (None: the model's own, batch 1); arguments go to the
-    model's factory; with several budgets each gets a folder of its own below out.
+    input is the shape of one batch of the main input (None: the model's own, batch 1); arguments
+    go to the model's factory; submodule is the dotted name of the part to prune (None: all of it);
+    with several budgets each gets a folder of its own below out.
     """
 
     model: str
@@ -114,6 +133,7 @@ class Config:
     weights: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     input: tuple[int, ...] | None = None
+    submodule: str | None = None
     data: str | None = None
     budgets: tuple[str, ...] = ()
     seed: int = 0

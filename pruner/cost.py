@@ -8,10 +8,10 @@ from math import prod
 from torch import fx, nn
 
 from .axes import size
+from .blocks import blocks_of, surroundings
 from .network import Network
 from .nodes import arguments, operator_name
 from .rules.base import Axes
-from .structure import blocks_of
 
 
 def macs(net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()) -> int:
@@ -53,7 +53,7 @@ def parameters(
 ) -> int:
     """Number of parameters (not buffers)."""
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    gone = set(dropped)
+    gone, around = set(dropped), surroundings(net.blocks)
     total = 0
     for node in net.program.graph.nodes:
         if node.op != "get_attr" or not isinstance(
@@ -61,7 +61,7 @@ def parameters(
         ):
             continue
         readers = {user.name for user in node.users}
-        if gone.intersection(blocks_of(readers, net.blocks)):
+        if gone.intersection(blocks_of(readers, around)):
             continue
         total += prod(size(axis, by_atom) for axis in net.reading.of(node))
     return total

@@ -17,3 +17,9 @@ class TraceError(PrunerError):
 
 class PlanError(PrunerError):
     """A plan does not fit the network that it is applied to."""
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

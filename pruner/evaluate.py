@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import PrunerError
+from .outputs import logits
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def evaluate(
     try:
         with torch.inference_mode():
             for done, (inputs, labels) in enumerate(loader, 1):
-                outputs = module(inputs.to(device)).float().cpu()
+                outputs = logits(module(inputs.to(device))).float().cpu()
                 lost = nn.functional.cross_entropy(outputs, labels, reduction="sum")
                 right = (outputs.argmax(1) == labels).sum()
                 sums += torch.tensor([len(labels), right.item(), lost.item()], dtype=torch.float64)

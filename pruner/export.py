@@ -1,4 +1,8 @@
-"""ONNX export through ``torch.onnx``, ONNX nodes named after the nodes of the graph."""
+"""ONNX export through ``torch.onnx``, ONNX nodes named after the nodes of the graph.
+
+An ONNX model takes and returns plain tensors, so a network with keyword or nested arguments is
+looked at as its graph is: tensors in, one after the other, tensors out.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from .program import by_name
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +27,11 @@ _WRAPPER = "fx_call_"
 
 
 def to_onnx(
-    module: nn.Module, inputs: tuple[Any, ...], *, dynamic_batch: bool = False
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_batch: bool = False,
 ) -> onnx.ModelProto:
     """The module as an ONNX model, batch normalizations folded into their convolutions.
 
@@ -28,39 +39,92 @@ def to_onnx(
     input, an output or an initializer, is called ``<graph node>/<name>``: an engine's per-operator
     times then lead back to the graph. Initializers keep their ``state_dict`` names.
 
-    inputs
-        Positional example inputs; with ``dynamic_batch`` the first axis of each is free.
+    inputs, kwargs
+        Example arguments, nested as the module takes them; of a ``GraphModule`` also one after the
+        other (``Network.inputs``). The ONNX inputs are the tensors, in this order, under the names
+        of the arguments. With ``dynamic_batch`` the first axis of each is free.
 
-    Raises ``ValueError`` where the module is in training mode: what is exported is inference.
+    Raises ``ValueError`` where the module is in training mode (what is exported is inference), and
+    where a ``GraphModule`` takes another number of values.
     """
     if module.training:
         raise ValueError("to_onnx exports inference: call module.eval() first")
     names: dict[str, str] = {}
+    kwargs = dict(kwargs or {})
     if isinstance(module, fx.GraphModule):
+        module, inputs = flat(module, inputs, kwargs)
         module, names = _wrapped(module)
+        kwargs = {}
     with _quiet():
-        model = _export(module, inputs, dynamic_batch)
+        model = _export(module, inputs, kwargs, dynamic_batch)
     _rename(model, names)
     return model
 
 
-def _export(module: nn.Module, inputs: tuple[Any, ...], dynamic_batch: bool) -> onnx.ModelProto:
+def flat(
+    module: fx.GraphModule, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> tuple[fx.GraphModule, tuple[Tensor, ...]]:
+    """The same network as a function of plain tensors, and the tensors to call it with.
+
+    It shares the module's tensors; what among its results is no tensor is left out. Arguments that
+    are no tensors (None, numbers) stand in the graph since tracing, and fall away.
+
+    Raises ``ValueError`` where the network takes another number of arguments.
+    """
+    kwargs = dict(kwargs or {})
+    info = getattr(module.graph._codegen, "pytree_info", None)
+    if info is not None:  # in the order in which the network was traced
+        kwargs = {name: kwargs[name] for name in info.orig_args if name in kwargs} or kwargs
+    leaves = pytree.tree_leaves((inputs, kwargs))
+    taken = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if len(leaves) != len(taken):
+        names = ", ".join(str(node.target) for node in taken)
+        raise ValueError(f"the network takes {len(taken)} values ({names}), got {len(leaves)}")
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    result = graph.graph_copy(module.graph, copies)
+    if isinstance(result, tuple | list):
+        result = tuple(value for value in result if isinstance(value, fx.Node))
+    graph.output(result)
+    for node, leaf in zip(taken, leaves):
+        if not isinstance(leaf, Tensor):
+            graph.erase_node(copies[node])
+    plain = fx.GraphModule(module, graph, class_name=type(module).__name__)
+    return plain, tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def _export(
+    module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool
+) -> onnx.ModelProto:
     shapes: Any = None
     if dynamic_batch:
         batch = torch.export.Dim("batch")
-        shapes = [{0: batch} if isinstance(x, torch.Tensor) and x.dim() else None for x in inputs]
-        # One example of batch 1 would be specialized to 1.
-        inputs = tuple(
-            torch.cat([x, x]) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x
-            for x in inputs
+
+        def doubled(x: Any) -> Any:  # one example of batch 1 would be specialized to 1
+            one = isinstance(x, Tensor) and x.dim() and len(x) == 1
+            return torch.cat([x, x]) if one else x
+
+        inputs, kwargs = pytree.tree_map(doubled, (inputs, kwargs))
+        free = pytree.tree_map(
+            lambda x: {0: batch} if isinstance(x, Tensor) and x.dim() else None, (inputs, kwargs)
         )
+        shapes = by_name(module, *free)
     with torch.no_grad():
-        exported = torch.export.export(
-            module, inputs, dynamic_shapes=None if shapes is None else tuple(shapes), strict=False
-        )
+        exported = torch.export.export(module, inputs, kwargs, dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(exported, dynamo=True, verbose=False)
-    assert program is not None
+        assert program is not None
+        if _dangling(program.model_proto):
+            # The exporter's simplification loses a bound where one value is clamped twice.
+            program = torch.onnx.export(exported, dynamo=True, verbose=False, optimize=False)
+            assert program is not None
     return program.model_proto
+
+
+def _dangling(model: onnx.ModelProto) -> bool:
+    """Whether an operator reads a value that nothing writes."""
+    graph = model.graph
+    known = {""} | {v.name for v in (*graph.input, *graph.initializer)}
+    known.update(name for node in graph.node for name in node.output)
+    return any(name not in known for node in graph.node for name in node.input)
 
 
 class _Call(nn.Module):
@@ -112,7 +176,7 @@ def _wrapped(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
         elif node.op == "call_method":
             function = _method(str(node.target))
         else:
-            function = node.target
+            function = _attention if node.target is _ATTENTION else node.target
         wrapper = f"{_WRAPPER}{len(names)}"
         names[wrapper] = node.name
         root.add_module(wrapper, _Call(function, args, kwargs))
@@ -123,6 +187,28 @@ def _wrapped(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
     # their own names here, so that their parameters keep their names.
     copy._modules.update(module._modules)
     return copy.eval() if not module.training else copy, names
+
+
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Any, **named: Any
+) -> Tensor:
+    """Attention over four axes, which is all that the exporter knows: axes in front are folded."""
+    if query.dim() == 4:
+        return _ATTENTION(query, key, value, mask, *rest, **named)
+    front = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+
+    def fold(x: Tensor) -> Tensor:
+        x = x.expand(*front, *x.shape[-2:])
+        return x.unsqueeze(1) if len(front) == 1 else x.flatten(0, -4)
+
+    mask = named.pop("attn_mask", mask)
+    result = _ATTENTION(
+        fold(query), fold(key), fold(value), mask if mask is None else fold(mask), *rest, **named
+    )
+    return result.reshape(*front, *result.shape[-2:])
 
 
 def _method(name: str) -> Callable[..., Any]:

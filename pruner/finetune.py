@@ -19,6 +19,7 @@ from .distill import distillation
 from .errors import PrunerError
 from .evaluate import Evaluation, evaluate
 from .history import EpochResult, History, TuneEvent
+from .outputs import logits
 from .recalibrate import recalibrate
 from .recipe import Recipe
 from .seeds import seed_of
@@ -288,8 +289,8 @@ class _Run:
         with self._arithmetic():
             if self.teacher is not None and self.recipe.distill:
                 with torch.no_grad():
-                    taught = self.teacher(inputs)
-            outputs = self.wrapped(inputs)
+                    taught = logits(self.teacher(inputs))
+            outputs = logits(self.wrapped(inputs))
         if outputs.ndim != 2 or (taught is not None and taught.shape != outputs.shape):
             raise PrunerError(
                 f"finetune: expected logits [n, classes] alike, got {tuple(outputs.shape)} from the"

@@ -43,8 +43,8 @@ def formulate(
     """The problem "most importance within this latency".
 
     budget
-        ``"50%"`` of the dense network's latency as the table predicts it, ``"12ms"``, ``"80fps"``,
-        or a number of milliseconds.
+        ``"50%"`` of the dense network's latency as the table has measured it, ``"12ms"``,
+        ``"80fps"``, or a number of milliseconds.
     margin
         This share of the budget is left unused, against the table's error.
 
@@ -59,7 +59,7 @@ def formulate(
         options["network"] = 1
         cost = {LATENCY: np.array([table.overhead_ms])}
         tables.append(Table("overhead", ("network",), None, cost))
-    limit = budget_ms(budget, predict(net, table)) * (1 - margin)
+    limit = table.context(net).sum_ms(budget_ms(budget, table.uncut_ms(net)) * (1 - margin))
     return Problem(net.name, options, tables, {LATENCY: limit})
 
 
@@ -83,6 +83,24 @@ def predict(
         if placed.cell.name in widths:
             row = np.array([widths[placed.cell.name]])
             total += float(table.predict(placed.cell.spec, row)[0])
+    return table.context(net).total_ms(total)
+
+
+def worth(
+    net: Network,
+    importance: Importance,
+    sizes: Mapping[str, int] | None = None,
+    dropped: tuple[str, ...] = (),
+) -> float:
+    """The objective at one structure (nothing named: the dense network)."""
+    chosen = {f"size:{name}": len(dim.options()) - 1 for name, dim in net.dims.items()}
+    for name, size in (sizes or {}).items():
+        chosen[f"size:{name}"] = net.dims[name].options().index(size)
+    chosen |= {f"keep:{name}": int(name not in dropped) for name in net.blocks}
+    total = 0.0
+    for table in _importances(net, importance, _Builder(net)):
+        assert table.value is not None
+        total += float(table.value[tuple(chosen[v] for v in table.scope)])
     return total
 
 
@@ -242,8 +260,10 @@ def _gated(
 def _importances(net: Network, importance: Importance, builder: _Builder) -> list[Table]:
     """What a Dim's best n indices bring, by the blocks that they bring it in."""
     around: Mapping[str, Placed] = {placed.cell.name: placed for placed in net.placed}
-    result = []
+    result = list(_rises(net, importance))
     for name, dim in net.dims.items():
+        if name in importance.rises:
+            continue
         order, options = ranking(importance, name), np.array(dim.options())
         by_blocks: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for cell, part in importance.parts.get(name, {}).items():
@@ -254,8 +274,26 @@ def _importances(net: Network, importance: Importance, builder: _Builder) -> lis
             gates, gated = _gated(blocks, kept)
             label = f"importance of {name}" + (f" in {blocks[-1]}" if blocks else "")
             result.append(Table(label, (*gates, f"size:{name}"), gated, {}))
-    result.extend(_measured_blocks(net, importance, result))
+    if not importance.rises:
+        result.extend(_measured_blocks(net, importance, result))
     return result
+
+
+def _rises(net: Network, importance: Importance) -> Iterator[Table]:
+    """Losses by width, against the uncut network; what lies in a dropped block loses nothing more.
+
+    A dropped block loses what its bypass was found to lose, in its place.
+    """
+    for name, rise in importance.rises.items():
+        around = [set(slot.blocks) for slot in net.dims[name].slots if slot.role in ("in", "out")]
+        inside = set.intersection(*around) if around else set()
+        blocks = tuple(b for b in net.blocks if b in inside)
+        gates, gated = _gated(blocks, -np.asarray(rise, float))
+        yield Table(f"importance of {name}", (*gates, f"size:{name}"), gated, {})
+    if importance.rises:
+        for name, lost in importance.blocks.items():
+            gates, gated = _gated(net.blocks[name].inside, np.array([-max(lost, 0.0), 0.0]))
+            yield Table(f"importance of {name}", (*gates, f"keep:{name}"), gated, {})
 
 
 def _measured_blocks(

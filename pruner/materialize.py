@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -10,7 +13,9 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from .layers import build, layer_of, settings
+from .calls import layer_of
+from .layers import build, settings
+from .nodes import operator_name
 from .program import Program
 
 
@@ -25,20 +30,26 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
     layers: dict[str, nn.Module] = {}
+    names = _Names(program)
     for node in program.graph.nodes:
-        target = _as_layer(node, program.tensors, layers)
+        target = _as_layer(node, program.tensors, layers, names)
         if target is None:
             made = graph.node_copy(node, new.__getitem__)
             made.meta = {}
         else:
             prefix, inputs = target
-            made = graph.create_node(
-                "call_module", prefix, tuple(new[i] for i in inputs), {}, name=node.name
-            )
+            inputs = fx.node.map_arg(inputs, new.__getitem__)
+            made = graph.create_node("call_module", prefix, inputs, {}, name=node.name)
+        if operator_name(node) == "getitem" and _is_lstm(new[node.args[0]], layers):
+            made = _state(graph, made)
         new[node] = made
     for path in sorted(layers):
         put_module(root, path, layers[path])
     for path, tensor in program.tensors.items():
+        put_tensor(root, path, tensor, path not in program.transient)
+    tied = {path: program.tensors[kept] for path, kept in program.tied.items()
+            if kept in program.tensors}  # fmt: skip
+    for path, tensor in tied.items():
         put_tensor(root, path, tensor)
     for module in layers.values():
         fill_counters(module)
@@ -47,43 +58,85 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
             graph.erase_node(node)
     nest(graph, program.in_spec, program.out_spec)
     result = fx.GraphModule(root, graph, class_name=name)
+    for path, tensor in program.tensors.items():  # a counter beside what the graph reads
+        if not isinstance(tensor, nn.Parameter):
+            put_tensor(result, path, tensor, path not in program.transient)
+    for path, tensor in tied.items():  # names that no node of the graph calls
+        put_tensor(result, path, tensor)
     return result.eval()
 
 
+class _Names:
+    """The module that a tensor, or an operator without tensors, belongs to."""
+
+    def __init__(self, program: Program) -> None:
+        self.others: dict[str, list[str]] = defaultdict(list)
+        for name, kept in program.tied.items():
+            self.others[kept].append(name)
+        paths = [str(node.meta.get("path", "")) for node in program.graph.nodes]
+        self.calls = Counter(paths)
+        self.held = {
+            prefix
+            for name in (*program.tensors, *program.tied, *(f"{path}." for path in set(paths)))
+            for prefix in accumulate(name.split(".")[:-1], "{}.{}".format)
+            if name != f"{prefix}."
+        }
+
+    def owner(self, source: fx.Node, leaf: str, path: str) -> str | None:
+        """The module in which this tensor is the leaf; of several the one at path."""
+        names = [str(source.target), *self.others[str(source.target)]]
+        owners = [owner for owner, _, last in (n.rpartition(".") for n in names) if last == leaf]
+        return path if path in owners else owners[0] if owners else None
+
+    def free(self, node: fx.Node) -> str:
+        """The operator's module where that holds nothing else, or a new name within it."""
+        path = str(node.meta.get("path", ""))
+        if path and self.calls[path] == 1 and path not in self.held:
+            return path
+        return f"{path}.{node.name}" if path else node.name
+
+
 def _as_layer(
-    node: fx.Node, tensors: Mapping[str, Tensor], layers: dict[str, nn.Module]
-) -> tuple[str, tuple[fx.Node, ...]] | None:
+    node: fx.Node, tensors: Mapping[str, Tensor], layers: dict[str, nn.Module], names: _Names
+) -> tuple[str, tuple[Any, ...]] | None:
     made = layer_of(node, tensors)
     if made is None:
         return None
     kind, values, leaves, inputs = made
-    prefixes = set()
+    prefixes: set[str | None] = set()
     for leaf, source in leaves.items():
         if source is None:
             continue
         if not isinstance(source, fx.Node) or source.op != "get_attr":
             return None
-        prefix, _, last = str(source.target).rpartition(".")
-        if last != leaf:
-            return None
-        prefixes.add(prefix)
-    if not leaves:  # a layer without tensors is called after its module, or after its node
-        prefixes = {_free_name(node, layers)}
+        prefixes.add(names.owner(source, leaf, str(node.meta.get("path"))))
+    if not leaves:
+        prefixes = {names.free(node)}
     if len(prefixes) != 1 or not (prefix := prefixes.pop()):
         return None
     known = layers.get(prefix)
     if known is None:
-        layers[prefix] = build(kind, values)
+        layer = build(kind, values)
+        state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+        if any(state[x].shape != tensors[str(s.target)].shape for x, s in leaves.items() if s):
+            return None  # parts of it were cut in ways that the layer cannot take
+        layers[prefix] = layer
     elif type(known) is not kind or settings(known) != values:
         return None
     return prefix, inputs
 
 
-def _free_name(node: fx.Node, layers: Mapping[str, nn.Module]) -> str:
-    path = node.meta.get("path", "")
-    if path and path not in layers:
-        return str(path)
-    return f"{path}.{node.name}" if path else node.name
+def _is_lstm(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
+    return node.op == "call_module" and isinstance(layers[str(node.target)], nn.LSTM)
+
+
+def _state(graph: fx.Graph, item: fx.Node) -> fx.Node:
+    """The operator returns (output, hidden, cell), the layer (output, (hidden, cell))."""
+    layer, index = item.args
+    if index == 0:
+        return item
+    item.args = (layer, 1)
+    return graph.call_function(operator.getitem, (item, int(index) - 1))  # type: ignore[arg-type]
 
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
@@ -96,15 +149,17 @@ def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
     parent.add_module(last, module)
 
 
-def put_tensor(root: nn.Module, path: str, tensor: Tensor) -> None:
+def put_tensor(root: nn.Module, path: str, tensor: Tensor, persistent: bool = True) -> None:
     """Register a parameter or buffer under its dotted name, in place of the one there."""
     parent, last = _parent(root, path)
     parent._parameters.pop(last, None)
     parent._buffers.pop(last, None)
-    if isinstance(tensor, nn.Parameter):
+    if isinstance(parent, nn.RNNBase):
+        setattr(parent, last, tensor)  # which keeps its list of flat weights up to date
+    elif isinstance(tensor, nn.Parameter):
         parent.register_parameter(last, tensor)
     else:
-        parent.register_buffer(last, tensor)
+        parent.register_buffer(last, tensor, persistent)
 
 
 def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:

@@ -9,7 +9,6 @@ from latency_tables import LatencyTable, Probe, Timing
 
 from .budget import Budget
 from .choose import Choice
-from .formulate import predict
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def dense_ms(net: Network, table: LatencyTable) -> float:
-    """The uncut network's latency by the table: what percentages are of."""
-    return predict(net, table)
+    """The uncut network's latency, as the table has measured it: what percentages are of."""
+    return table.uncut_ms(net)
 
 
 def compare(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Timing]:
     """Time the dense and the pruned network in turn: ``runs`` runs of each."""
-    from .export import to_onnx
+    from .export import flat, to_onnx
 
-    def probe(module: Any) -> Probe:
-        inputs = space.net.inputs
+    def probe(whole: fx.GraphModule) -> Probe:
+        module, inputs = flat(whole, space.net.inputs)
         return Probe(module, inputs, lambda: to_onnx(module, inputs).SerializeToString(), {}, {})
 
     each = min(3, runs)
@@ -47,6 +46,7 @@ def solved(
         "budget": str(budget),
         "budget_ms": budget_ms,
         "device": str(table.device),
+        "submodule": space.config.submodule,
         "table": _table_text(table),
         "dense": {
             "latency_ms": dense_ms(net, table),
@@ -109,7 +109,12 @@ def _structure(net: Network, table: LatencyTable, plan: Plan) -> dict[str, Any]:
         cells.append({"name": cell.name, "dense_ms": before, "pruned_ms": after})
     return {
         "dims": [
-            {"name": dim.name, "size": dim.size, "kept": sizes.get(dim.name, dim.size)}
+            {
+                "name": dim.name,
+                "kind": dim.kind,
+                "size": dim.size,
+                "kept": sizes.get(dim.name, dim.size),
+            }
             for dim in net.dims.values()
         ],
         "blocks": [{"name": name, "kept": name not in dropped} for name in net.blocks],

@@ -1,6 +1,7 @@
 """MODEL strings: which network is meant, with which weights, and what its inputs look like.
 
-``timm:NAME``, ``torchvision:NAME``, ``package.module:factory`` (also from the current folder) and
+``timm:NAME``, ``torchvision:NAME``, ``hf:NAME`` (a class of the transformers library, or a local
+folder: ``hf:./path``), ``package.module:factory`` (also from the current folder) and
 ``demo:resnet20`` (embedded, with its weights). Nothing is ever downloaded: without a weights file
 the parameters are random.
 """
@@ -8,7 +9,6 @@ the parameters are random.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import inspect
 import os
@@ -20,37 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .errors import PrunerError
+from .errors import PrunerError, first_line
+from .example import MakeExample, list_of_images, one_tensor, two_tensors
+from .images import IMAGENET_MEAN, IMAGENET_STD
+from .preset import InputPreset
+from .weights import digest, load_weights
 
-FORMS = "timm:NAME, torchvision:NAME, package.module:factory or demo:resnet20"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-# Under these keys training scripts put the state_dict into a checkpoint.
-CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict", "net", "ema_state_dict")
-
-
-@dataclass(frozen=True)
-class InputPreset:
-    """How an image becomes an input: (channels, height, width), and (image - mean) / std.
-
-    crop is the share of the resized image that the evaluation's central crop keeps.
-    """
-
-    input_size: tuple[int, ...] | None = None
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    crop: float = 0.875
-    interpolation: str = "bilinear"
+FORMS = "timm:NAME, torchvision:NAME, hf:NAME, hf:./FOLDER, package.module:factory or demo:resnet20"
+Built = tuple[nn.Module, InputPreset, MakeExample]
 
 
 @dataclass(frozen=True)
 class DenseModel:
     """The network to prune: its MODEL string, the module in eval mode, and what identifies it.
 
-    weights is the file's path, ``embedded``, or None for random ones; digest is the SHA-256 of
-    the state_dict.
+    weights is the path of the file or folder, ``embedded``, or None for random ones; digest is the
+    SHA-256 of the state_dict; preset says what the main input is, example makes the arguments of a
+    call from its shape.
     """
 
     name: str
@@ -58,6 +46,7 @@ class DenseModel:
     weights: str | None
     digest: str
     preset: InputPreset
+    example: MakeExample = one_tensor
 
 
 def load_model(
@@ -76,7 +65,8 @@ def load_model(
         A ``.safetensors`` file or a ``torch.save`` file, of which tensors only are read. The names
         and shapes must be the network's own. Without it the weights are random, by the seed.
     arguments
-        Keyword arguments of the factory, e.g. ``{"num_classes": 10}``.
+        Keyword arguments of the factory, e.g. ``{"num_classes": 10}``; of ``hf:`` models, values of
+        the configuration.
 
     Raises
     ------
@@ -90,77 +80,100 @@ def load_model(
     # The same seed gives the same random weights, whatever ran before, and disturbs nobody's.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if source == "timm":
-            module, preset = _from_timm(rest, keywords)
-        elif source == "torchvision":
-            module, preset = _from_torchvision(rest, keywords)
-        elif source == "demo":
-            module, preset = _from_demo(rest, keywords)
+        if source == "hf":
+            name, folder, built = _from_hf(rest, keywords)
+            weights = weights or folder
+        elif source in _SOURCES:
+            built = _SOURCES[source](rest, keywords)
         else:
-            module, preset = _from_factory(source, rest, keywords)
+            built = _from_factory(source, rest, keywords)
+    module, preset, example = built
     if source == "demo" and weights is None:
         from .demo import WEIGHTS
 
-        _load_weights(module, WEIGHTS, name)
+        load_weights(module, WEIGHTS, name)
         weights = "embedded"
     elif weights is not None:
         weights = os.path.abspath(weights)
-        _load_weights(module, Path(weights), name)
+        if not os.path.isdir(weights):
+            load_weights(module, Path(weights), name)
     module.eval()
-    return DenseModel(name, module, weights, digest(module), preset)
+    return DenseModel(name, module, weights, digest(module), preset, example)
 
 
-def digest(module: nn.Module) -> str:
-    """SHA-256 of the state_dict: names, types, shapes and values."""
-    total = hashlib.sha256()
-    for key, value in module.state_dict().items():
-        if not isinstance(value, Tensor):
-            continue
-        total.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        total.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-    return total.hexdigest()
+def absolute(name: str) -> str:
+    """The MODEL string with the path of a local folder made absolute."""
+    from . import hf
+
+    source, _, rest = name.partition(":")
+    path = os.path.expanduser(rest)
+    return f"hf:{os.path.abspath(path)}" if source == "hf" and hf.is_folder(rest) else name
 
 
-def _from_timm(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, InputPreset]:
+def _from_timm(name: str, keywords: dict[str, Any]) -> Built:
     timm = _import_extra("timm")
     if not timm.is_model(name.split(".")[0]):
         raise _unknown("timm", name, timm.list_models())
     module = _call(f"timm:{name}", timm.create_model, name, pretrained=False, **keywords)
-    return module, _preset(timm.data.resolve_model_data_config(module))
+    return module, _preset(timm.data.resolve_model_data_config(module)), one_tensor
 
 
-def _from_torchvision(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, InputPreset]:
+def _from_torchvision(name: str, keywords: dict[str, Any]) -> Built:
     models = _import_extra("torchvision.models")
     if name not in models.list_models():
         raise _unknown("torchvision", name, models.list_models())
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         keywords.setdefault("weights_backbone", None)  # else torchvision fetches a backbone
     module = _call(f"torchvision:{name}", models.get_model, name, weights=None, **keywords)
+    if name in models.list_models(module=models.detection):
+        # What a detector's own resizing makes of any image; it normalizes too.
+        resizing: Any = module.transform
+        side = resizing.min_size[-1] if resizing.fixed_size is None else resizing.fixed_size[0]
+        return module, InputPreset((3, side, side)), list_of_images
+    if name in models.list_models(module=models.optical_flow):
+        return module, InputPreset((3, 368, 496)), two_tensors  # RAFT's first training crops
     # The first published weights tell the input size and the normalization; none is fetched.
     published = next(iter(models.get_model_weights(name))).transforms()
-    crop = getattr(published, "crop_size", None)
-    if not crop:
-        return module, InputPreset((3, 224, 224))
-    resize = getattr(published, "resize_size", None) or crop
-    size = (3, crop[0], crop[0])
-    filter_name = "bicubic" if "bicubic" in str(published.interpolation).lower() else "bilinear"
-    return module, InputPreset(
-        size, tuple(published.mean), tuple(published.std), crop[0] / resize[0], filter_name
+    resize = published.resize_size
+    size = getattr(published, "crop_size", None) or resize
+    clip = (16,) if name in models.list_models(module=models.video) else ()
+    preset = InputPreset(
+        (3, *clip, size[0], size[-1]),
+        tuple(published.mean),
+        tuple(published.std),
+        size[0] / resize[0],
+        "bicubic" if "bicubic" in str(published.interpolation).lower() else "bilinear",
     )
+    return module, preset, one_tensor
 
 
-def _from_demo(name: str, keywords: dict[str, Any]) -> tuple[nn.Module, InputPreset]:
+def _from_hf(name: str, keywords: dict[str, Any]) -> tuple[str, str | None, Built]:
+    """The MODEL string with an absolute path, the folder if it is one, and what is built."""
+    from . import hf
+
+    _import_extra("transformers")
+    folder = hf.folder_of(name) if hf.is_folder(name) else None
+    try:
+        built = hf.build(name, keywords) if folder is None else hf.load(folder, keywords)
+    except PrunerError:
+        raise
+    except Exception as error:
+        raise PrunerError(f"building MODEL {'hf:' + name!r} failed: {first_line(error)}") from error
+    return absolute(f"hf:{name}"), None if folder is None else str(folder), built
+
+
+def _from_demo(name: str, keywords: dict[str, Any]) -> Built:
     from .demo.resnet import PREPROCESSING, resnet20
 
     if name != "resnet20":
         raise _unknown("demo", name, ["resnet20"])
-    return _call("demo:resnet20", resnet20, **keywords), _preset(PREPROCESSING)
+    return _call("demo:resnet20", resnet20, **keywords), _preset(PREPROCESSING), one_tensor
 
 
-def _from_factory(
-    module_name: str, attribute: str, keywords: dict[str, Any]
-) -> tuple[nn.Module, InputPreset]:
+_SOURCES = {"timm": _from_timm, "torchvision": _from_torchvision, "demo": _from_demo}
+
+
+def _from_factory(module_name: str, attribute: str, keywords: dict[str, Any]) -> Built:
     name = f"{module_name}:{attribute}"
     with _current_folder_importable():
         try:
@@ -171,16 +184,16 @@ def _from_factory(
                     f"unknown MODEL {name!r}: there is no module {error.name!r} to import "
                     f"(MODEL is {FORMS})"
                 ) from error
-            raise PrunerError(f"importing {module_name!r} failed: {_line(error)}") from error
+            raise PrunerError(f"importing {module_name!r} failed: {first_line(error)}") from error
         except Exception as error:
-            raise PrunerError(f"importing {module_name!r} failed: {_line(error)}") from error
+            raise PrunerError(f"importing {module_name!r} failed: {first_line(error)}") from error
         for part in attribute.split("."):
             if not hasattr(found, part):
                 raise _unknown(module_name, attribute, [k for k in vars(found) if k[0] != "_"])
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else _call(name, found, **keywords)
     config = getattr(module, "default_cfg", None)
-    return module, _preset(config if isinstance(config, Mapping) else {})
+    return module, _preset(config if isinstance(config, Mapping) else {}), one_tensor
 
 
 @contextmanager
@@ -203,7 +216,7 @@ def _call(name: str, factory: Any, *values: Any, **keywords: Any) -> nn.Module:
     try:
         module = factory(*values, **keywords)
     except Exception as error:
-        raise PrunerError(f"building MODEL {name!r} failed: {_line(error)}") from error
+        raise PrunerError(f"building MODEL {name!r} failed: {first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise PrunerError(f"MODEL {name!r} returned a {type(module).__name__}, not a torch module")
     return module
@@ -220,63 +233,13 @@ def _preset(config: Mapping[str, Any]) -> InputPreset:
     )
 
 
-def _load_weights(module: nn.Module, path: Path, name: str) -> None:
-    state = read_weights(path)
-    own = module.state_dict()
-    if state and all(key.startswith("module.") for key in state):  # saved under DataParallel
-        state = {key[len("module.") :]: value for key, value in state.items()}
-    # Counters of batches that many files leave out, and that eval mode never reads.
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in own]
-    wrong = [
-        f"{k} is {list(v.shape)} in the file and {list(own[k].shape)} in the network"
-        for k, v in state.items()
-        if k in own and v.shape != own[k].shape
-    ]
-    complaints = [
-        f"{label} {_some(keys)}"
-        for label, keys in (("missing", missing), ("unexpected", unexpected), ("shape:", wrong))
-        if keys
-    ]
-    if complaints:
-        raise PrunerError(f"weights {str(path)!r} do not fit {name}: " + "; ".join(complaints))
-    module.load_state_dict(state, strict=False)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or ``torch.save`` file by name; pickled code is never run."""
-    if not path.is_file():
-        raise PrunerError(f"there is no weights file {str(path)!r}")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise PrunerError(
-            f"cannot read weights {str(path)!r} (a .safetensors file, or a torch.save file with "
-            f"nothing but tensors): {_line(error)}"
-        ) from error
-    for key in CHECKPOINT_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise PrunerError(f"weights {str(path)!r} hold no state_dict")
-    odd = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise PrunerError(f"weights {str(path)!r} hold no state_dict: not tensors: {_some(odd)}")
-    return dict(content)
-
-
 def _import_extra(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
         raise PrunerError(
-            f'{package} is not installed: pip install "msprune[zoo]" ({_line(error)})'
+            f'{package} is not installed: pip install "msprune[zoo]" ({first_line(error)})'
         ) from error
 
 
@@ -284,13 +247,3 @@ def _unknown(source: str, name: str, known: Sequence[str]) -> PrunerError:
     close = difflib.get_close_matches(name, known, 3, 0.5)
     hint = f": did you mean {' or '.join(f'{source}:{c}' for c in close)}?" if close else ""
     return PrunerError(f"unknown MODEL {source + ':' + name!r}{hint}")
-
-
-def _some(keys: Sequence[str]) -> str:
-    head = ", ".join(keys[:3])
-    return head if len(keys) <= 3 else f"{head} and {len(keys) - 3} more"
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -15,7 +15,7 @@ from latency_tables.spec import Cell
 
 from . import axes
 from .axes import Atom, Axis
-from .program import Program
+from .program import BATCH_HINT, Program
 from .rules import Reading
 
 
@@ -50,12 +50,14 @@ class Dim:
     """One set of coupled tensor axes that must be cut together.
 
     size is the number of indices of the uncut network; kept sizes are multiples of step (or size).
+    kind is one of those in :mod:`pruner.kinds`: ``"heads"``, ``"qk"``, ``"v"``, ``"hidden"``, ...
     """
 
     name: str
     size: int
     step: int
     slots: tuple[Slot, ...] = field(repr=False)
+    kind: str = "channels"
 
     def options(self) -> tuple[int, ...]:
         """The sizes that may be chosen, ascending; the last is the uncut size."""
@@ -106,7 +108,8 @@ class Network:
     module
         The dense network rebuilt from its graph: the same numbers, the same ``state_dict`` names.
     inputs
-        Example tensors, in the order of the module's arguments.
+        The example arguments one after the other, nested ones taken apart
+        (``torch.utils._pytree.tree_leaves((args, kwargs))``).
     dims, blocks
         By name.
     frozen
@@ -126,6 +129,11 @@ class Network:
     atoms: Mapping[str, Atom] = field(repr=False)
     placed: tuple[Placed, ...] = field(repr=False)
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch that the network insists on; None where it takes any."""
+        return None if self.program.batch == BATCH_HINT else self.program.batch
+
     def cells(self) -> Sequence[Cell]:
         """The cells in the order of execution."""
         return [placed.cell for placed in self.placed]
@@ -133,6 +141,10 @@ class Network:
     def sizes(self) -> Mapping[str, Sequence[int]]:
         """Dim name -> the sizes that it may take, ascending."""
         return {name: dim.options() for name, dim in self.dims.items()}
+
+    def removable(self) -> Sequence[str]:
+        """Names of the blocks that can be dropped."""
+        return tuple(self.blocks)
 
     def cell_sizes(
         self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
@@ -148,6 +160,7 @@ class Network:
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         """The network with Dims cut to their first indices, these blocks dropped: for timing."""
         from .cut import cut
+        from .export import flat
         from .materialize import materialize
         from .probe_export import probe_onnx
 
@@ -155,13 +168,13 @@ class Network:
             self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
         }
         program = cut(self.reading, first, [self.blocks[name] for name in dropped])
-        module = materialize(program, self.name)
+        module, inputs = flat(materialize(program, self.name), self.inputs)
         alive = {node.name for node in program.graph.nodes}
         cell_sizes = self.cell_sizes(sizes, dropped)
         return Probe(
             module=module,
-            inputs=self.inputs,
-            onnx=lambda: probe_onnx(module, self.inputs),
+            inputs=inputs,
+            onnx=lambda: probe_onnx(module, inputs),
             cell_of={
                 node: placed.cell.name
                 for placed in self.placed

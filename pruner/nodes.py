@@ -27,3 +27,18 @@ def arguments(node: fx.Node) -> dict[str, Any]:
         else:
             values[argument.name] = argument.default_value
     return values
+
+
+def depends_on_input(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
+    """The nodes whose values change with those of the network's inputs, or only with their sizes.
+
+    sizes
+        Count the latter too: a class token that is expanded to the batch.
+    """
+    live: set[fx.Node] = set()
+    for node in graph.nodes:
+        if not sizes and operator_name(node) == "sym_size":
+            continue
+        if node.op == "placeholder" or any(source in live for source in node.all_input_nodes):
+            live.add(node)
+    return live

@@ -2,24 +2,30 @@
 
 ``torch.export`` reads the model; here its graph is brought into one canonical form: tensors are
 ``get_attr`` nodes under their ``state_dict`` names, in-place operators are functional, the several
-ways to split a tensor are one, and assertions are gone.
+ways to split a tensor are one, assertions are gone, and what only training draws is marked.
 """
 
 from __future__ import annotations
 
-import operator
+import contextlib
+import io
+import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from .errors import TraceError
+from .functional import functionalize, is_mutable, positional, root, simplified, twin
 from .nodes import operator_name
 from .separate import separate
+from .training import asks, carry_over
 
 BATCH_HINT = 7919
 """The dynamic batch is looked at as this many images: a prime that no width or map size shares,
@@ -32,13 +38,20 @@ _ASSERTIONS = ("_assert", "sym_constrain")
 class Program:
     """graph
         ATen operators; ``meta["shape"]`` holds the shape (or a list of them) as integers, the
-        batch as :data:`BATCH_HINT`; ``meta["path"]`` the module that the operator was called in.
+        batch as :data:`BATCH_HINT`; ``meta["path"]`` the module that the operator was called in;
+        ``meta["training"]`` the arguments that are others in training.
     tensors
         Parameters and buffers by their ``state_dict`` names; parameters are ``nn.Parameter``.
     in_spec, out_spec
         How arguments and results are nested (``torch.utils._pytree``).
     batch
         ``BATCH_HINT``, or the fixed batch that the network insists on.
+    tied
+        Other names of tensors -> their names in ``tensors``.
+    transient
+        Buffers that ``state_dict`` leaves out.
+    notes
+        What the network does in training only and the graph does not hold, in words.
     """
 
     graph: fx.Graph
@@ -46,6 +59,9 @@ class Program:
     in_spec: pytree.TreeSpec
     out_spec: pytree.TreeSpec
     batch: int
+    tied: Mapping[str, str] = field(default_factory=dict)
+    transient: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -56,19 +72,56 @@ def export(
     The first axis of every tensor input is the batch, dynamic where ``torch.export`` can keep it
     so, else fixed at that of the inputs. Raises :class:`TraceError` where it cannot be exported.
     """
-    training = {name: module.training for name, module in model.named_modules()}
-    model.eval()
+    modes = {module: module.training for module in model.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole encoder layer
     try:
-        exported, batch = _export(model, inputs, dict(kwargs or {}))
+        model.eval()
+        exported, batch, call = _export(model, inputs, dict(kwargs or {}))
+        program = _canonical(exported, batch, model)
+        model.train()
+        _mark_norms(program.graph, model)
+        notes = _add_training(program, model, call) if asks(model) else ()
     finally:
-        for name, module in model.named_modules():
-            module.training = training[name]
-    return _canonical(exported, batch)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, mode in modes.items():
+            module.training = mode
+    separate(program.graph)
+    _drop_dead(program.graph)
+    return replace(program, notes=notes)
+
+
+def _add_training(program: Program, model: nn.Module, call: _Call) -> tuple[str, ...]:
+    """Carry over what the model does in training only; returns what of it is not kept."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.eval()  # its mode is its layer's own affair
+    try:
+        exported = _call_export(model, *call)
+    except Exception as error:  # many networks return or ask for something else in training
+        return (f"in training it cannot be exported, stochastic depth is lost: {_line(error)}",)
+    return carry_over(program.graph, _canonical(exported, program.batch, model).graph)
+
+
+def _mark_norms(graph: fx.Graph, model: nn.Module) -> None:
+    """Note which batch norms a model in training mode keeps frozen, which average all batches."""
+    modules = dict(model.named_modules())
+    for node in graph.nodes:
+        module = modules.get(node.meta.get("path", ""))
+        if isinstance(module, nn.modules.batchnorm._NormBase) and "norm" in operator_name(node):
+            if not module.training:
+                node.meta["training"] = {"frozen": True}
+            elif module.momentum is None:
+                node.meta["training"] = {"momentum": None}
+
+
+_Call = tuple[tuple[Any, ...], dict[str, Any], Any]
+"""Example arguments, keyword arguments, and their dynamic shapes."""
 
 
 def _export(
     model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.export.ExportedProgram, int]:
+) -> tuple[torch.export.ExportedProgram, int, _Call]:
     batch = torch.export.Dim("batch", min=1)
     leaves = [leaf for leaf in pytree.tree_leaves((inputs, kwargs)) if isinstance(leaf, Tensor)]
     sizes = {leaf.shape[0] for leaf in leaves if leaf.dim()}
@@ -86,25 +139,27 @@ def _export(
 
         wide, wide_kwargs = pytree.tree_map(example, (inputs, kwargs))
         shapes = pytree.tree_map(dynamic, (inputs, kwargs))
+        call: _Call = (wide, wide_kwargs, by_name(model, *shapes))
         try:
-            return _call_export(model, wide, wide_kwargs, _by_name(model, *shapes)), BATCH_HINT
+            return _call_export(model, *call), BATCH_HINT, call
         except Exception as failure:  # torch.export raises of many kinds; all mean the same here
             error = failure
+    call = (inputs, kwargs, None)
     try:
-        exported = _call_export(model, inputs, kwargs, None)
+        exported = _call_export(model, *call)
     except Exception as failure:
         raise TraceError(
-            f"torch.export cannot read {type(model).__name__}: {_first_line(error or failure)}. "
+            f"torch.export cannot read {type(model).__name__}: {_line(error or failure)}. "
             "Give a part of it that can be traced, such as its backbone."
         ) from failure
-    return exported, next(iter(sizes), 1)
+    return exported, next(iter(sizes), 1), call
 
 
 def _batched(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.dim() > 0
 
 
-def _by_name(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def by_name(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """torch.export wants the dynamic shapes of keyword arguments in one dictionary by name."""
     if not kwargs:
         return args
@@ -117,34 +172,32 @@ def _by_name(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def _call_export(
     model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings(), torch.no_grad():
+    # A failure is logged and printed with its whole graph, then raised.
+    printed = contextlib.redirect_stderr(io.StringIO())
+    with warnings.catch_warnings(), printed, torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.export.export(model, inputs, kwargs, dynamic_shapes=shapes, strict=False)
+        logging.disable(logging.CRITICAL)
+        try:
+            return torch.export.export(model, inputs, kwargs, dynamic_shapes=shapes, strict=False)
+        finally:
+            logging.disable(logging.NOTSET)
 
 
-def _first_line(error: Exception) -> str:
+def _line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _canonical(exported: torch.export.ExportedProgram, batch: int) -> Program:
-    signature = exported.graph_signature
-    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    constants = {
-        node: name
-        for node, name in getattr(signature, "inputs_to_lifted_tensor_constants", {}).items()
-    }
-    tensors: dict[str, Tensor] = {}
-    for name in names.values():
-        value = exported.state_dict.get(name)
-        if value is None:  # a buffer that state_dict leaves out (persistent=False)
-            value = exported.constants[name]
-        tensors[name] = value
-    for name in constants.values():
-        tensors[name] = exported.constants[name]
-    names.update(constants)
-
+def _canonical(exported: torch.export.ExportedProgram, batch: int, model: nn.Module) -> Program:
+    exported = functionalize(exported)
+    names, tensors, transient = _tensors(exported)
     graph = fx.Graph()
-    new: dict[fx.Node, Any] = {}
+    new: dict[fx.Node, fx.Node] = {}
+    holders: dict[fx.Node, list[fx.Node]] = defaultdict(list)  # the inverse of new
+
+    def put(node: fx.Node, made: fx.Node) -> None:
+        new[node] = made
+        holders[made].append(node)
+
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name in names:
             if not node.users:
@@ -152,26 +205,91 @@ def _canonical(exported: torch.export.ExportedProgram, batch: int) -> Program:
             made = graph.create_node("get_attr", names[node.name], name=node.name)
         elif node.op == "placeholder":
             made = graph.placeholder(node.name)
-            made.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
         elif node.op == "output":
-            graph.output(tuple(fx.node.map_arg(a, new.__getitem__) for a in node.args[0]))
+            _put_output(graph, exported, fx.node.map_arg(node.args[0], new.__getitem__))
             continue
         elif any(word in str(node.target) for word in _ASSERTIONS):
             continue
         else:
             made = graph.node_copy(node, new.__getitem__)
             made.meta = {}
-        new[node] = made
         made.meta["shape"] = _shape(node.meta.get("val"), batch)
         made.meta["path"] = _path(node)
-        replaced = _functional(made)
-        if replaced is not None:
-            for earlier in [old for old, current in new.items() if current is replaced]:
-                new[earlier] = made
+        made.meta["dtype"] = getattr(node.meta.get("val"), "dtype", None)
+        if is_mutable(made) and root(made).op == "call_function":
+            written = made.args[0]
+            assert isinstance(written, fx.Node)
+            made.args = positional(made)  # the twin may have other defaults
+            made.target = twin(made.target)
+            for earlier in holders.pop(written, []):
+                put(earlier, made)
         _one_split(made)
-    separate(graph)
+        _any_layout(made)
+        put(node, simplified(graph, made))
     _drop_dead(graph)
-    return Program(graph, tensors, exported.call_spec.in_spec, exported.call_spec.out_spec, batch)
+    used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    tied = _tied(model, used)
+    return Program(
+        graph,
+        {name: tensor for name, tensor in tensors.items() if name not in tied},
+        exported.call_spec.in_spec,
+        exported.call_spec.out_spec,
+        batch,
+        tied,
+        transient,
+    )
+
+
+def _tensors(
+    exported: torch.export.ExportedProgram,
+) -> tuple[dict[str, str], dict[str, Tensor], frozenset[str]]:
+    """The names of the graph's placeholders, the tensors by these, those not in state_dict."""
+    signature = exported.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors: dict[str, Tensor] = {}
+    for name in names.values():
+        value = exported.state_dict.get(name)
+        # constants, and buffers that state_dict leaves out (persistent=False), are kept apart
+        tensors[name] = exported.constants[name] if value is None else value
+    transient = {n for n in names.values() if n not in exported.state_dict}
+    return names, tensors, frozenset(transient)
+
+
+def _tied(model: nn.Module, used: set[str]) -> dict[str, str]:
+    """Other names of tensors of the graph: tied weights, and modules that are held twice."""
+    by_identity: dict[int, list[str]] = defaultdict(list)
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        by_identity[id(tensor)].append(name)
+    return {
+        name: kept
+        for group in by_identity.values()
+        for kept in [name for name in group if name in used][:1]
+        for name in group
+        if name not in used
+    }
+
+
+def _put_output(graph: fx.Graph, exported: torch.export.ExportedProgram, values: Any) -> None:
+    """The results; buffers that the network writes are written, its inputs are left alone."""
+    results = []
+    for value, spec in zip(values, exported.graph_signature.output_specs):
+        if spec.kind is OutputKind.USER_OUTPUT:
+            results.append(value)
+        elif spec.kind is OutputKind.BUFFER_MUTATION:
+            buffer = next(
+                (n for n in graph.nodes if n.op == "get_attr" and n.target == spec.target), None
+            ) or graph.get_attr(spec.target)
+            buffer.meta.setdefault("shape", value.meta["shape"])
+            made = graph.call_function(torch.ops.aten.copy_.default, (buffer, value))
+            made.meta.update(value.meta)
+    graph.output(tuple(results))
 
 
 def _shape(value: Any, batch: int) -> Any:
@@ -200,46 +318,6 @@ def _path(node: fx.Node) -> str:
     return str(stack[-1]) if stack else ""
 
 
-def _functional(node: fx.Node) -> fx.Node | None:
-    """Turn ``op_(x, ...)`` into ``op(x, ...)``; returns x: its later readers read the result.
-
-    Left alone where x is a view of a tensor that is read elsewhere: writing to it writes there too.
-    """
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return None
-    name = target._schema.name.removeprefix("aten::")
-    if not name.endswith("_") or name.endswith("__") or not hasattr(torch.ops.aten, name[:-1]):
-        return None
-    written = node.args[0]
-    if not isinstance(written, fx.Node):
-        return None
-    packet = getattr(torch.ops.aten, name[:-1])
-    if target._overloadname not in packet.overloads() or _is_shared_view(written):
-        return None
-    node.target = getattr(packet, target._overloadname)
-    return written
-
-
-_VIEWS = {
-    "view", "reshape", "slice", "select", "transpose", "permute", "unsqueeze", "squeeze",
-    "flatten", "expand", "unbind", "split_with_sizes", "chunk", "split", "alias", "unflatten",
-}  # fmt: skip
-
-
-def _is_shared_view(node: fx.Node) -> bool:
-    while node.op == "call_function":
-        if node.target is not operator.getitem and operator_name(node) not in _VIEWS:
-            return False
-        base = node.args[0]
-        if not isinstance(base, fx.Node):
-            return False
-        if len(base.users) > 1:
-            return True
-        node = base
-    return True  # a view of an input or of a parameter
-
-
 def _one_split(node: fx.Node) -> None:
     """chunk and split become split_with_sizes: the sizes of the parts are then plain numbers."""
     if node.op != "call_function" or operator_name(node) not in ("chunk", "split"):
@@ -251,6 +329,15 @@ def _one_split(node: fx.Node) -> None:
         return  # parts of the batch are not plain numbers
     node.target = torch.ops.aten.split_with_sizes.default
     node.args, node.kwargs = (source, sizes, dim), {}
+
+
+def _any_layout(node: fx.Node) -> None:
+    """view becomes reshape: if a view can be had depends on strides, which a cut changes."""
+    if node.op == "call_function" and node.target in _VIEWS:
+        node.target = torch.ops.aten.reshape.default
+
+
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
 def _drop_dead(graph: fx.Graph) -> None:

@@ -9,6 +9,7 @@ operator fails, names axes that are not understood; they are frozen, and the reh
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from .axes import Atom, atoms, size
+from .axes import Atom, atoms, is_free, size
 from .cut import cut
 from .program import Program
 from .rules import Reading
-from .rules.base import is_free, where
+from .rules.base import where
 
 _MOST_ROUNDS = 12
 
@@ -97,6 +98,16 @@ def _sizes(axes: Any, sizes: dict[Atom, int]) -> Any:
 def _run(program: Program, foretold: dict[str, Any]) -> tuple[str, bool] | None:
     """The first node that fails (True) or has another shape (False), None where all goes well."""
     values: dict[fx.Node, Any] = {}
+    logging.disable(logging.CRITICAL)  # what fails here is an answer, not the user's concern
+    try:
+        return _run_quietly(program, foretold, values)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _run_quietly(
+    program: Program, foretold: dict[str, Any], values: dict[fx.Node, Any]
+) -> tuple[str, bool] | None:
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         for node in program.graph.nodes:
             if node.op == "output":

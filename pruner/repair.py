@@ -1,103 +1,213 @@
-"""repair: the weights of what reads cut channels, fitted to what the dense network computes."""
+"""repair: the weights of a cut network, fitted layer by layer to what the dense one computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .network import Dim
-from .recalibrate import recalibrate
-from .seeds import generator
+from .affine import layer_at, norm_behind, only_user, scale_of, source
+from .leastsquares import Fit, Moments, fit
+from .network import Block, Dim
+from .nodes import operator_name
+from .patches import draw, grouped, read, written
+from .plan import Plan
+from .replay import Replay
 
 
 class Dense(Protocol):
-    """What repairing needs of a Network: the dense module and its Dims."""
+    """What repairing needs of a Network: the dense graph, its Dims and Blocks."""
 
     @property
-    def module(self) -> nn.Module: ...
+    def module(self) -> fx.GraphModule: ...
     @property
     def dims(self) -> Mapping[str, Dim]: ...
+    @property
+    def blocks(self) -> Mapping[str, Block]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One layer of the cut network to be fitted.
+
+    node is its call, norm the batch norm right behind it or None. What comes out, plus the value of
+    beside where there is one, is to be the dense network's value at target. same are three of the
+    dense network's nodes or None: where the second and third agree, which is where an activation
+    hides the difference, the value is to be that of the first.
+    """
+
+    node: fx.Node
+    norm: fx.Node | None
+    beside: fx.Node | None
+    target: str
+    same: tuple[str, str, str] | None = None
 
 
 def repair(
-    module: nn.Module,
+    module: fx.GraphModule,
     net: Dense,
-    keep: Mapping[str, Iterable[int]],
+    plan: Plan,
     batches: Iterable[tuple[Any, Any]],
     *,
-    ridge: float = 1e-3,
-    places: int = 64,
+    places: int = 128,
+    memory_mb: float = 2048,
+    layers: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> tuple[str, ...]:
-    """Fit every layer that lost inputs, in the order of execution, without any label or gradient.
+    """Fit every layer that the cut reaches, in the order of execution, without label or gradient.
 
-    For a convolution or linear layer with kept outputs y of the dense network and inputs x of the
-    cut one (the layers before it repaired already), over images and places:
+    For a layer with inputs x in the cut network (the layers before it repaired already), over
+    images and places:
 
-        min over W, b of mean |W x + b - y|^2 + ridge * trace(mean x x^T) / size * |W - W_old|^2
+        min over W, b of mean |W x + b + s - y|^2 + ridge * mean |x|^2 / size * |W - W_old|^2
 
-    (reconstruction as in He et al. 2017, arXiv 1707.06168, eq. 2, from the cut network's inputs, so
-    that errors do not pile up). Where a layer has no bias, b goes into the batch norms behind it,
-    whose statistics are estimated anew after every layer; a linear layer without one is fitted
-    without b. Grouped convolutions stay as they are.
+    y is what the dense network has at the same spot, kept channels only. Where the layer ends a
+    residual branch that spot is the sum, and s the skip connection's value: so a branch makes up
+    for what was lost before it, too. Where blocks right behind are dropped, the spot is the last of
+    their sums. Reconstruction as in He et al. 2017 (arXiv 1707.06168, eq. 2), from the cut
+    network's own inputs, so that errors do not pile up. A batch norm behind the layer takes b, and
+    statistics that fit; others' statistics are estimated anew.
 
     module
-        The cut network, changed in place.
-    net, keep
-        What it was cut from, and the kept indices of each Dim (a Plan's keep).
+        The cut network (`pruner.apply`), changed in place.
+    net, plan
+        What it was cut from, and how.
     batches
-        Calibration images, kept in memory; labels are not looked at.
+        Calibration images; a fifth of them chooses each layer's ridge. Labels are not looked at.
     places
         Output places used of each image, drawn at random.
+    memory_mb
+        For the activations that are kept from layer to layer; with less, more is run again.
+    layers
+        Stop after that many (None: fit all).
 
-    Returns the names of the layers that were fitted. Memory: one matrix of (inputs * kernel)^2.
+    Returns the names of the layers that were fitted.
     """
-    batches = list(batches)
+    inputs = [_arguments(module, x) for x, _ in batches]
+    if not inputs:
+        return ()
+    modes = {m: m.training for m in (*module.modules(), *net.module.modules())}
     module.eval()
-    dense = net.module
-    modes = {m: m.training for m in dense.modules()}
-    dense.eval()
+    net.module.eval()
     try:
-        recalibrate(module, batches)
-        names = [n for n in _in_order(module, batches) if _lost_inputs(module, dense, n)]
-        for done, name in enumerate(names, 1):
-            _fit(module, dense, name, _kept_outputs(net, keep, name), batches, ridge, places)
-            recalibrate(module, batches)
+        steps = list(_steps(module, net, plan))[:layers]
+        ours, theirs = (Replay(m, inputs, memory_mb * 2**19) for m in (module, net.module))
+        for done, step in enumerate(steps, 1):
+            if isinstance(step, Task):
+                kept = _kept_outputs(net, plan.keep, str(step.node.target))
+                _fit(module, step, kept, ours, theirs, places)
+            else:
+                _restate(module, step, ours)
             if progress is not None:
-                progress(done, len(names))
+                progress(done, len(steps))
     finally:
         for m, training in modes.items():
             m.training = training
-    return tuple(names)
+    return tuple(str(step.node.target) for step in steps if isinstance(step, Task))
 
 
-class _Reached(Exception):
-    """Ends a forward pass at the layer that it was for."""
+def _arguments(module: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
+    device = next(module.parameters()).device
+    return tuple(x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
 
 
-def _in_order(module: nn.Module, batches: list[tuple[Any, Any]]) -> list[str]:
-    """Names of plain convolutions and linear layers as they are first executed."""
-    seen: dict[str, None] = {}
-    handles = []
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
-            handles.append(layer.register_forward_hook(lambda *_, name=name: seen.setdefault(name)))
-    try:
-        _run(module, batches[0][0])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(seen)
+# ----------------------------------------------------------------------------------- what to fit
 
 
-def _lost_inputs(module: nn.Module, dense: nn.Module, name: str) -> bool:
-    ours, theirs = (m.get_submodule(name).weight for m in (module, dense))
-    assert isinstance(ours, Tensor) and isinstance(theirs, Tensor)
-    return ours.shape[1] < theirs.shape[1]
+def _steps(module: fx.GraphModule, net: Dense, plan: Plan) -> Iterator[Task | fx.Node]:
+    """Layers to fit, and batch norms by themselves, that lie behind anything that was cut."""
+    nodes = [node for node in module.graph.nodes if node.op != "output"]
+    place = {node: i for i, node in enumerate(nodes)}
+    calls = [node.target for node in nodes if node.op == "call_module"]
+    dense = {node.name: node for node in net.module.graph.nodes}
+    stand_in = _stand_ins(dense, net.blocks, plan)
+    taken: set[fx.Node] = set()
+    inexact: set[fx.Node] = set()
+    for node in nodes:
+        layer = layer_at(module, node)
+        moved = inexact.intersection(node.all_input_nodes)
+        if node.name in stand_in or moved or (layer and _lost_inputs(layer, net.module, node)):
+            inexact.add(node)
+        if layer is None or node in taken or calls.count(node.target) > 1:
+            continue
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            task = _task(module, node, place, dense, stand_in)
+            if node in inexact or task.target in stand_in.values():
+                yield task
+                taken.update(n for n in (task.node, task.norm) if n is not None)
+                inexact.add(node)
+        elif isinstance(layer, _BatchNorm) and layer.track_running_stats and moved:
+            yield node
+
+
+def _lost_inputs(layer: nn.Module, dense: nn.Module, node: fx.Node) -> bool:
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2:
+        return False
+    before = dense.get_submodule(str(node.target)).weight
+    assert isinstance(before, Tensor)
+    return weight.shape[1] < before.shape[1]
+
+
+def _task(
+    module: fx.GraphModule,
+    node: fx.Node,
+    place: Mapping[fx.Node, int],
+    dense: Mapping[str, fx.Node],
+    stand_in: Mapping[str, str],
+) -> Task:
+    beside = None
+    norm = norm_behind(module, node)
+    end = norm or node
+    user = only_user(end)
+    while user is not None and isinstance(layer_at(module, user), (nn.Dropout, nn.Identity)):
+        end, user = user, only_user(user)
+    if user is not None and operator_name(user) == "add" and not user.kwargs:
+        others = [s for s in user.args[:2] if s is not end]
+        if len(others) == 1 and isinstance(others[0], fx.Node) and place[others[0]] < place[node]:
+            end, beside = user, others[0]
+    target = stand_in.get(end.name, end.name)
+    user = only_user(end)
+    same = None
+    if target != end.name and user is not None and user.name in stand_in:
+        same = (end.name, user.name, stand_in[user.name])
+    return Task(node, norm, beside, target, same)
+
+
+_IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
+
+
+def _stand_ins(
+    dense: Mapping[str, fx.Node], blocks: Mapping[str, Block], plan: Plan
+) -> dict[str, str]:
+    """Values of the cut network that stand for a later one of the dense: those before a drop.
+
+    Where a block is dropped, its readers read what skips it; that should be near the block's sum.
+    The same holds before and behind an activation that changes nothing when it is applied twice.
+    """
+    after = {blocks[name].skip: blocks[name].join for name in plan.dropped()}
+
+    def resolve(name: str) -> str:
+        kind = operator_name(dense[name])
+        while name in after:
+            name = after[name]
+            follower = only_user(dense[name])
+            if kind in _IDEMPOTENT and follower is not None and operator_name(follower) == kind:
+                name = follower.name
+        return name
+
+    found = {name: resolve(name) for name in after}
+    for name, other in list(found.items()):
+        ours, theirs = dense[name], dense[other]
+        kind = operator_name(ours)
+        if kind in _IDEMPOTENT and operator_name(theirs) == kind:
+            found[source(ours).name] = source(theirs).name
+    return found
 
 
 def _kept_outputs(net: Dense, keep: Mapping[str, Iterable[int]], name: str) -> Tensor:
@@ -112,93 +222,78 @@ def _kept_outputs(net: Dense, keep: Mapping[str, Iterable[int]], name: str) -> T
     return torch.from_numpy(np.flatnonzero(kept))
 
 
+# ------------------------------------------------------------------------------------- the fits
+
+
 @torch.no_grad()
 def _fit(
-    module: nn.Module,
-    dense: nn.Module,
-    name: str,
-    kept: Tensor,
-    batches: list[tuple[Any, Any]],
-    ridge: float,
-    places: int,
+    module: fx.GraphModule, task: Task, kept: Tensor, ours: Replay, theirs: Replay, places: int
 ) -> None:
-    layer = module.get_submodule(name)
+    node = task.node
+    layer = module.get_submodule(str(node.target))
+    norm = None if task.norm is None else module.get_submodule(str(task.norm.target))
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    convolution = isinstance(layer, nn.Conv2d)
-    old = layer.weight.double().flatten(1).T  # [inputs, outputs]
-    size = len(old)
-    cross = old.new_zeros(size, size)  # sums of x x^T, x y^T, x, y
-    target = torch.zeros_like(old)
-    x_sum, y_sum = old.new_zeros(size), old.new_zeros(old.shape[1])
-    count = 0
-    for k, (inputs, _) in enumerate(batches):
-        x = _caught(module, name, inputs, output=False)
-        y = _caught(dense, name, inputs, output=True)
-        if convolution:
-            y = y.index_select(1, kept.to(y.device)).flatten(2).transpose(1, 2)  # [n, places, c]
-            pick = torch.randperm(y.shape[1], generator=generator("places", name, k))[:places]
-            pick = pick.to(y.device)
-            rows = torch.cat([_patches(layer, part)[:, pick] for part in x.split(8)])
-            x, y = rows, y[:, pick]
-        else:
-            y = y.index_select(-1, kept.to(y.device))
-        x, y = x.reshape(-1, size).double(), y.reshape(-1, old.shape[1]).double()
-        cross += x.T @ x
-        target += x.T @ y
-        x_sum += x.sum(0)
-        y_sum += y.sum(0)
-        count += len(x)
-    cross, target = cross / count, target / count
-    x_mean, y_mean = x_sum / count, y_sum / count
-    shifted = layer.bias is not None or convolution
-    if shifted:
-        cross = cross - torch.outer(x_mean, x_mean)
-        target = target - torch.outer(x_mean, y_mean)
-    weight = ridge * cross.diagonal().mean().clamp_min(1e-12)
-    cross.diagonal().add_(weight)
-    new = torch.linalg.solve(cross, target + weight * old)
-    if not torch.isfinite(new).all():
+    groups = getattr(layer, "groups", 1)
+    outputs, size = len(layer.weight) // groups, layer.weight[0].numel()
+    sums = [Moments(groups, size, outputs) for _ in range(2)]
+    names = [n.name for n in (source(node), task.beside) if n is not None]
+    goals = [task.target, *(task.same or ())]
+    both = zip(ours.values(names, node.name), theirs.values(goals, node.name), strict=True)
+    for k, (mine, dense) in enumerate(both):
+        x, y = mine[source(node).name], dense[task.target]
+        if task.same is not None:
+            before, first, second = (dense[name] for name in task.same)
+            y = torch.where(first == second, before, y)
+        at = draw(layer, y, places, node.name, k)
+        xs = read(layer, x, y.shape, at)
+        ys = written(layer, y, at)[..., kept.to(y.device)]
+        if task.beside is not None:
+            ys = ys - written(layer, mine[task.beside.name], at)
+        fold = (torch.arange(len(x)) % 5 == 4).to(x.device)
+        for part, chosen in zip(sums, (~fold, fold), strict=True):
+            if chosen.any():
+                part.add(grouped(xs[chosen], groups), grouped(ys[chosen], groups))
+    weight = layer.weight.double()
+    if isinstance(norm, _BatchNorm):
+        scale = scale_of(norm)
+        weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    old = weight.reshape(groups, outputs, size).mT
+    biased = layer.bias is not None or norm is not None
+    found = fit(sums[0], sums[1], old, biased=biased)
+    if torch.isfinite(found.weight).all() and torch.isfinite(found.bias).all():
+        _write(layer, norm, found)
+
+
+def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: Fit) -> None:
+    """Put a fit into a layer, or into it and the batch norm behind it."""
+    weight, bias = found.weight.mT.reshape(layer.weight.shape), found.bias.flatten()
+    if not isinstance(norm, _BatchNorm):
+        layer.weight.copy_(weight)
+        if layer.bias is not None:
+            layer.bias.copy_(bias)
         return
-    layer.weight.copy_(new.T.reshape(layer.weight.shape))
+    scale = scale_of(norm)
+    mean, variance = found.mean.flatten(), found.variance.flatten() / scale.square()
+    assert norm.running_mean is not None and norm.running_var is not None
+    layer.weight.copy_(weight / scale.view(-1, *[1] * (weight.ndim - 1)))
     if layer.bias is not None:
-        layer.bias.copy_(y_mean - x_mean @ new)
-
-
-def _patches(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a convolution reads at every place: [n, places, inputs * kernel]."""
-    assert isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str)
-    return nn.functional.unfold(
-        x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
-    ).transpose(1, 2)
-
-
-def _caught(module: nn.Module, name: str, inputs: Any, *, output: bool) -> Tensor:
-    """What flows into a layer, or out of it; the pass ends there."""
-    found: list[Tensor] = []
-
-    def before(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        found.append(arguments[0])
-        raise _Reached
-
-    def after(layer: nn.Module, arguments: tuple[Tensor, ...], result: Tensor) -> None:
-        found.append(result)
-        raise _Reached
-
-    layer = module.get_submodule(name)
-    handle = (
-        layer.register_forward_hook(after) if output else layer.register_forward_pre_hook(before)
-    )
-    try:
-        _run(module, inputs)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-    return found[0]
+        layer.bias.zero_()
+    norm.running_mean.copy_((mean - bias) / scale)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+    norm.bias.copy_(mean)
 
 
 @torch.no_grad()
-def _run(module: nn.Module, inputs: Any) -> None:
-    device = next(module.parameters()).device
-    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    module(*(a.to(device) for a in arguments))
+def _restate(module: fx.GraphModule, node: fx.Node, ours: Replay) -> None:
+    """New statistics for a batch norm that is no fitted layer's."""
+    norm = module.get_submodule(str(node.target))
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None and norm.running_var is not None
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for found in ours.values([source(node).name], node.name):
+        rows = found[source(node).name].double().movedim(1, -1).flatten(0, -2)
+        count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows**2).sum(0)
+    mean = total / count
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_((squares / count - mean.square()).clamp_min(0))

@@ -158,7 +158,7 @@ def _table(metrics: Mapping[str, Any]) -> str:
 
 
 def _structure(structure: Mapping[str, Any]) -> str:
-    rows = [(dim["name"], dim["kept"], dim["size"]) for dim in structure["dims"]]
+    rows = [(_dim(dim), dim["kept"], dim["size"]) for dim in structure["dims"]]
     text = (
         "<h2>Structure</h2><p class='soft'>Channels that stay of every Dim (a set of coupled "
         f"channels), in the network's order.</p>{bars(rows)}"
@@ -174,6 +174,11 @@ def _structure(structure: Mapping[str, Any]) -> str:
             f"{len(structure['blocks'])} dropped.</p><div class='chips'>{chips}</div>"
         )
     return text
+
+
+def _dim(dim: Mapping[str, Any]) -> str:
+    name, kind = str(dim["name"]), str(dim["kind"])
+    return name if name.endswith(f".{kind}") else f"{name} ({kind})"
 
 
 def _cells(cells: Sequence[Mapping[str, Any]]) -> str:

@@ -18,10 +18,12 @@ from .summary import Outcome
 from .workspace import Workspace, resolved
 
 
-def inspect(config: Config, progress: Progress | None = None) -> Outcome:
+def inspect(config: Config, progress: Progress | None = None, everything: bool = False) -> Outcome:
     """What can be cut of a network, and what is frozen and why. Writes nothing."""
+    from .inspection import inspected
+
     space = Workspace(RunFolder(""), config, progress or Silent())
-    return summary.inspected(space.net, space.dense)
+    return inspected(space.net, space.dense, everything)
 
 
 def measure(config: Config, progress: Progress | None = None) -> Outcome:

@@ -91,7 +91,10 @@ def _selections(node: fx.Node, place: int, parts: int) -> tuple[tuple[fx.Node, i
 
 def _follow(node: fx.Node, place: int) -> int | None:
     """Where an axis stands after an operator of the chain, None where that is not plain."""
-    name, rank = operator_name(node), len(node.args[0].meta["shape"])  # type: ignore[union-attr]
+    source = node.args[0]
+    if not isinstance(source, fx.Node):
+        return None  # an einsum, a concatenation
+    name, rank = operator_name(node), len(source.meta["shape"])
     if name in ("contiguous", "clone"):
         return place
     if name == "permute":

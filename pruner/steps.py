@@ -23,9 +23,11 @@ from .errors import PrunerError
 from .files import write_text
 from .folder import RunFolder, fingerprint
 from .importance import Importance, score
+from .outputs import logits
 from .plan import Plan
 from .summary import Outcome
 from .tuning import dense_accuracy, reference_accuracy, tune
+from .turned import turned, turned_as
 from .workspace import Workspace, resolved
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def measure(space: Workspace, config: Config) -> Outcome:
                     probes=options.probes,
                     quick=options.quick,
                     path=folder.path,
+                    library=shared_tables(options.library),
                     seed=config.seed,
                     progress=lambda p: advance(p.done, p.total, p.note),
                 )
@@ -71,6 +74,13 @@ def measure(space: Workspace, config: Config) -> Outcome:
                 "measure", fingerprint(asdict(options)), lambda path: None, config=content
             )
     return summary.measured(space, table)
+
+
+def shared_tables(name: str | None) -> Path | None:
+    """The folder of tables that networks share; None where that is off."""
+    if name == "none":
+        return None
+    return Path(name) if name is not None else latency_tables.library_folder()
 
 
 def child(space: Workspace, base: RunFolder, config: Config) -> RunFolder:
@@ -113,8 +123,15 @@ def importance(space: Workspace, config: Config) -> Any:
         batches = space.data.train(
             options.batch_size, augment=False, seed=config.seed, limit=options.images
         )
+    net, _ = turned(space, config)
     with space.progress.task(f"score by {options.criterion}") as advance:
-        scores = score(space.net, batches, cross_entropy, options.criterion, progress=advance)
+        scores = score(
+            net,
+            batches,
+            lambda results, labels: cross_entropy(logits(results), labels),
+            options.criterion,
+            progress=advance,
+        )
     space.base.commit(
         "score",
         fingerprint(key),
@@ -143,10 +160,11 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     if folder.finished("solve", key):
         return summary.solved(folder.path, folder.read_json(names.METRICS))
     scores = importance(space, config)
+    net, rotation = turned(space, config)
     aim_ms = budget_ms
     for attempt in range(2):
         choice = choose(
-            space.net,
+            net,
             table,
             scores,
             space.engine,
@@ -155,7 +173,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
             space.progress,
             keep=lambda grown: grown.save(space.base.path),
         )
-        small = apply(space.net, choice.best.plan)
+        small = apply(net, choice.best.plan)
         metrics = figures.solved(space, budget, budget_ms, choice, small)
         if not config.solve.check:
             break
@@ -174,7 +192,14 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         _save(small, choice.best.plan, scratch)
         write_text(scratch / names.METRICS, _json(metrics))
 
-    folder.commit("solve", key, write, config=config.to_dict(), forget=("finetune", "bench"))
+    folder.commit(
+        "solve",
+        key,
+        write,
+        details={"rotation": rotation},
+        config=config.to_dict(),
+        forget=("finetune", "bench"),
+    )
     _outdate(space, folder)
     return summary.solved(folder.path, metrics)
 
@@ -196,7 +221,8 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     metrics["dense"]["accuracy"] = dense_accuracy(space)
     if options.reference and options.epochs:
         metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
-    small, tuned = tune(space, config, plan, folder / names.CHECKPOINTS / key[:16])
+    net = turned_as(space, folder.state()["steps"]["solve"].get("rotation"))
+    small, tuned = tune(space, net, config, plan, folder / names.CHECKPOINTS / key[:16])
     metrics["pruned"].update(tuned)
     metrics["finetune"] = _said(config)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
+from . import nesting
 from .errors import PrunerError
 from .layers import BY_NAME, SETTINGS, build, settings
 from .materialize import put_module, put_tensor
@@ -49,7 +49,9 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
             for path, layer in module.named_modules()
             if type(layer) in SETTINGS
         },
-        "parameters": [name for name, _ in module.named_parameters(remove_duplicate=False)],
+        "parameters": [name for name, _ in module.named_parameters()],
+        "tied": _tied(module),
+        "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
         "nesting": _encode_nesting(module),
     }
     write_tensors(folder / FILE, _KIND, _tensors(module), header)
@@ -73,10 +75,17 @@ def load(folder: Path | str) -> fx.GraphModule:
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Everything the graph needs: parameters and buffers, those that state_dict leaves out too."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _tied(module: nn.Module) -> dict[str, str]:
+    """Second names of tensors -> their first."""
+    first = {id(tensor): name for name, tensor in _tensors(module).items()}
+    every = (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    )
+    return {name: first[id(tensor)] for name, tensor in every if name != first[id(tensor)]}
 
 
 def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.GraphModule:
@@ -86,8 +95,14 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
         put_module(root, path, build(BY_NAME[layer["kind"]], values))
     parameters = set(header["parameters"])
+    transient = set(header["transient"])
     for name, tensor in tensors.items():
-        put_tensor(root, name, nn.Parameter(tensor) if name in parameters else tensor)
+        tensor = nn.Parameter(tensor) if name in parameters else tensor
+        tensors[name] = tensor
+        put_tensor(root, name, tensor, name not in transient)
+    tied = {name: tensors[kept] for name, kept in header["tied"].items()}
+    for name, tensor in tied.items():
+        put_tensor(root, name, tensor)
     nodes: dict[str, fx.Node] = {}
     for record in header["nodes"]:
         op, target = record["op"], record["target"]
@@ -100,7 +115,10 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         )
         nodes[record["name"]] = node
     _decode_nesting(graph, header["nesting"])
-    return fx.GraphModule(root, graph, class_name=header["name"]).eval()
+    result = fx.GraphModule(root, graph, class_name=header["name"])
+    for name, tensor in tied.items():
+        put_tensor(result, name, tensor)
+    return result.eval()
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
@@ -192,16 +210,16 @@ def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
     info = getattr(module.graph._codegen, "pytree_info", None)
     if info is None:
         return None
-    try:
-        specs = [pytree.treespec_dumps(spec) for spec in (info.in_spec, info.out_spec)]
-    except Exception as error:  # torch raises of several kinds for types it cannot name
-        raise PrunerError(f"cannot store how the network's results are nested: {error}") from error
-    return {"names": list(info.orig_args), "in": specs[0], "out": specs[1]}
+    return {
+        "names": list(info.orig_args),
+        "in": nesting.encode(info.in_spec),
+        "out": nesting.encode(info.out_spec),
+    }
 
 
-def _decode_nesting(graph: fx.Graph, nesting: dict[str, Any] | None) -> None:
-    if nesting is None:
+def _decode_nesting(graph: fx.Graph, stored: dict[str, Any] | None) -> None:
+    if stored is None:
         return
-    in_spec, out_spec = (pytree.treespec_loads(nesting[key]) for key in ("in", "out"))
-    info = fx.graph._PyTreeInfo(nesting["names"], in_spec, out_spec)
+    in_spec, out_spec = (nesting.decode(stored[key]) for key in ("in", "out"))
+    info = fx.graph._PyTreeInfo(stored["names"], in_spec, out_spec)
     graph.set_codegen(fx.graph._PyTreeCodeGen(info))

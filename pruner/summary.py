@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latency_tables import LatencyTable
 
-    from .models import DenseModel
-    from .network import Network
     from .workspace import Workspace
 
 
@@ -40,6 +38,9 @@ def measured(space: Workspace, table: LatencyTable) -> Outcome:
     if table.error is not None:
         lines.append(f"  predictions are off by {table.error}")
     lines += [f"  note: {note}" for note in table.notes]
+    if net.fixed_batch is not None:
+        lines.append(f"  note: it runs with a batch of {net.fixed_batch} only, as it was traced")
+    lines += [f"  note: {note}" for note in net.program.notes]
     if net.frozen:
         lines.append(f"  {len(net.frozen)} parts cannot be cut: msprune inspect tells which")
     lines.append(f"  table: {out / 'latency.parquet'}")
@@ -64,7 +65,11 @@ def solved(out: Path, metrics: Mapping[str, Any]) -> Outcome:
         lines.append(f"  dropped: {', '.join(gone)}")
     if metrics["warning"]:
         lines.append(f"  warning: {metrics['warning']}")
-    lines.append(f"  network: {out / 'model.safetensors'} (in Python: pruner.load({str(out)!r}))")
+    load, part = f"pruner.load({str(out)!r})", metrics.get("submodule")
+    if part is not None:
+        lines.append(f"  all figures are of {part!r} alone; in its place again:")
+        load = f"pruner.splice(model, {part!r}, {load})"
+    lines.append(f"  network: {out / 'model.safetensors'} (in Python: {load})")
     return Outcome("\n".join(lines), metrics)
 
 
@@ -125,46 +130,6 @@ def overview(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*lines, f"{timed}; {rows[0]['device']}"])
 
 
-def inspected(net: Network, dense: DenseModel) -> Outcome:
-    """Of a traced network: its Dims, Blocks and Cells, and what is frozen."""
-    from .cost import macs, parameters
-
-    smallest = {name: dim.options()[0] for name, dim in net.dims.items()}
-    blocks = tuple(net.blocks)
-    shares = {
-        "parameters": (parameters(net), parameters(net, smallest, blocks)),
-        "MACs": (macs(net), macs(net, smallest, blocks)),
-    }
-    shape = "x".join(map(str, net.inputs[0].shape))
-    lines = [f"{net.name}, input {shape}, {dense.weights or 'random'} weights"]
-    for name, (whole, least) in shares.items():
-        lines.append(f"  {name}: {whole:,}, of which {1 - least / max(whole, 1):.1%} can go")
-    lines.append(f"\n{len(net.dims)} dims (coupled channels)")
-    for dim in net.dims.values():
-        tensors = sorted({slot.tensor for slot in dim.slots})
-        lines.append(f"  {dim.name}: {dim.size} in steps of {dim.step}, in {len(tensors)} tensors")
-    lines.append(f"\n{len(net.blocks)} blocks (removable branches)")
-    lines += [
-        f"  {block.name}" + (f", inside {', '.join(block.inside)}" if block.inside else "")
-        for block in net.blocks.values()
-    ]
-    cells = net.cells()
-    lines.append(f"\n{len(cells)} cells (what is timed)")
-    lines += [f"  {cell.name}: {cell.spec}" for cell in cells]
-    lines.append(f"\n{len(net.frozen)} frozen parts" + ("" if net.frozen else ": none"))
-    for part in net.frozen:
-        locked = f" (locks {_some(part.tensors)})" if part.tensors else ""
-        lines.append(f"  {part.reason}{locked}")
-    data = {
-        "dims": {dim.name: dim.size for dim in net.dims.values()},
-        "blocks": list(net.blocks),
-        "cells": [cell.name for cell in cells],
-        "frozen": [part.reason for part in net.frozen],
-        "shares": {name: 1 - least / max(whole, 1) for name, (whole, least) in shares.items()},
-    }
-    return Outcome("\n".join(lines), data)
-
-
 def _latency(metrics: Mapping[str, Any]) -> str:
     dense, pruned = metrics["dense"]["latency_ms"], metrics["pruned"]
     timed = pruned["latency_ms"]
@@ -180,8 +145,3 @@ def _latency(metrics: Mapping[str, Any]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _some(tensors: Sequence[str]) -> str:
-    head = ", ".join(tensors[:3])
-    return head if len(tensors) <= 3 else f"{head} and {len(tensors) - 3} more"

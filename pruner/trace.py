@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from . import structure
+from .blocks import blocks as find_blocks
+from .cells import cells as find_cells
+from .dims import dims_and_atoms, frozen, with_slots
 from .materialize import materialize
 from .network import Network
 from .nodes import operator_name
@@ -47,20 +49,18 @@ def trace(
     program = export(model, tuple(inputs), kwargs)
     reading = read(program)
     rehearse(reading)
-    dims, atoms = structure.dims_and_atoms(reading, step)
-    blocks = structure.blocks(reading)
-    cells = structure.cells(reading, atoms, blocks)
-    dims = structure.with_slots(reading, dims, atoms, blocks, cells)
+    blocks = find_blocks(program.graph)
+    dims, atoms = dims_and_atoms(reading, step, blocks)
+    cells = find_cells(reading, atoms, blocks)
+    dims = with_slots(reading, dims, atoms, blocks, cells)
     return Network(
         name=name or type(model).__name__,
         program=program,
         module=materialize(program, type(model).__name__),
-        inputs=tuple(
-            leaf for leaf in pytree.tree_leaves((inputs, dict(kwargs or {}))) if leaf is not None
-        ),
+        inputs=tuple(pytree.tree_leaves((inputs, dict(kwargs or {})))),
         dims=dims,
         blocks=blocks,
-        frozen=structure.frozen(reading),
+        frozen=frozen(reading),
         reading=reading,
         atoms=atoms,
         placed=cells,

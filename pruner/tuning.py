@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import fx, nn
 
     from .data import ImageData
+    from .network import Network
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,19 @@ def reference_accuracy(space: Workspace, config: Config) -> float:
 
 
 def tune(
-    space: Workspace, config: Config, plan: Plan, folder: Path
+    space: Workspace, net: Network, config: Config, plan: Plan, folder: Path
 ) -> tuple[fx.GraphModule, dict[str, Any]]:
     """The network of a plan, repaired and tuned; its accuracy as cut, repaired, and at the end.
 
-    folder keeps the checkpoint of an interrupted run, and what came before it.
+    net is what the plan cuts (see `pruner.turned`); folder keeps the checkpoint of an interrupted
+    run, and what came before it.
     """
-    small = apply(space.net, plan)
+    small = apply(net, plan)
     note = folder / "before.json"
     if not note.is_file():  # written last of what comes before the first epoch
         found = {"accuracy_before_finetune": _accuracy(space, small, "evaluate as cut")}
         if config.finetune.repair:
-            _repair(space, config, small, plan)
+            _repair(space, net, config, small, plan)
             found["accuracy_repaired"] = _accuracy(space, small, "evaluate repaired")
         save(small, None, folder)
         write_text(note, json.dumps(found))
@@ -95,7 +97,9 @@ def tune(
     return small, found
 
 
-def _repair(space: Workspace, config: Config, small: nn.Module, plan: Plan) -> None:
+def _repair(
+    space: Workspace, net: Network, config: Config, small: fx.GraphModule, plan: Plan
+) -> None:
     from .repair import repair
 
     options = config.finetune
@@ -103,7 +107,7 @@ def _repair(space: Workspace, config: Config, small: nn.Module, plan: Plan) -> N
         min(options.batch, options.repair), augment=False, seed=config.seed, limit=options.repair
     )
     with space.progress.task("repair") as advance:
-        repair(small, space.net, plan.keep, batches, progress=advance)
+        repair(small, net, plan, batches, progress=advance)
 
 
 def _tuned(space: Workspace, config: Config, module: nn.Module, folder: Path, label: str) -> float:

@@ -16,6 +16,7 @@ from .axes import mask
 from .network import Network
 from .nodes import arguments, operator_name
 from .plan import Plan
+from .rules.reduction import REDUCTIONS
 
 
 def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
@@ -79,6 +80,8 @@ def silence(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
             gone = torch.ones(dim.size, dtype=torch.bool)
             gone[list(kept)] = False
             for slot in dim.slots:
+                if slot.role == "other":  # neither writes nor reads: it may be a divisor
+                    continue
                 owner = torch.from_numpy(slot.owner)
                 positions = torch.nonzero((owner >= 0) & gone[owner.clamp(min=0)]).flatten()
                 tensors[slot.tensor].index_fill_(slot.axis, positions, 0.0)
@@ -91,11 +94,12 @@ def _like(x: Any, generator: torch.Generator) -> Any:
     return x
 
 
-_NORMALIZATIONS = ("layer_norm", "rms_norm", "group_norm")
-
-
 class _Masked(fx.Interpreter):
-    """Runs the dense graph: tensors silenced, joins dropped, normalizations over what stays."""
+    """Runs the dense graph: tensors silenced, joins dropped, reductions over what stays.
+
+    What runs along a cut axis (normalization, mean, softmax, a product of two activations) must
+    not see the removed positions: they need not be zero there, as an activation of zero need not.
+    """
 
     def __init__(self, net: Network, plan: Plan) -> None:
         module = silence(net.module, net, plan)
@@ -103,20 +107,16 @@ class _Masked(fx.Interpreter):
         super().__init__(module.eval())
         self.joins = {net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped()}
         keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
-        self.kept = {}
-        for node in net.program.graph.nodes:
-            if operator_name(node) in _NORMALIZATIONS:
-                args = arguments(node)
-                count = len(args.get("normalized_shape", ())) or None
-                axes = net.reading.of(node)
-                over = axes[-count:] if count else axes[1:2]
-                masks = [torch.from_numpy(mask(axis, keep)) for axis in over]
-                if not all(bool(kept.all()) for kept in masks):
-                    groups = net.reading.literals[node].get((1,))
-                    self.kept[node.name] = (
-                        [torch.nonzero(kept).flatten() for kept in masks],
-                        None if count else int(mask(groups, keep).sum()) if groups else 1,
-                    )
+        self.kept: dict[str, dict[int, Tensor]] = {}
+        self.groups: dict[str, int] = {}
+        for node, dims in net.reading.along.items():
+            axes = net.reading.of(first_tensor(node))
+            masks = {d: torch.from_numpy(mask(axes[d], keep)) for d in dims}
+            if not all(bool(kept.all()) for kept in masks.values()):
+                self.kept[node.name] = {d: kept.nonzero().flatten() for d, kept in masks.items()}
+            if operator_name(node) == "group_norm":
+                groups = net.reading.literals[node].get((1,))
+                self.groups[node.name] = int(mask(groups, keep).sum()) if groups else 1
         self.changes = bool(self.joins or self.kept)
 
     def run_node(self, n: fx.Node) -> Any:
@@ -124,37 +124,66 @@ class _Masked(fx.Interpreter):
         if nodes is not None:
             skip = next(s for s in n.args[:2] if isinstance(s, fx.Node) and s.name not in nodes)
             return self.env[skip]
-        if n.name in self.kept:
-            return self._normalize(n, *self.kept[n.name])
-        return super().run_node(n)
+        kept = self.kept.get(n.name)
+        if kept is None:
+            return super().run_node(n)
+        x: Tensor = self.env[first_tensor(n)]
+        name = operator_name(n)
+        layer = self._layer(n)
+        norm = isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm)
+        if norm or name in ("layer_norm", "rms_norm", "group_norm"):
+            return self._normalize(n, x, kept)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        target: Any = n.target if layer is None else layer
+        if name in REDUCTIONS:
+            return target(_narrow(x, kept), *args[1:], **kwargs)
+        if "softmax" in name or name == "batch_norm":
+            return _spread(target(_narrow(x, kept), *args[1:], **kwargs), x, kept)
+        silent = _spread(_narrow(x, kept), x, kept)
+        if name == "einsum":
+            return target(args[0], [silent, *args[1][1:]])
+        return target(silent, *args[1:], **kwargs)
 
-    def _normalize(self, n: fx.Node, kept: list[Tensor], groups: int | None) -> Tensor:
-        x = self.env[n.all_input_nodes[0]]
-        first = 1 if groups is not None else x.dim() - len(kept)
+    def _normalize(self, n: fx.Node, x: Tensor, kept: dict[int, Tensor]) -> Tensor:
         if n.op == "call_module":
             layer: Any = self.fetch_attr(str(n.target))
             weight, bias, eps = layer.weight, getattr(layer, "bias", None), layer.eps
         else:
             values = {k: self.env.get(v, v) for k, v in arguments(n).items()}
             weight, bias, eps = values["weight"], values.get("bias"), values["eps"]
-
-        def narrow(tensor: Tensor | None, start: int) -> Tensor | None:
-            for i, index in enumerate(kept if tensor is not None else ()):
-                tensor = tensor.index_select(start + i, index)  # type: ignore[union-attr]
-            return tensor
-
-        small, weight, bias = narrow(x, first), narrow(weight, 0), narrow(bias, 0)
-        assert small is not None
-        shape = [len(index) for index in kept]
-        if groups is not None:
-            value = functional.group_norm(small, groups, weight, bias, eps)
-        elif "rms" in operator_name(n):
+        first = min(kept)
+        own = {d - first: index for d, index in kept.items()}
+        small = _narrow(x, kept)
+        weight, bias = (t if t is None else _narrow(t, own) for t in (weight, bias))
+        shape = [len(index) for index in kept.values()]
+        if n.name in self.groups:
+            value = functional.group_norm(small, self.groups[n.name], weight, bias, eps)
+        elif isinstance(self._layer(n), nn.RMSNorm) or "rms" in operator_name(n):
             value = functional.rms_norm(small, shape, weight, eps)
         else:
             value = functional.layer_norm(small, shape, weight, bias, eps)
-        result = torch.zeros_like(x)
-        place = (slice(None),) * first
-        grid = torch.meshgrid(*kept, indexing="ij")
-        position: Any = (*place, *grid)
-        result[position] = value
-        return result
+        return _spread(value, x, kept)
+
+    def _layer(self, n: fx.Node) -> Any:
+        return self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+
+
+def first_tensor(node: fx.Node) -> fx.Node:
+    """The first argument that is a tensor (the first of a list of them)."""
+    return node.all_input_nodes[0]
+
+
+def _narrow(x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    for d, index in kept.items():
+        x = x.index_select(d, index)
+    return x
+
+
+def _spread(value: Tensor, like: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """The values at the kept positions, zero elsewhere."""
+    full = value
+    for d, index in kept.items():
+        shape = list(full.shape)
+        shape[d] = like.shape[d]
+        full = full.new_zeros(shape).index_copy(d, index, full)
+    return full

@@ -14,10 +14,12 @@ import latency_tables
 from latency_tables import LatencyTable
 
 from . import folder as names
+from . import part
 from .config import Config
-from .errors import PrunerError
+from .errors import PrunerError, TraceError
 from .folder import RunFolder
-from .models import DenseModel, load_model
+from .models import DenseModel, absolute, load_model
+from .outputs import logits
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -63,6 +65,11 @@ class Workspace:
                     f"{model.name} with {model.weights or 'random weights'} "
                     f"({model.digest[:12]}): use another RUN"
                 )
+            if known.get("submodule") != config.submodule:
+                raise PrunerError(
+                    f"{self.base.path} is a run of --submodule {known.get('submodule')}, not of "
+                    f"{config.submodule}: use another RUN"
+                )
             if tuple(known["input"]) != self.shape(model):
                 raise PrunerError(
                     f"{self.base.path} is a run with input {_shape(known['input'])}, not "
@@ -72,64 +79,94 @@ class Workspace:
 
     def shape(self, model: DenseModel | None = None) -> tuple[int, ...]:
         """The shape of one input batch."""
-        model = model or self.dense
+        model, batch = model or self.dense, self.config.measure.batch
         if self.config.input is not None:
-            return self.config.input
+            return (batch or self.config.input[0], *self.config.input[1:])
         if model.preset.input_size is None:
             raise PrunerError(
                 f"{model.name} does not say its input: give --input, e.g. --input 1x3x224x224"
             )
-        return (1, *model.preset.input_size)
+        return (batch or 1, *model.preset.input_size)
 
     @cached_property
     def net(self) -> Network:
-        """The traced network."""
+        """The traced network, or the part of it that is to be pruned."""
         from .trace import trace
 
-        dense, shape = self.dense, self.shape()
-        example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        dense, shape, path = self.dense, self.shape(), self.config.submodule
+        module, example, name = dense.module, dense.example(shape), dense.name
+        if path is not None:
+            example = part.arguments_of(module, path, example)
+            module, name = part.find(module, path), f"{name}, its {path}"
         try:
             with torch.no_grad():
-                dense.module(example)
+                module(*example.args, **example.kwargs)
         except Exception as error:  # whatever the user's network raises
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise PrunerError(
-                f"{dense.name} does not take an input of {_shape(shape)} (give --input): {first}"
+                f"{name} does not take an input of {_shape(shape)} (give --input): {first}"
             ) from error
-        return trace(dense.module, (example,), name=dense.name)
+        try:
+            return trace(module, example.args, example.kwargs, name=name)
+        except TraceError as error:
+            raise TraceError(f"{error} With --submodule NAME: {part.parts(module)}") from error
 
     @cached_property
     def engine(self) -> latency_tables.Engine:
         """The engine that measures."""
         measure = self.config.measure
-        return latency_tables.engine(measure.engine, threads=measure.threads)
+        return latency_tables.engine(
+            measure.engine, threads=measure.threads, precision=measure.precision
+        )
 
     @cached_property
     def data(self) -> ImageData:
-        """The images; PrunerError where none were given."""
+        """The images; PrunerError where none were given, or the network does not classify them."""
         from .data import open_images
 
         if self.config.data is None:
             raise PrunerError("this needs images: give --data DIR (train/CLASS/*.jpg, test/CLASS)")
-        preset, shape = self.dense.preset, self.shape()
-        if len(shape) != 4 or shape[1] != 3:
-            raise PrunerError(f"images need an input of batch x 3 x height x width, not {shape}")
-        with torch.no_grad():
-            outputs = self.dense.module(self.net.inputs[0])
-        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-            raise PrunerError(
-                f"{self.dense.name} is no classifier: it does not return one row of class scores "
-                "an image. Choose a criterion that needs no data, such as magnitude"
-            )
+        classes, preset, shape = self._classes(), self.dense.preset, self.shape()
         return open_images(
             self.config.data,
             (shape[2], shape[3]),
-            outputs=outputs.shape[1],
+            outputs=classes,
             mean=preset.mean,
             std=preset.std,
             crop=preset.crop,
             interpolation=preset.interpolation,
         )
+
+    def _classes(self) -> int:
+        """The number of classes that the network tells apart in images."""
+        name, shape, net = self.dense.name, self.shape(), self.net
+        other = "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
+        if self.config.submodule is not None:
+            raise PrunerError(
+                f"{net.name}, is pruned without the rest, and has no loss of its own. {other}: "
+                f"pruner.splice(model, {self.config.submodule!r}, pruner.load(RUN)) is the whole"
+            )
+        if len(shape) != 4 or shape[1] != 3 or len(net.inputs) != 1:
+            raise PrunerError(
+                f"images need one input of batch x 3 x height x width; {name} takes "
+                f"{len(net.inputs)}, the first of {_shape(shape)}. {other}"
+            )
+        if net.fixed_batch is not None:
+            raise PrunerError(
+                f"{name} runs with a batch of {net.fixed_batch} only, as it was traced. {other}"
+            )
+        with torch.no_grad():
+            results = net.module(net.inputs[0])
+        try:
+            scores = logits(results)
+        except PrunerError as error:
+            raise PrunerError(f"{name} is no classifier: {error}. {other}") from None
+        if scores.ndim != 2:
+            raise PrunerError(
+                f"{name} is no classifier: its scores are {_shape(scores.shape)}, not one row of "
+                f"class scores an image. {other}"
+            )
+        return int(scores.shape[1])
 
     def table(self) -> LatencyTable:
         """The RUN's latency table; of this device, or LatencyError."""
@@ -149,6 +186,7 @@ class Workspace:
             "weights": dense.weights,
             "digest": dense.digest,
             "input": list(self.shape()),
+            "submodule": self.config.submodule,
         }
 
     def new_state(self, config: Config, part_of_parent: bool = False) -> dict[str, Any]:
@@ -170,6 +208,7 @@ def resolved(config: Config) -> Config:
     """With absolute paths, so that a later step may be called from another folder."""
     return replace(
         config,
+        model=absolute(config.model),
         weights=os.path.abspath(config.weights) if config.weights else None,
         data=os.path.abspath(config.data) if config.data else None,
         out=None,  # a RUN may be moved

@@ -11,12 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
 from ..network import Dim, Slot
-from .importance import Importance
 
 
 @dataclass(frozen=True)
@@ -64,20 +62,6 @@ class Criterion(ABC):
     def rise(self, total: Tensor) -> Tensor:
         """Estimated rise of the loss from the signed sums over a Dim's tensors, [n, dim size]."""
         return total.abs()
-
-    def refine(
-        self,
-        net: Any,
-        importance: Importance,
-        batches: Iterable[tuple[Any, Any]] | None,
-        loss: Callable[[Any, Any], Tensor] | None,
-        progress: Callable[[int, int | None], None] | None = None,
-    ) -> Importance:
-        """The last word on the folded scores; most criteria have none.
-
-        net is what `score` was given. batches can be gone through again and again.
-        """
-        return importance
 
 
 class Elementwise(Criterion):

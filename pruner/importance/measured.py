@@ -1,164 +1,177 @@
-"""Measured: the loss itself, with a Block bypassed or a Dim cut, instead of an estimate of it."""
+"""Measured: what the network itself says with a Dim cut or a Block bypassed."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from ..network import Block, Dim
-from ..recalibrate import recalibrate
-from .fisher import Fisher
+from ..apply import apply
+from ..elimination import Elimination
+from ..network import Block, Dim, Network
+from ..plan import Plan
+from ..repair import repair
+from ..replay import Replay
 from .importance import Importance
+from .reconstruction import ranked, rising
+from .study import Study, inputs_of, study
+from .whole import Loss, Progress, Whole
 
-Loss = Callable[[Any, Any], Tensor]
-
-
-class Cuttable(Protocol):
-    """What measuring needs of a Network: Dims and Blocks, and the graph that runs."""
-
-    @property
-    def module(self) -> nn.Module: ...
-    @property
-    def dims(self) -> Mapping[str, Dim]: ...
-    @property
-    def blocks(self) -> Mapping[str, Block]: ...
+Batch = tuple[Any, Any]
+# Images that repair the layers behind a dropped block, and how many of those layers.
+BYPASSED, REPAIRED = 128, 8
+SHARES = (0.9, 0.75, 0.55, 0.35, 0.15)
 
 
-class Measured(Fisher):
-    """Fisher's order within every Dim, and sizes that add up to measured rises of the loss.
+class Measured(Whole):
+    """Divergence of the class probabilities from the dense network's, cut by cut.
 
-    For each Dim, and each of its sizes n, the loss is measured with only the best n indices read
-    by their consumers (a network with those reads at zero is the cut network), after
-    `recalibrate`; a Block is bypassed. The marginal rises are made monotone (least squares, pool
-    adjacent violators), so that a Dim's kept scores sum to the measured curve and its order stays.
-    Costs one pass over the batches for every size of every Dim and every Block, two with
-    recalibration.
+    For each Dim and some of its sizes, the indices that `Reconstruction` would keep are kept, its
+    consumers refitted by least squares, and the network is run; a Block is dropped and the next
+    layers are repaired (`pruner.repair`). The measure is KL(dense || cut), the rise of the expected
+    cross-entropy if labels were drawn from what the dense network says: it needs no labels, and is
+    smooth on few images. Between measured sizes it is interpolated as a power of the
+    reconstruction's error. Layers before a cut are run once for all its sizes. Of four batches
+    three are for the fits, one for the measurement: what a fit has learnt by heart does not count.
     """
 
     name = "measured"
 
-    def __init__(self, *, repair: bool = True) -> None:
-        super().__init__()
-        self.repair = repair
+    def __init__(self, *, places: int = 64, shares: tuple[float, ...] = SHARES) -> None:
+        self.places, self.shares = places, shares
 
-    def refine(
+    def score(
         self,
-        net: Cuttable,
-        importance: Importance,
-        batches: Iterable[tuple[Any, Any]] | None,
+        net: Network,
+        batches: Iterable[tuple[Any, Any]],
         loss: Loss | None,
-        progress: Callable[[int, int | None], None] | None = None,
+        progress: Progress | None = None,
     ) -> Importance:
-        """Put measured sizes in the place of estimated ones."""
-        assert batches is not None and loss is not None  # as for every criterion with gradients
-        sizes = {name: [n for n in dim.options() if n < dim.size] for name, dim in net.dims.items()}
-        total = 1 + sum(map(len, sizes.values())) + len(net.blocks)
+        """See `Whole.score`."""
+        batches = list(batches)
+        fits = [b for k, b in enumerate(batches) if k % 4 != 3]
+        dense = study(net, fits, self.places)
+        held_out = batches[3::4] or batches
+        few = [b for k, b in enumerate(fits) if k * len(_first(b)) < BYPASSED]
+        replay = Replay(net.module, inputs_of(net.module, held_out))
+        output = _output(net)
+        base = [values[output] for values in replay.values([output])]
+        cuts = {name: self._sizes(dim) for name, dim in net.dims.items()}
+        total = sum(map(len, cuts.values())) + len(net.blocks)
+        found: dict[str, Elimination] = {}
+        rises: dict[str, NDArray[np.float64]] = {}
+        blocks: dict[str, float] = {}
         done = 0
-
-        def measure(module: Any) -> float:
-            nonlocal done
-            value = _loss(module, batches, loss, self.repair)
-            done += 1
+        for start, what in _in_order(net, dense, replay):
+            for _ in replay.values([], before=start):
+                pass
+            if isinstance(what, Block):
+                blocks[what.name] = _bypassed(net, what, few, held_out)
+                done += 1
+            else:
+                eliminated = dense.eliminate(what, cuts[what.name])
+                errors = {}
+                for size in cuts[what.name]:
+                    with _changed(net.module, dense.cut(what, eliminated, size)):
+                        errors[size] = divergence(replay.values([output]), output, base)
+                found[what.name] = eliminated
+                rises[what.name] = between(what, eliminated.errors, errors)
+                done += len(errors)
             if progress is not None:
                 progress(done, total)
-            return value
+        parts = ranked(found, rises, net.dims)
+        return Importance(self.name, parts, {n: blocks[n] for n in net.blocks}, rises)
 
-        base = measure(copy.deepcopy(net.module))
-        parts: dict[str, dict[str, NDArray[np.float64]]] = {}
-        for name, dim in net.dims.items():
-            score = importance.total(name)
-            order = np.argsort(-score, kind="stable")
-            rises = [
-                measure(unread(net.module, dim, order[size:].tolist())) - base
-                for size in sizes[name]
-            ]
-            values = _spread(dim, order, sizes[name], rises)
-            share = {
-                cell: np.divide(part, score, out=np.zeros(dim.size), where=score > 0)
-                for cell, part in importance.parts[name].items()
-            }
-            # Indices that no cell speaks for are shared evenly.
-            even = np.where(score > 0, 0.0, 1.0 / len(share))
-            parts[name] = {cell: values * (s + even) for cell, s in share.items()}
-        blocks = {
-            name: measure(bypassed(net.module, block)) - base for name, block in net.blocks.items()
-        }
-        return Importance(self.name, parts, blocks)
+    def _sizes(self, dim: Dim) -> list[int]:
+        """Some options below the uncut size, the smallest among them."""
+        options = np.array(dim.options()[:-1])
+        if not len(options):
+            return []
+        nearest = {int(options[np.abs(options - s * dim.size).argmin()]) for s in self.shares}
+        return sorted({*nearest, int(options[0])}, reverse=True)
 
 
-def unread(module: nn.Module, dim: Dim, indices: list[int]) -> nn.Module:
-    """A copy whose consumers read nothing of these indices; where none reads, nothing writes."""
-    result = copy.deepcopy(module)
-    tensors = dict(result.named_parameters(remove_duplicate=False))
-    reading = [s for s in dim.slots if s.role == "in" and s.tensor in tensors]
-    with torch.no_grad():
-        for slot in reading or [s for s in dim.slots if s.tensor in tensors]:
-            positions = torch.from_numpy(np.flatnonzero(np.isin(slot.owner, indices)))
-            tensor = tensors[slot.tensor]
-            tensor.index_fill_(slot.axis, positions.to(tensor.device), 0.0)
-    return result
-
-
-def bypassed(module: nn.Module, block: Block) -> nn.Module:
-    """A copy of a traced network in which the block's join gives what skips it."""
-    assert isinstance(module, fx.GraphModule)
-    result = copy.deepcopy(module)
-    nodes = {node.name: node for node in result.graph.nodes}
-    nodes[block.join].replace_all_uses_with(nodes[block.skip])
-    result.graph.eliminate_dead_code()
-    result.recompile()
-    return result
-
-
-def _loss(module: nn.Module, batches: Iterable[tuple[Any, Any]], loss: Loss, repair: bool) -> float:
-    """Mean over batches, after new statistics from the same batches."""
-    device = next(module.parameters()).device
-    module.eval()
-    if repair:
-        recalibrate(module, batches)
-    values = []
-    with torch.no_grad():
-        for inputs, targets in batches:
-            arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-            outputs = module(*(x.to(device) for x in arguments))
-            targets = targets.to(device) if isinstance(targets, Tensor) else targets
-            values.append(float(loss(outputs, targets)))
-    return float(np.mean(values))
-
-
-def _spread(
-    dim: Dim, order: NDArray[np.int64], sizes: list[int], rises: list[float]
+def between(
+    dim: Dim, errors: Mapping[int, float], measured: Mapping[int, float]
 ) -> NDArray[np.float64]:
-    """Scores whose sums over the best n indices fall as the measured rises do: [dim size]."""
-    # Keeping nothing was not measured: a further step is as bad as the last one.
-    ends = np.array([0, *sizes, dim.size])
-    known = np.array([*rises, 0.0])
-    first = known[0] - known[1] if len(known) > 1 else 0.0
-    scale = ends[1] / max(1, ends[2] - ends[1]) if len(ends) > 2 else 1.0
-    curve = np.array([known[0] + max(0.0, first) * scale, *known])
-    widths = np.diff(ends)
-    marginal = np.maximum(0.0, falling(-np.diff(curve) / widths, widths))
-    ranked = np.repeat(marginal, widths)
-    # Equal scores would lose the order; a millionth of the mean keeps it.
-    tilt = 1e-6 * (ranked.mean() or 1.0) * np.linspace(1, 0, dim.size, endpoint=False)
-    result = np.empty(dim.size)
-    result[order] = ranked + tilt
-    return result
+    """The measured curve at every option, piecewise a power of the reconstruction's error."""
+    known = sorted(measured, reverse=True)
+    x = np.log([max(errors[n], 1e-12 * max(errors.values(), default=1.0), 1e-300) for n in known])
+    y = np.log(np.maximum.accumulate([max(measured[n], 1e-9) for n in known]))
+    values = {dim.size: 0.0}
+    for n in dim.options()[:-1]:
+        e = np.log(max(errors[n], 1e-300))
+        if e < x[0]:  # before the first: in proportion to the error
+            values[n] = float(np.exp(y[0] + e - x[0]))
+        else:
+            values[n] = float(np.exp(np.interp(e, x, y)))
+    return rising(dim, values)
 
 
-def falling(values: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """The closest non-increasing sequence in weighted least squares (pool adjacent violators)."""
-    pools: list[tuple[float, float, int]] = []  # mean, weight, length
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        pools.append((value, weight, 1))
-        while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
-            b, a = pools.pop(), pools.pop()
-            weight = a[1] + b[1]
-            pools.append(((a[0] * a[1] + b[0] * b[1]) / weight, weight, a[2] + b[2]))
-    return np.concatenate([np.full(length, mean) for mean, _, length in pools])
+def divergence(found: Iterator[dict[str, Any]], output: str, base: list[Any]) -> float:
+    """Mean KL(dense || cut) of the class probabilities over the images, in nats."""
+    total, images = 0.0, 0
+    for values, target in zip(found, base, strict=True):
+        p, q = (torch.log_softmax(v.double(), -1) for v in (target, values[output]))
+        total += float((p.exp() * (p - q)).sum())
+        images += p[..., 0].numel()
+    return total / images
+
+
+def _first(batch: Batch) -> Tensor:
+    return batch[0][0] if isinstance(batch[0], tuple) else batch[0]
+
+
+def _output(net: Network) -> str:
+    node = next(n for n in net.module.graph.nodes if n.op == "output")
+    return str(node.all_input_nodes[0].name)
+
+
+def _in_order(net: Network, dense: Study, replay: Replay) -> list[tuple[str, Dim | Block]]:
+    """Dims and Blocks with the node from which on they change something, front to back."""
+    found: list[tuple[int, str, Dim | Block]] = []
+    for dim in net.dims.values():
+        names = [r.node.name for r in dense.readings[dim.name]] or [
+            node.name
+            for node in replay.nodes
+            if any(s.tensor.rpartition(".")[0] == str(node.target) for s in dim.slots)
+        ]
+        start = min(names, key=replay.place.__getitem__)
+        found.append((replay.place[start], start, dim))
+    for block in net.blocks.values():
+        found.append((replay.place[block.join], block.join, block))
+    return [(start, what) for _, start, what in sorted(found, key=lambda f: f[0])]
+
+
+@contextmanager
+def _changed(module: nn.Module, changes: Mapping[str, Tensor]) -> Iterator[None]:
+    tensors = dict(module.named_parameters(remove_duplicate=False))
+    before = {name: tensors[name].detach().clone() for name in changes}
+    try:
+        with torch.no_grad():
+            for name, value in changes.items():
+                tensors[name].copy_(value)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in before.items():
+                tensors[name].copy_(value)
+
+
+def _bypassed(net: Network, block: Block, fits: list[Batch], measured: list[Batch]) -> float:
+    """Divergence with the block dropped and the next layers repaired."""
+    plan = Plan({}, {block.name: False})
+    small = apply(net, plan)
+    repair(small, net, plan, fits, layers=REPAIRED)
+    total, images = 0.0, 0
+    with torch.no_grad():
+        for x in inputs_of(net.module, measured):
+            pair = [{"": module(*x)} for module in (net.module, small)]
+            total += len(x[0]) * divergence(iter(pair[1:]), "", [pair[0][""]])
+            images += len(x[0])
+    return total / images

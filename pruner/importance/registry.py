@@ -11,9 +11,11 @@ from .fisher import Fisher, TaylorSample
 from .fpgm import GeometricMedian
 from .magnitude import L2, Magnitude, NormScale, Random
 from .measured import Measured
+from .reconstruction import Reconstruction
 from .taylor import Taylor, TaylorRead, TaylorWeight
+from .whole import Whole
 
-CRITERIA: dict[str, type[Criterion]] = {
+CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
     c.name: c
     for c in (
         Taylor,
@@ -22,6 +24,7 @@ CRITERIA: dict[str, type[Criterion]] = {
         TaylorSample,
         Fisher,
         Measured,
+        Reconstruction,
         Activation,
         Magnitude,
         L2,
@@ -32,7 +35,7 @@ CRITERIA: dict[str, type[Criterion]] = {
 }
 
 
-def find(name: str) -> Criterion:
+def find(name: str) -> Criterion | Whole:
     """The criterion of that name; PrunerError names the known ones."""
     if name not in CRITERIA:
         close = get_close_matches(name, CRITERIA, 1)

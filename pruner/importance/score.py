@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..network import Dim, Slot
+from ..network import Dim, Network, Slot
 from .criterion import Criterion, Custom, Subject, UserCriterion
 from .importance import Importance
 from .registry import find
+from .whole import Whole
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -33,7 +34,7 @@ def score(
     net: Scorable,
     batches: Iterable[tuple[Any, Any]] | None,
     loss: Loss | None,
-    criterion: str | Criterion | UserCriterion = "taylor",
+    criterion: str | Criterion | Whole | UserCriterion = "taylor",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Importance:
     """Estimate what every index of every Dim is worth.
@@ -65,6 +66,11 @@ def score(
     where scores are not finite.
     """
     method = _method(criterion, batches)
+    if isinstance(method, Whole):
+        if not isinstance(net, Network):
+            raise PrunerError(f"criterion {method.name!r} needs a network that pruner.trace made")
+        assert batches is not None
+        return method.score(net, list(batches), loss, progress)
     module = net.module
     parameters = dict(module.named_parameters(remove_duplicate=False))
     subject = Subject(module, parameters, {})
@@ -78,14 +84,15 @@ def score(
                 tally.add(method, subject)
         else:
             _run(method, subject, tally, batches, loss, progress)
-        found = Importance(method.name, tally.parts())
-        return method.refine(net, found, batches, loss, progress)
+        return Importance(method.name, tally.parts())
 
 
-def _method(criterion: str | Criterion | UserCriterion, batches: object) -> Criterion:
+def _method(
+    criterion: str | Criterion | Whole | UserCriterion, batches: object
+) -> Criterion | Whole:
     if isinstance(criterion, str):
         method = find(criterion)
-    elif isinstance(criterion, Criterion):
+    elif isinstance(criterion, (Criterion, Whole)):
         method = criterion
     elif callable(criterion):
         method = Custom(criterion, with_data=batches is not None)

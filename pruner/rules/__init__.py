@@ -3,10 +3,20 @@
 An operator without a rule freezes every axis that it touches and is named in the trace's report.
 """
 
-from . import attention, contraction, elementwise, normalization, reduction, shape, spatial
+from . import (
+    attention,
+    contraction,
+    elementwise,
+    normalization,
+    patches,
+    recurrent,
+    reduction,
+    shape,
+    spatial,
+)  # fmt: skip
 from .base import RULES, Reading
 
 __all__ = [
-    "RULES", "Reading", "attention", "contraction", "elementwise", "normalization", "reduction",
-    "shape", "spatial",
+    "RULES", "Reading", "attention", "contraction", "elementwise", "normalization", "patches",
+    "recurrent", "reduction", "shape", "spatial",
 ]  # fmt: skip

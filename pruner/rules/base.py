@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx
 
-from ..axes import UNIT, Atom, Axis, atoms, freeze, unify
+from ..axes import UNIT, Atom, Axis, freeze, unify
 from ..nodes import operator_name
 from ..program import Program
 
@@ -27,9 +27,9 @@ class Reading:
         network rewrites these.
     roles
         (tensor name, axis) -> ``"out"``, ``"in"`` or ``"norm"``; ``"other"`` where none is given.
-    normalized
-        Atoms that a normalization runs over: cutting them changes its statistics, so that the
-        masked dense network is not the oracle for them.
+    along
+        Node -> the axes of its first argument that it normalizes or reduces over. Where they are
+        cut it runs over what is left, so that the masked dense network must do so as well.
     unsupported
         Nodes without a rule.
     """
@@ -39,7 +39,7 @@ class Reading:
         self.axes: dict[fx.Node, Any] = {}
         self.literals: dict[fx.Node, dict[Path, Axis]] = {}
         self.roles: dict[tuple[str, int], str] = {}
-        self.normalized: list[Axis] = []
+        self.along: dict[fx.Node, tuple[int, ...]] = {}
         self.unsupported: list[fx.Node] = []
         self.batch = Atom(program.batch, "the batch")
 
@@ -118,8 +118,3 @@ def where(node: fx.Node) -> str:
 def is_pointwise(node: fx.Node) -> bool:
     tags = getattr(node.target, "tags", ())
     return torch.Tag.pointwise in tags
-
-
-def is_free(axis: Axis) -> bool:
-    """Whether some index of the axis may still be cut."""
-    return any(atom.reason is None for atom in atoms(axis))

@@ -8,8 +8,10 @@ from ..axes import resolve
 from .base import Axes, Reading, rule
 
 SAME_SHAPE = (
-    "dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "clone", "to", "detach",
-    "lift_fresh_copy", "type_as", "masked_fill", "where", "_to_copy", "expand_as", "hardswish",
+    "dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "clone", "detach",
+    "lift_fresh_copy", "masked_fill", "where", "_to_copy", "expand_as", "hardswish",
+    "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "lift_fresh",
+    "bernoulli", "copy", "fill", "drop_path", "feature_alpha_dropout",
 )  # fmt: skip
 
 
@@ -26,3 +28,9 @@ def pointwise(reading: Reading, node: fx.Node) -> Axes:
             if resolve(axis).size == shape[i]:
                 reading.unify(result[i], axis, node)
     return [resolve(axis) for axis in result]
+
+
+@rule("to", "type_as")
+def cast(reading: Reading, node: fx.Node) -> Axes:
+    """A second tensor gives its type only, not its shape."""
+    return list(reading.of(node.args[0]))

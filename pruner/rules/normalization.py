@@ -16,6 +16,8 @@ def batch_norm(reading: Reading, node: fx.Node) -> Axes:
     x = reading.of(args["input"])
     for name in ("weight", "bias", "running_mean", "running_var"):
         _along(reading, node, args[name], x[1:2])
+    if args.get("training") or args.get("use_input_stats"):  # weights are standardized so
+        reading.along[node] = tuple(range(2, len(x)))
     return x
 
 
@@ -24,7 +26,7 @@ def layer_norm(reading: Reading, node: fx.Node) -> Axes:
     """Over the last axes; their sizes stand in ``normalized_shape``."""
     args = arguments(node)
     x, count = reading.of(args["input"]), len(args["normalized_shape"])
-    reading.normalized.extend(x[-count:])
+    reading.along[node] = tuple(range(len(x) - count, len(x)))
     for name in ("weight", "bias"):
         _along(reading, node, args.get(name), x[-count:])
     for i, axis in enumerate(x[-count:]):
@@ -40,7 +42,7 @@ def group_norm(reading: Reading, node: fx.Node) -> Result:
     split = split_product(x[1], args["num_groups"])
     if split is None:
         return reading.give_up(node, "a group norm whose groups cut across joined channels")
-    reading.normalized.append(split[1])
+    reading.along[node] = (1,)
     for name in ("weight", "bias"):
         _along(reading, node, args[name], x[1:2])
     reading.literal(node, (1,), split[0])

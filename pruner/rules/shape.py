@@ -8,9 +8,19 @@ from typing import Any
 
 from torch import fx
 
-from ..axes import UNIT, Axis, concatenate, multiply, resolve, split_product, split_sum
+from ..axes import (
+    UNIT,
+    Axis,
+    concatenate,
+    forget,
+    is_free,
+    multiply,
+    resolve,
+    split_product,
+    split_sum,
+)  # fmt: skip
 from ..nodes import arguments, operator_name
-from .base import Axes, Reading, Result, is_free, rule
+from .base import Axes, Reading, Result, rule
 
 CONSTANT = "a constant's extent"
 
@@ -20,15 +30,24 @@ def reshape(reading: Reading, node: fx.Node) -> Result:
     """Row-major: the product of all axes stays, and is cut anew from the left."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    rest: Axis = multiply(reading.of(source))
+    shape = reading.shape(node)
+    result = _cut_anew(multiply(reading.of(source)), shape)
+    if result is None:  # a map that was cut into windows in another way
+        result = _cut_anew(multiply(forget(reading.of(source), reading.batch)), shape)
+    if result is None:
+        return reading.give_up(node, "a reshape that cuts across axes")
+    _shape_literals(reading, node, result)
+    return result
+
+
+def _cut_anew(rest: Axis, shape: Sequence[int]) -> Axes | None:
     result: Axes = []
-    for size in reading.shape(node):
+    for size in shape:
         pieces = split_product(rest, size)
         if pieces is None:
-            return reading.give_up(node, "a reshape that cuts across axes")
+            return None
         result.append(pieces[0])
         rest = pieces[1]
-    _shape_literals(reading, node, result)
     return result
 
 
@@ -111,9 +130,41 @@ def expand(reading: Reading, node: fx.Node) -> Axes:
     return result
 
 
-@rule("repeat", "tile", "repeat_interleave")
+@rule("repeat", "tile")
 def repeat(reading: Reading, node: fx.Node) -> Result:
-    return reading.give_up(node, f"{operator_name(node)} copies positions")
+    """The whole axis, so many times one after the other."""
+    x, counts = reading.of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
+    shape = reading.shape(node)
+    counts = [1] * (len(shape) - len(counts)) + counts
+    padded = [UNIT] * (len(shape) - len(x)) + list(x)
+    offset = len(counts) - len(list(node.args[1]))  # type: ignore[arg-type]
+    result: Axes = []
+    for i, (axis, size) in enumerate(zip(padded, shape)):
+        old = resolve(axis).size
+        if old == size:
+            result.append(axis)
+        elif old == 1 and size == reading.program.batch:
+            result.append(reading.batch)
+        else:  # as many copies as what they meet has positions
+            plain = isinstance(counts[i], int)
+            copies = reading.fresh(size // old, None if plain else "a count of copies")
+            if plain:
+                reading.literal(node, (1, i - offset), copies)
+            result.append(multiply((copies, axis)))
+    return result
+
+
+@rule("repeat_interleave")
+def repeat_interleave(reading: Reading, node: fx.Node) -> Result:
+    """Every position so many times before the next one."""
+    args = arguments(node)
+    source, count, dim = args.get("self"), args["repeats"], args.get("dim")
+    if not isinstance(count, int) or dim is None or not isinstance(source, fx.Node):
+        return reading.give_up(node, "repeat_interleave by a tensor or over all axes")
+    x, copies = list(reading.of(source)), reading.fresh(count)
+    x[dim] = multiply((x[dim], copies))
+    reading.literal(node, (1,) if len(node.args) > 1 else ("repeats",), copies)
+    return x
 
 
 @rule("cat", "concat")
@@ -264,9 +315,13 @@ def constant(reading: Reading, node: fx.Node) -> Axes:
     return result
 
 
-@rule("arange", "linspace", "eye", "scalar_tensor", "zeros_like", "ones_like", "full_like",
-      "sym_size", "meshgrid", "one_hot", "lift_fresh")  # fmt: skip
+@rule("arange", "linspace", "eye", "scalar_tensor", "sym_size", "meshgrid", "one_hot", "outer",
+      "searchsorted", "bucketize", "nonzero", "tril_indices", "triu_indices")  # fmt: skip
 def frozen_constant(reading: Reading, node: fx.Node) -> Result:
+    for source in node.all_input_nodes:
+        for axis in reading.axes.get(source) or ():
+            if not isinstance(axis, list):
+                reading.freeze(axis, CONSTANT)
     shape = node.meta["shape"]
     if shape is None:
         return []

@@ -129,27 +129,35 @@ def test_the_smaller_network_of_the_same_class():
     }
 
 
-def test_a_resnet_of_half_its_width():
-    tv = pytest.importorskip("torchvision").models.resnet
-    torch.manual_seed(0)
-    model = shake(tv.ResNet(tv.Bottleneck, [1, 1, 1, 1], width_per_group=64)).double()
-    net = trace(model, (torch.zeros(2, 3, 32, 32, dtype=torch.float64),))
-    inner = {n for n in net.dims if n.endswith(("conv1", "conv2")) and n.startswith("layer")}
-    plan = Plan({n: tuple(range(net.dims[n].size // 2)) for n in inner}, {})
-    small = apply(net, plan)
-    twin = tv.ResNet(tv.Bottleneck, [1, 1, 1, 1], width_per_group=32).double().eval()
-    twin.load_state_dict(small.state_dict())
-    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    assert difference(small(x), twin(x)) < 1e-12
-
-
-def test_traced_again_the_sizes_are_the_plans():
-    model, net = traced("Residual")
+@pytest.mark.parametrize("name", sorted(TOYS))
+def test_traced_again_the_sizes_are_the_plans(name):
+    _, net = traced(name)
     plan = Plan.random(net, macs=0.6, seed=3)
     again = trace(apply(net, plan), IMAGE)
     assert sorted(d.size for d in again.dims.values()) == sorted(
         n for n in plan.sizes().values() if n > 1
     )
+
+
+@pytest.mark.parametrize("name", sorted(TOYS))
+def test_channels_in_another_order_change_nothing(name):
+    """Every Dim's indices permuted in all of its tensors at once."""
+    model, net = traced(name)
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    shuffled = copy.deepcopy(model)
+    tensors = {**dict(shuffled.named_parameters()), **dict(shuffled.named_buffers())}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for dim in net.dims.values():
+            order = torch.randperm(dim.size, generator=generator)
+            for slot in dim.slots:
+                owner, tensor = torch.from_numpy(slot.owner), tensors[slot.tensor]
+                positions = torch.arange(len(owner))
+                for new, old in enumerate(order):
+                    positions[owner == new] = torch.nonzero(owner == old).flatten()
+                tensor.copy_(tensor.index_select(slot.axis, positions))
+        assert not torch.equal(next(shuffled.parameters()), next(model.parameters()))
+        assert difference(shuffled(x), model(x)) < 1e-12
 
 
 def test_dropped_blocks_leave_no_dead_code():

@@ -17,6 +17,7 @@ from pruner.axes import (
     mask,
     multiply,
     owner,
+    owners,
     resolve,
     size,
     split_product,
@@ -130,3 +131,11 @@ def test_channel_shuffle_is_a_swap_of_factors():
     shuffled = multiply([pieces[1], pieces[0]])
     kept = {a: np.array([True, False, True]) for a in [pieces[0]]}
     assert mask(channels, kept).reshape(3, 4).T.ravel().tolist() == mask(shuffled, kept).tolist()
+
+
+def test_owners_are_those_of_every_atom():
+    a, b, c = Atom(2), Atom(3), Atom(4)
+    for axis in (a, multiply([a, b]), concatenate([multiply([a, c]), b, multiply([b, c]), c])):
+        found = owners(axis)
+        assert set(found) == set(atoms(axis))
+        assert all((found[atom] == owner(axis, atom)).all() for atom in found)

@@ -37,7 +37,7 @@ def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_inspect_tells_the_structure(here: Path, capsys) -> None:
     assert main(["inspect", MODEL]) == 0
     out = capsys.readouterr().out
-    assert "conv1" in out and "blocks (removable branches)" in out
+    assert "conv1" in out and "1 block: removable branches" in out
     assert "frozen" in out and "can go" in out
 
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import solver
+from latency_tables import Context
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
+from pruner.formulate import worth as objective
 
 from .networks import Dense, Plain, Residual
 
@@ -27,6 +29,19 @@ class Rule:
     def predict(self, spec, sizes):
         weight = 1 + sum(map(ord, spec.operator)) % 7
         return 0.1 + 0.01 * weight * np.prod(np.ceil(np.asarray(sizes) / 2), axis=1)
+
+    def context(self, net):
+        return Context()
+
+    def uncut_ms(self, net):
+        return predict(net, self)
+
+
+class Crowded(Rule):
+    """Layers slow each other down."""
+
+    def context(self, net):
+        return Context(1.1, 0.15, 2.0)
 
 
 def traced(kind, step):
@@ -137,6 +152,18 @@ def test_measured_blocks_correct_what_their_parts_add_up_to():
         assert everything - solver.solve(cut).value == pytest.approx(value)
 
 
+def test_a_budget_is_one_for_the_total_and_not_for_the_sum():
+    net, table = traced(Residual, 4), Crowded()
+    importance = random_importance(net, 3)
+    limit = 0.6 * predict(net, table)
+    answer = solver.solve(formulate(net, table, importance, "60%"))
+    plan = Plan.from_solution(net, answer, importance)
+    assert predict(net, table, plan.sizes(), plan.dropped()) <= limit * (1 + 1e-9)
+    fitting = [s for s in structures(net) if predict(net, table, *s) <= limit]
+    best = max(worth(net, importance, *s) for s in fitting)
+    assert worth(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(best)
+
+
 def test_a_margin_is_left_unused():
     net, table = traced(Residual, 4), Rule()
     problem = formulate(net, table, random_importance(net, 0), "50%", margin=0.1)
@@ -159,3 +186,52 @@ def test_with_scores_of_the_network_itself():
         totals = importance.total(name)
         gone = np.delete(totals, kept)
         assert not len(gone) or totals[list(kept)].min() >= gone.max()
+
+
+def random_rises(net, seed):
+    """Losses by width and by block, as whole-network criteria give them."""
+    rng = np.random.default_rng(seed)
+    rises = {
+        name: np.append(np.sort(rng.lognormal(size=len(dim.options()) - 1))[::-1], 0.0)
+        for name, dim in net.dims.items()
+    }
+    parts = {name: {"": rng.lognormal(size=dim.size)} for name, dim in net.dims.items()}
+    blocks = {name: float(rng.normal(1.0, 1.0)) for name in net.blocks}
+    return Importance("rises", parts, blocks, rises)
+
+
+def lost(net, importance, sizes, dropped):
+    """What a structure loses: its blocks, and the widths of whatever lies in no dropped block."""
+    total = sum(max(0.0, importance.blocks[name]) for name in dropped)
+    for name, size in sizes.items():
+        dim = net.dims[name]
+        weights = [slot for slot in dim.slots if slot.role in ("in", "out")]
+        if not any(all(block in slot.blocks for slot in weights) for block in dropped):
+            total += importance.rises[name][dim.options().index(size)]
+    return total
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from([(Residual, 4), (Plain, 5), (Dense, 2)]),
+    st.integers(0, 10_000),
+    st.floats(0.3, 1.0),
+)
+def test_the_least_loss_is_that_of_plain_enumeration(case, seed, share):
+    net, table = traced(*case), Rule()
+    importance = random_rises(net, seed)
+    dense = predict(net, table)
+    answer = solver.solve(formulate(net, table, importance, budget=share * dense))
+    allowed = [
+        lost(net, importance, sizes, dropped)
+        for sizes, dropped in structures(net)
+        if predict(net, table, sizes, dropped) <= share * dense * (1 + 1e-12)
+    ]
+    if not allowed:
+        assert answer.status == solver.Status.INFEASIBLE
+        return
+    assert answer.value == pytest.approx(-min(allowed), rel=1e-9, abs=1e-12)
+    plan = Plan.from_solution(net, answer, importance)
+    found = objective(net, importance, plan.sizes(), plan.dropped())
+    assert found == pytest.approx(answer.value, rel=1e-9, abs=1e-12)
+    assert objective(net, importance) == 0

@@ -9,13 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pruner.apply import apply
 from pruner.errors import PrunerError
 from pruner.importance import CRITERIA, Importance, score
-from pruner.importance.measured import Measured, bypassed, falling, unread
 from pruner.importance.score import fold
-from pruner.plan import Plan
-from pruner.trace import trace
 
 from .small import hand_traced, random_batches
 
@@ -158,7 +154,8 @@ def test_bn_scale_is_the_scale_where_there_is_one_and_the_weights_elsewhere():
     assert np.allclose(found.parts["stream"]["stem"], np.abs(state["stem_bn.weight"]))
 
 
-ESTIMATES = sorted(set(CRITERIA) - {"measured"})  # it needs a graph: see below
+GRAPHS = {"measured", "reconstruction"}  # they need a graph: see test_measured
+ESTIMATES = sorted(set(CRITERIA) - GRAPHS)
 
 
 @pytest.mark.parametrize("criterion", ESTIMATES)
@@ -226,8 +223,10 @@ def test_an_importance_file_gives_back_what_was_saved(tmp_path):
         "a/b": {"": np.array([1.0, 0.5]), "cell.1": np.array([0.0, 1e-300])},
         "c": {"": np.ones(3)},
     }
-    Importance("mine", parts, {"block": -0.25}).save(tmp_path / "i.safetensors")
+    rises = {"c": np.array([2.0, 0.5, 0.0])}
+    Importance("mine", parts, {"block": -0.25}, rises).save(tmp_path / "i.safetensors")
     found = Importance.load(tmp_path / "i.safetensors")
+    assert set(found.rises) == {"c"} and np.array_equal(found.rises["c"], rises["c"])
     assert found.criterion == "mine" and found.blocks == {"block": -0.25}
     assert {d: set(c) for d, c in found.parts.items()} == {"a/b": {"", "cell.1"}, "c": {""}}
     for dim, cells in parts.items():
@@ -278,62 +277,3 @@ def test_misuse_is_told():
 def test_criteria_without_data_ask_for_none_and_the_others_do():
     assert {"magnitude", "l2", "bn_scale", "random"} <= set(CRITERIA) - NEEDS_DATA
     assert {"taylor", "taylor_weight"} <= NEEDS_DATA
-
-
-def _measurable():
-    net = trace(hand_traced().module.float(), (torch.zeros(2, 3, 8, 8),))
-    return net, [(x.float(), y) for x, y in random_batches(4, 16)]
-
-
-def test_measured_copies_are_the_cut_network():
-    net, batches = _measurable()
-    (block,) = net.blocks.values()
-    images = batches[0][0]
-    everything = {name: tuple(range(dim.size)) for name, dim in net.dims.items()}
-    stem = next(name for name, dim in net.dims.items() if dim.size == 4)
-    dropped = apply(net, Plan(everything, {block.name: False}))
-    cut = apply(net, Plan({**everything, stem: (0, 3)}, {block.name: True}))
-    with torch.no_grad():
-        assert torch.allclose(
-            bypassed(net.module, block).eval()(images), dropped.eval()(images), atol=1e-6
-        )
-        silent = unread(net.module, net.dims[stem], [1, 2]).eval()
-        assert torch.allclose(silent(images), cut.eval()(images), atol=1e-6)
-
-
-def test_measured_scores_sum_to_measured_losses():
-    net, batches = _measurable()
-    before = copy.deepcopy(net.module.state_dict())
-    found = score(net, batches, cross_entropy, Measured(repair=False))
-
-    def mean_loss(module) -> float:
-        with torch.no_grad():
-            return float(np.mean([cross_entropy(module.eval()(x), y) for x, y in batches]))
-
-    base = mean_loss(net.module)
-    for name, block in net.blocks.items():
-        assert found.blocks[name] == pytest.approx(
-            mean_loss(bypassed(net.module, block)) - base, abs=1e-6
-        )
-    order = score(net, batches, cross_entropy, "fisher")
-    for name, dim in net.dims.items():
-        ranks = np.argsort(-order.total(name), kind="stable")
-        assert np.array_equal(ranks, np.argsort(-found.total(name), kind="stable"))
-        curve = [
-            mean_loss(unread(net.module, dim, ranks[size:].tolist())) - base
-            for size in range(1, dim.size + 1)
-        ]
-        marginal = -np.diff(curve)
-        lost = np.cumsum(found.total(name)[ranks][::-1])[::-1][1:]
-        if np.all(marginal >= 0) and np.all(np.diff(marginal) <= 0):
-            assert np.allclose(lost, curve[:-1], rtol=1e-3, atol=1e-6)
-    assert all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
-
-
-def test_a_falling_sequence_is_the_least_squares_one():
-    optimize = pytest.importorskip("scipy.optimize")
-    dice = np.random.default_rng(0)
-    for size in range(1, 20):
-        values, weights = dice.normal(size=size), dice.integers(1, 5, size)
-        oracle = optimize.isotonic_regression(values, weights=weights, increasing=False).x
-        assert np.allclose(falling(values, weights), oracle)

@@ -51,7 +51,7 @@ METRICS: dict[str, Any] = {
     "warning": "",
     "finetune": "1 epochs",
     "structure": {
-        "dims": [{"name": "stem", "size": 64, "kept": 24}],
+        "dims": [{"name": "stem", "kind": "stream", "size": 64, "kept": 24}],
         "blocks": [{"name": "layer1.0", "kept": True}, {"name": "layer1.1", "kept": False}],
         "cells": [
             {"name": "conv1", "dense_ms": 2.0, "pruned_ms": 1.0},

@@ -168,3 +168,18 @@ def test_what_cannot_be_exported_is_one_clear_line():
 
     with pytest.raises(TraceError, match="Untraceable"):
         trace(Untraceable(), (torch.zeros(2, 3),))
+
+
+def test_specifications_do_not_hold_the_size_of_the_example():
+    class Windowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            y = torch.relu(self.a(x.reshape(-1, 4, 6)))
+            return self.b(y).reshape(x.shape[0], -1, 5)
+
+    specs = [cell.spec for cell in trace(Windowed(), (torch.zeros(3, 20, 6),)).cells()]
+    rows = [dict(spec.attributes)["rows"] for spec in specs if spec.operator == "linear"]
+    assert rows == [("5 * batch", 4)] * 2

@@ -1,0 +1,206 @@
+"""How long tracing takes, by the size of the network; writes results/tracing.{json,md}.
+
+    python -m benchmarks.tracing [--only TEXT] [--fresh]
+
+ViTs, ResNets and DenseNets of depth 12 to 192, and the timm architectures of ``zoo_timm.json``, at
+random weights. Time is CPU time of the process (``time.process_time``), on one thread: what another
+process does beside it does not count. The share of ``torch.export`` is told from what is read out
+of its graph: axes, rehearsal, Dims, Blocks, Cells. Finished cases are kept and not run again on the
+same machine with the same versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from .solver import RESULTS, machine
+from .zoo import architectures
+
+DEPTHS = (12, 24, 48, 96, 192)
+TARGET_S = 20.0
+
+
+def vit(depth: int) -> tuple[Any, int]:
+    """Two blocks (attention, MLP) a layer."""
+    import timm
+
+    settings: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "num_heads": 3}
+    return timm.create_model("vit_tiny_patch16_224", depth=depth, **settings), 32
+
+
+def resnet(depth: int) -> tuple[Any, int]:
+    """So many basic blocks in four stages."""
+    from timm.models.resnet import BasicBlock, ResNet
+
+    layers = (1, 1, depth - 3, 1)
+    kind: Any = BasicBlock
+    return ResNet(kind, layers, num_classes=10, channels=(16, 16, 16, 16)), 32
+
+
+def densenet(depth: int) -> tuple[Any, int]:
+    """So many layers in two blocks: a layer reads all before it."""
+    import timm
+
+    settings: dict[str, Any] = {"block_config": (depth // 2, depth // 2), "growth_rate": 8}
+    return timm.create_model("densenet121", **settings), 32
+
+
+SERIES: dict[str, Callable[[int], tuple[Any, int]]] = {
+    "vit": vit, "resnet": resnet, "densenet": densenet,
+}  # fmt: skip
+
+
+def build(case: str) -> tuple[Any, int]:
+    """The model of a case's name, and the side of its images."""
+    kind, _, depth = case.rpartition(" ")
+    if kind in SERIES:
+        return SERIES[kind](int(depth))
+    import timm
+
+    model: Any = timm.create_model(case.removeprefix("timm:"))
+    return model, model.default_cfg["input_size"][-1]
+
+
+def run_case(case: str) -> dict[str, Any]:
+    """Trace one network and draw a random plan for it."""
+    import torch
+
+    from pruner import Plan, trace
+
+    model, side = build(case)
+    model.eval()
+    with cpu_seconds(torch.export, "export") as spent:
+        begin = time.process_time()
+        net = trace(model, (torch.zeros(2, 3, side, side),))
+        seconds = time.process_time() - begin
+    begin = time.process_time()
+    Plan.random(net, macs=0.5, drop_blocks=0.2)
+    return {
+        "nodes": len(net.program.graph.nodes),
+        "dims": len(net.dims),
+        "blocks": len(net.blocks),
+        "cells": len(net.cells()),
+        "seconds": round(seconds, 3),
+        "export_s": round(sum(spent), 3),
+        "plan_s": round(time.process_time() - begin, 3),
+    }
+
+
+@contextmanager
+def cpu_seconds(module: Any, name: str) -> Iterator[list[float]]:
+    """CPU seconds of every call of a module's function meanwhile."""
+    function, spent = getattr(module, name), list[float]()
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begin = time.process_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent.append(time.process_time() - begin)
+
+    setattr(module, name, timed)
+    try:
+        yield spent
+    finally:
+        setattr(module, name, function)
+
+
+def exponent(runs: list[dict[str, Any]], seconds: Callable[[dict[str, Any]], float]) -> float:
+    """p of seconds ~ nodes ** p, by least squares over the logarithms of the larger runs."""
+    runs = sorted(runs, key=lambda run: run["nodes"])[-4:]
+    sizes, times = np.log([r["nodes"] for r in runs]), np.log([seconds(r) for r in runs])
+    return float(np.polyfit(sizes, times, 1)[0])
+
+
+def report(kept: dict[str, Any]) -> str:
+    """The tables in Markdown."""
+    here, runs = kept["machine"], kept["runs"]
+    lines = [
+        "# Tracing: seconds by the number of nodes",
+        "",
+        f"By `python -m benchmarks.tracing`, {kept['date']}, on "
+        + ", ".join(f"{k} {v}" for k, v in here.items())
+        + ". CPU time on one thread, one run each; random weights.",
+        "",
+        "| network | nodes | Dims | Blocks | Cells | seconds | torch.export | the rest | "
+        "random plan |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in sorted(runs, key=lambda r: (":" in r["case"], r["case"].split(" ")[0], r["nodes"])):
+        rest = run["seconds"] - run["export_s"]
+        lines.append(
+            f"| {run['case']} | {run['nodes']} | {run['dims']} | {run['blocks']} | {run['cells']} "
+            f"| {run['seconds']:.2f} | {run['export_s']:.2f} | {rest:.2f} | {run['plan_s']:.2f} |"
+        )
+    lines.append("")
+    for kind in SERIES:
+        series = [run for run in runs if run["case"].startswith(f"{kind} ")]
+        if len(series) >= 4:
+            whole = exponent(series, lambda r: r["seconds"])
+            rest = exponent(series, lambda r: r["seconds"] - r["export_s"])
+            plan = exponent(series, lambda r: r["plan_s"])
+            lines.append(
+                f"- {kind}: seconds grow as nodes^{whole:.2f}; without `torch.export` as "
+                f"nodes^{rest:.2f}; a random plan as nodes^{plan:.2f} (n log n: 1.1 to 1.2 here)"
+            )
+    listed = [run for run in runs if ":" in run["case"]]
+    if listed:
+        slowest = max(listed, key=lambda r: r["seconds"])
+        lines.append(
+            f"- slowest of the {len(listed)} timm architectures traced: {slowest['case']}, "
+            f"{slowest['seconds']:.1f} s (target {TARGET_S:.0f} s)"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run what is missing, print the table, write it down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    given = parser.parse_args()
+    import torch
+
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    path = RESULTS / "tracing.json"
+    here = {k: v for k, v in machine().items() if k not in ("scipy", "pyomo", "highspy")}
+    here["torch"] = torch.__version__
+    kept: dict[str, Any] = {"machine": here, "date": str(date.today()), "runs": []}
+    if path.exists() and not given.fresh:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        kept = before if before["machine"] == here else kept
+    done = {run["case"] for run in kept["runs"]}
+    cases = [f"{kind} {depth}" for depth in DEPTHS for kind in SERIES]
+    cases += [name for name in architectures() if name.startswith("timm:")]
+    if any(case not in done for case in cases):
+        run_case("vit 12")  # what torch loads on its first export is no part of any case
+    for case in cases:
+        if given.only not in case or case in done:
+            continue
+        try:
+            run = {"case": case, **run_case(case)}
+        except Exception as error:  # the zoo says why; here it has no time
+            print(f"{case}: {type(error).__name__}", flush=True)
+            continue
+        kept["runs"].append(run)
+        path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        print(run, flush=True)
+    text = report(kept)
+    (RESULTS / "tracing.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

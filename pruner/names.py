@@ -1,0 +1,22 @@
+"""Names that tell things of one network apart."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from itertools import takewhile
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, numbered where it is taken."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}#{number}" in taken:
+        number += 1
+    return f"{name}#{number}"
+
+
+def common_path(paths: Iterable[str]) -> str:
+    """The innermost module that all these dotted names lie in; empty for the network itself."""
+    levels = zip(*(path.split(".") for path in paths))
+    return ".".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))
