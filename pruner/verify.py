@@ -17,6 +17,7 @@ from .network import Network
 from .nodes import arguments, operator_name
 from .plan import Plan
 from .rules.reduction import REDUCTIONS
+from .selections import Following, selected, selections
 
 
 def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
@@ -26,13 +27,17 @@ def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
     is set to zero, so that it neither writes nor is read; a dropped block's join gives what skips
     it; a normalization over a cut axis takes its statistics from the kept positions. What is left
     is rounding. The difference is relative to the largest value of each output, on normally
-    distributed inputs.
+    distributed inputs. Where rounding decides what a ``topk`` or ``sort`` selects, the masked
+    network selects what the pruned one does.
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = tuple(_like(x, generator) for x in net.inputs)
+    small = apply(net, plan)
     oracle = _Masked(net, plan)
     with torch.no_grad():
-        got = call(apply(net, plan), net, inputs)
+        got = call(small, net, inputs)
+        if selections(small.graph):
+            oracle.choices = selected(small, inputs)
         if oracle.changes:
             expected = oracle.run(*inputs, enable_io_processing=False)
         else:  # plain masks do: the model itself, not its rebuilt graph, is the oracle
@@ -94,7 +99,7 @@ def _like(x: Any, generator: torch.Generator) -> Any:
     return x
 
 
-class _Masked(fx.Interpreter):
+class _Masked(Following):
     """Runs the dense graph: tensors silenced, joins dropped, reductions over what stays.
 
     What runs along a cut axis (normalization, mean, softmax, a product of two activations) must
@@ -104,7 +109,7 @@ class _Masked(fx.Interpreter):
     def __init__(self, net: Network, plan: Plan) -> None:
         module = silence(net.module, net, plan)
         assert isinstance(module, fx.GraphModule)
-        super().__init__(module.eval())
+        super().__init__(module.eval(), {})
         self.joins = {net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped()}
         keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
         self.kept: dict[str, dict[int, Tensor]] = {}
@@ -117,7 +122,11 @@ class _Masked(fx.Interpreter):
             if operator_name(node) == "group_norm":
                 groups = net.reading.literals[node].get((1,))
                 self.groups[node.name] = int(mask(groups, keep).sum()) if groups else 1
-        self.changes = bool(self.joins or self.kept)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the graph is to be run otherwise than with silenced tensors."""
+        return bool(self.joins or self.kept or self.choices)
 
     def run_node(self, n: fx.Node) -> Any:
         nodes = self.joins.get(n.name)

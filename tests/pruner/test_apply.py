@@ -12,6 +12,7 @@ from torch import nn
 
 from pruner import Plan, PlanError, apply, trace, verify
 from pruner.cost import macs, parameters
+from pruner.selections import Following, selections
 from pruner.verify import difference
 
 from .networks import Attention, Dense, Nested, Odd, Plain, Residual, shake
@@ -228,3 +229,41 @@ def test_the_oracle_notices_a_wrong_cut():
 
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     assert difference(wrong(x), silence(model, net, plan)(x)) > 1e-6
+
+
+def test_the_oracle_follows_a_selection_among_equals_and_no_other():
+    """Queries of equal score: which are selected is rounding's choice, and no fault of the cut."""
+
+    class Selects(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stream = nn.Linear(8, 32)
+            self.score = nn.Linear(32, 1)
+            self.seat = nn.Parameter(torch.randn(12, 4))
+
+        def forward(self, x):
+            x = self.stream(x.flatten(1))[:, None] * self.scales[None, :, None]
+            best = self.score(x).squeeze(-1).topk(4, dim=1).indices
+            return self.seat[best]
+
+    torch.manual_seed(0)
+    model = Selects().double().eval()
+    model.register_buffer("scales", torch.ones(12, dtype=torch.double), persistent=True)
+    net = trace(model, (torch.randn(2, 8, dtype=torch.double),))
+    plan = Plan.random(net, macs=0.5)
+    small = apply(net, plan)
+    (node,) = selections(small.graph)
+    x = torch.randn(2, 8, dtype=torch.double)
+    equals = {node.name: torch.tensor([[7, 3, 11, 0]] * 2)}  # all score alike
+    with torch.no_grad():
+        got = Following(small, equals).run(x, enable_io_processing=False)
+    assert torch.equal(got, model.seat[equals[node.name]])
+    assert verify(model, net, plan) == 0
+
+    with torch.no_grad():
+        model.scales.copy_(torch.linspace(1, 2, 12))  # now they differ
+    net = trace(model, (x,))
+    small = apply(net, plan)
+    with torch.no_grad():
+        got = Following(small, equals).run(x, enable_io_processing=False)
+    assert torch.equal(got, small(x)) and not torch.equal(got, model.seat[equals[node.name]])
