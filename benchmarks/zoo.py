@@ -6,9 +6,8 @@ One architecture of every timm family (the smallest), every torchvision classifi
 segmentation model, and Hugging Face vision models of default configuration, all with random
 weights. Each is traced, cut at random to half its multiply-adds, compared with the masked dense
 network, trained for a step, saved and loaded without its source, exported to ONNX and run by ONNX
-Runtime. Scales and shifts are random too, and batch norms have the statistics of the images, then
-disturbed: a network as it is initialized multiplies many of its branches by zero or one, or lets
-the image fade layer by layer, and would hide what is cut wrongly there. Seconds are those of
+Runtime. Scales, shifts and statistics are random too: a network as it is initialized multiplies
+many of its branches by zero or one, and would hide what is cut wrongly there. Seconds are those of
 processor time of the whole line (imports included), which other work on the machine changes
 little. Finished lines are kept in benchmarks/results/zoo.csv; the same command continues.
 """
@@ -150,33 +149,15 @@ def build(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         return torch.randn(like.shape, generator=generator).to(like)
 
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point() and bool((parameter == parameter.flatten()[0]).all()):
-                parameter.add_(noise(parameter), alpha=0.1)
-        _take_statistics(model, inputs, kwargs)
         for key, buffer in model.named_buffers():
             if key.endswith("running_mean"):
                 buffer.add_(noise(buffer), alpha=0.1)
             if key.endswith("running_var"):
                 buffer.mul_(1 + 0.5 * noise(buffer).tanh())
+        for parameter in model.parameters():
+            if parameter.is_floating_point() and bool((parameter == parameter.flatten()[0]).all()):
+                parameter.add_(noise(parameter), alpha=0.1)
     return model.eval(), inputs, kwargs
-
-
-def _take_statistics(model: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Give the batch norms, frozen ones too, the statistics of these inputs."""
-
-    def take(norm: Any, inputs: tuple[Any, ...]) -> None:
-        values = inputs[0].transpose(0, 1).flatten(1)
-        if values.shape[1] > 1:
-            norm.running_mean.copy_(values.mean(1))
-            norm.running_var.copy_(values.var(1).clamp(min=1e-4))
-
-    norms = [m for m in model.modules() if getattr(m, "running_var", None) is not None]
-    hooks = [norm.register_forward_pre_hook(take) for norm in norms]
-    if norms:
-        model.eval()(*inputs, **kwargs)
-    for hook in hooks:
-        hook.remove()
 
 
 def _build(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
