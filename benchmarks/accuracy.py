@@ -1,0 +1,337 @@
+"""Accuracy at a measured latency: this package and its peers, side by side in one run.
+
+    python examples/prepare.py
+    python -m benchmarks.accuracy [--only resnet20] [--methods msprune halp] [--shares 50 25]
+                                  [--epochs 30] [--seeds 3] [--stage choose|tune]
+
+Every method picks a structure for every share of the dense latency: a bisection by the table, then
+up to four corrections by what the device says, dense and pruned timed in turn. All structures are
+then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
+machine; `tune` can share it. Plans are kept in --work (default runs/accuracy), rows in
+benchmarks/results/accuracy.csv; both continue where they stopped, and a row is never done twice.
+
+CIFAR-10's networks are tuned for --epochs on --train images. The 1,000 photographs are no training
+set: there nothing is tuned (epochs 0), and the table ends with the repair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import latency_tables
+import pruner
+import solver
+from latency_tables import Engine
+from pruner import Plan, PrunerError
+from pruner.data import ImageData, open_images
+from pruner.evaluate import evaluate
+from pruner.files import write_text
+from pruner.finetune import finetune
+from pruner.models import load_model
+from pruner.recalibrate import recalibrate
+from pruner.recipe import Recipe
+from pruner.tuning import FewerImages
+
+from .peers import METHODS, Method, Setting
+
+RESULTS = Path(__file__).with_name("results")
+COLUMNS = (
+    "dataset", "model", "method", "latency_share", "measured_ms", "spread_ms", "accuracy_before",
+    "accuracy_repaired", "accuracy", "epochs", "seed", "device", "date", "dense_ms",
+    "dense_accuracy", "train_images", "minutes", "torch",
+)  # fmt: skip
+KEY = ["dataset", "model", "method", "latency_share", "epochs", "train_images", "seed", "device"]
+SHARES = (70, 50, 35, 25)
+ABOVE, BELOW = 0.005, 0.02
+"""A structure is taken when it measures this close to the latency asked for, relative to dense."""
+CORRECTIONS = 4
+BISECTIONS = 9
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trained network and its images.
+
+    fit_images are what scores, repair and batch-norm statistics may look at, train_images what is
+    tuned on (0: nothing is tuned).
+    """
+
+    dataset: str
+    model: str
+    weights: str
+    side: int
+    shares: tuple[int, ...]
+    fit_images: int
+    batch: int
+    tuned: bool = True
+
+
+CASES = {
+    "resnet20": Case(
+        "cifar10", "pruner.demo.resnet:resnet20", "resnet20_cifar10.safetensors", 32, SHARES,
+        1024, 64,
+    ),
+    "resnet56": Case(
+        "cifar10", "pruner.demo.resnet:resnet56", "resnet56_cifar10.safetensors", 32, SHARES,
+        1024, 64,
+    ),
+    "mobilenet_v2": Case(
+        "imagenet-1000", "torchvision:mobilenet_v2", "mobilenet_v2-b0353104.pth", 224,
+        (80, 65, *SHARES), 500, 25, tuned=False,
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--methods", nargs="*", default=[""], help="those that hold one of these")
+    parser.add_argument("--shares", nargs="*", type=int, help="percent of dense (default: all)")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--train", type=int, default=50_000, help="images to tune on")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--stage", choices=("choose", "tune"), help="default: both")
+    parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--work", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    engine = latency_tables.engine(options.engine, threads=options.threads)
+    for name in options.only:
+        bench = Bench(name, engine, options)
+        for stage in (options.stage,) if options.stage else ("choose", "tune"):
+            for method in METHODS:
+                if any(text in method for text in options.methods):
+                    {"choose": bench.choose, "tune": bench.tune}[stage](method)
+    print(markdown(read_rows(options.results)))
+
+
+class Bench:
+    """One network: its table, its methods' plans, its rows."""
+
+    def __init__(self, name: str, engine: Engine, options: argparse.Namespace) -> None:
+        self.name, self.case, self.engine, self.options = name, CASES[name], engine, options
+        self.folder = options.work / f"{name}-{engine.name}-{options.threads}"
+        self.epochs = options.epochs if self.case.tuned else 0
+        dense = load_model(self.case.model, str(options.data / self.case.weights))
+        side = self.case.side
+        self.net = pruner.trace(dense.module, (torch.zeros(1, 3, side, side),), name=name)
+        how = dense.preset
+        self.data: ImageData = open_images(
+            options.data / self.case.dataset, side, mean=how.mean, std=how.std, crop=how.crop,
+            interpolation=how.interpolation,
+        )  # fmt: skip
+        table = latency_tables.measure(
+            self.net,
+            engine,
+            path=self.folder,
+            progress=lambda p: print(f"  {name} {p.done}/{p.total} {p.note}", flush=True),
+        )
+        fits = list(
+            self.data.train(self.case.batch, augment=False, seed=0, limit=self.case.fit_images)
+        )
+        self.setting = Setting(dense.module, self.net, table, fits)
+        self.methods: dict[str, Method] = {}
+
+    def method(self, name: str) -> Method:
+        """Scored once a run, and only where something is left to do."""
+        if name not in self.methods:
+            print(f"  {self.name}: scoring for {name}", flush=True)
+            self.methods[name] = METHODS[name](self.setting)
+        return self.methods[name]
+
+    def choose(self, name: str) -> None:
+        """The plan of every share, with what it measures, into the work folder."""
+        for share in self.options.shares or self.case.shares:
+            path = self.path(name, share)
+            if path.is_file():
+                continue
+            try:
+                found = self.match(self.method(name), share / 100)
+            except (PrunerError, solver.SolverError) as error:
+                print(f"{self.name}, {name}, {share}%: {' '.join(str(error).split())}", flush=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(found) + "\n")
+            ratio = found["measured_ms"] / found["dense_ms"]
+            print(f"{self.name}, {name}, {share}%: measures {ratio:.1%}", flush=True)
+
+    def path(self, name: str, share: int) -> Path:
+        return self.folder / f"{name.replace(', ', '-').replace(' ', '_')}-{share}.json"
+
+    def match(self, method: Method, share: float) -> dict[str, Any]:
+        """The plan that measures closest to a share of the dense latency, below it if possible."""
+        aim, tries = share, []
+        for _ in range(CORRECTIONS + 1):
+            plan = self.bisect(method, aim)
+            probes = {
+                "dense": method.net.probe({}),
+                "pruned": method.net.probe(plan.sizes(), plan.dropped()),
+            }
+            timings = latency_tables.compare(self.engine, probes, 40)
+            ratio = timings["pruned"].median_ms / timings["dense"].median_ms
+            tries.append((ratio, plan, timings))
+            if share * (1 - BELOW) <= ratio <= share * (1 + ABOVE):
+                break
+            aim *= share / ratio
+        fitting = [t for t in tries if t[0] <= share * (1 + ABOVE)] or tries
+        ratio, plan, timings = min(fitting, key=lambda t: abs(t[0] - share))
+        return {
+            "plan": json.loads(plan.to_json()),
+            "measured_ms": timings["pruned"].median_ms,
+            "spread_ms": timings["pruned"].spread_ms,
+            "dense_ms": timings["dense"].median_ms,
+            "device": str(self.setting.table.device),
+            "tries": [t[0] for t in tries],
+        }
+
+    def bisect(self, method: Method, share: float) -> Plan:
+        """By the table alone: the largest knob whose plan is predicted within the share."""
+        limit = share * self.setting.table.uncut_ms(self.net)
+        low, high = 0.02, 1.0
+        best = None
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            try:
+                plan = method.plan(middle)
+            except solver.SolverError:  # nothing within so little: more is needed
+                low = middle
+                continue
+            cost = pruner.predict(method.net, self.setting.table, plan.sizes(), plan.dropped())
+            if cost <= limit:
+                low, best = middle, plan
+            else:
+                high = middle
+        if best is None:
+            raise PrunerError(f"nothing within {share:.1%} of the dense latency")
+        return best
+
+    def tune(self, name: str) -> None:
+        """Cut, repair and tune every plan with every seed, each a row."""
+        for share in self.options.shares or self.case.shares:
+            path = self.path(name, share)
+            if not path.is_file():
+                continue
+            found = json.loads(path.read_text(encoding="utf-8"))
+            for seed in range(self.options.seeds if self.case.tuned else 1):
+                row = self.row(name, share, seed, found)
+                rows = read_rows(self.options.results)
+                if _holds(rows, row):
+                    continue
+                row |= self.tuned(self.method(name), found, seed, path.with_suffix(f".{seed}"))
+                rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+                self.options.results.mkdir(parents=True, exist_ok=True)
+                rows[list(COLUMNS)].to_csv(self.options.results / "accuracy.csv", index=False)
+                steps = ("accuracy_before", "accuracy_repaired", "accuracy")
+                print(
+                    f"{self.name}, {name}, {share}%, seed {seed}: cut, repaired, tuned: "
+                    + ", ".join(f"{row[step]:.1%}" for step in steps),
+                    flush=True,
+                )
+
+    def row(self, name: str, share: int, seed: int, found: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "dataset": self.case.dataset,
+            "model": self.name,
+            "method": name,
+            "latency_share": share,
+            "measured_ms": found["measured_ms"],
+            "spread_ms": found["spread_ms"],
+            "dense_ms": found["dense_ms"],
+            "epochs": self.epochs,
+            "train_images": self.options.train if self.epochs else 0,
+            "seed": seed,
+            "device": found["device"],
+            "date": str(date.today()),
+            "torch": torch.__version__,
+        }
+
+    def tuned(
+        self, method: Method, found: dict[str, Any], seed: int, folder: Path
+    ) -> dict[str, Any]:
+        begun = time.perf_counter()
+        plan = Plan.from_json(json.dumps(found["plan"]))
+        small = pruner.apply(method.net, plan)
+        row = {"dense_accuracy": self.dense_accuracy(), "accuracy_before": self.accuracy(small)}
+        if method.repairs:
+            pruner.repair(small, method.net, plan, self.setting.batches)
+        else:
+            recalibrate(small, self.setting.batches)
+        row["accuracy_repaired"] = row["accuracy"] = self.accuracy(small)
+        if self.epochs:
+            recipe = Recipe(recalibrate=0, evaluate_every=0)
+            data = FewerImages(self.data, self.options.train)
+            finetune(
+                small, self.net.module, data, self.epochs, recipe=recipe, out=folder, seed=seed
+            )
+            row["accuracy"] = self.accuracy(small)
+        return {**row, "minutes": (time.perf_counter() - begun) / 60}
+
+    def dense_accuracy(self) -> float:
+        note = self.folder / "dense.json"
+        if not note.is_file():
+            write_text(note, json.dumps(self.accuracy(self.net.module)))
+        return float(json.loads(note.read_text(encoding="utf-8")))
+
+    def accuracy(self, module: torch.nn.Module) -> float:
+        return evaluate(module, self.data.test(250)).accuracy
+
+
+def _holds(rows: pd.DataFrame, row: dict[str, Any]) -> bool:
+    return any(all(str(own[k]) == str(row[k]) for k in KEY) for own in rows.to_dict("records"))
+
+
+def read_rows(results: Path) -> pd.DataFrame:
+    file = results / "accuracy.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COLUMNS))
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """One table a network, schedule and device: mean and range over the seeds."""
+    text = []
+    groups = ["dataset", "model", "epochs", "train_images", "device"]
+    for key, group in rows.groupby(groups, sort=False):
+        dataset, model, epochs, images, device = key  # type: ignore[misc]
+        how = f"{epochs} epochs of {images} images" if epochs else "not tuned"
+        text.append(
+            f"**{model}, {dataset}**, dense {group['dense_accuracy'].iloc[0]:.1%}, {how}, {device}"
+            "\n\n| latency | method | measured ms | of dense | cut | repaired | tuned | seeds | "
+            "range | minutes |\n|---|---|---|---|---|---|---|---|---|---|"
+        )
+        for (share, method), own in _ordered(group):
+            end = own["accuracy"]
+            cells = [
+                f"{share}%",
+                method,
+                f"{own['measured_ms'].iloc[0]:.4g} ± {own['spread_ms'].iloc[0]:.1g}",
+                f"{(own['measured_ms'] / own['dense_ms']).iloc[0]:.1%}",
+                f"{own['accuracy_before'].mean():.1%}",
+                f"{own['accuracy_repaired'].mean():.1%}",
+                f"{end.mean():.1%}" if epochs else "-",
+                str(len(own)),
+                f"{100 * (end.max() - end.min()):.1f}",
+                f"{own['minutes'].mean():.1f}",
+            ]
+            text[-1] += f"\n| {' | '.join(cells)} |"
+    return "\n\n".join(text)
+
+
+def _ordered(group: pd.DataFrame) -> list[tuple[tuple[Any, Any], pd.DataFrame]]:
+    """By latency, the best first."""
+    parts: list[Any] = list(group.groupby(["latency_share", "method"]))
+    return sorted(parts, key=lambda part: (-part[0][0], -part[1]["accuracy"].mean()))
+
+
+if __name__ == "__main__":
+    main()

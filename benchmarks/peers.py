@@ -1,0 +1,325 @@
+"""How others would prune, each as a way from a knob between 0 and 1 to a Plan.
+
+All of them cut the same traced network, so that whatever follows (materializing, repair, tuning,
+timing) is the same for all: what is compared is which structure and which channels they pick.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import pruner
+import solver
+from latency_tables import LatencyTable
+from pruner import Importance, Network, Plan
+from pruner.formulate import LATENCY
+from pruner.outputs import logits
+from pruner.plan import ranking
+from pruner.recalibrate import recalibrate
+from pruner.rotate import with_tensors
+from pruner.verify import silence
+
+Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
+TIME_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network with its weights, its table, and the images that scores may look at.
+
+    model is the network as its author wrote it.
+    """
+
+    model: nn.Module
+    net: Network
+    table: LatencyTable
+    batches: Batches
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """plan(knob) keeps more, the larger the knob in (0, 1]; net is what the plans cut.
+
+    repairs says whether least-squares repair belongs to the method; the others get their batch
+    norms recalibrated.
+    """
+
+    net: Network
+    plan: Callable[[float], Plan]
+    repairs: bool = False
+
+
+def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits(results), labels)
+
+
+def msprune(setting: Setting, criterion: str) -> Method:
+    """This package: linear streams turned, widths and blocks solved for together."""
+    net = pruner.rotate(setting.net, setting.batches)
+    scores = cache(lambda: pruner.score(net, setting.batches, loss, criterion))
+
+    def plan(knob: float) -> Plan:
+        problem = pruner.formulate(net, setting.table, scores(), f"{100 * knob}%")
+        return _solved(net, problem, scores())
+
+    return Method(net, plan, repairs=True)
+
+
+def mdp(setting: Setting) -> Method:
+    """MDP as published (arXiv 2406.12079): Taylor, one pass, a table of convolutions only."""
+    net = setting.net
+    scores = cache(lambda: pruner.score(net, setting.batches, loss, "taylor"))
+    counted = {cell.name for cell in net.cells() if "conv" in cell.spec.operator}
+
+    def plan(knob: float) -> Plan:
+        problem = pruner.formulate(net, setting.table, scores(), "100%")
+        tables = [
+            table if table.name in counted else replace(table, cost={}) for table in problem.tables
+        ]
+        # All widths and blocks, and the longest of every concatenation.
+        dense = {variable: count - 1 for variable, count in problem.options.items()}
+        total = replace(problem, tables=tables).evaluate(dense)[1][LATENCY]
+        return _solved(
+            net, replace(problem, tables=tables, budgets={LATENCY: knob * total}), scores()
+        )
+
+    return Method(net, plan)
+
+
+def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
+    """HALP (arXiv 2210.06659): Taylor, a channel's cost at frozen input widths, a knapsack a round.
+
+    The budget falls from round to round; scores and costs are those of what the round before left.
+    No training in between: all methods are tuned alike, afterwards.
+    """
+    net, table = setting.net, setting.table
+    shares = np.geomspace(1.0, least, rounds + 1)[1:]
+    scored: list[tuple[Plan, Importance]] = []
+
+    def scores_of(plan: Plan) -> Importance:
+        masked = silence(net.module, net, plan)
+        recalibrate(masked, setting.batches)  # or the cut network's gradients would mean little
+        known = {**dict(masked.named_parameters()), **dict(masked.named_buffers())}
+        values = {name: known[name].detach() for name in net.program.tensors if name in known}
+        return pruner.score(with_tensors(net, values), setting.batches, loss, "taylor")
+
+    def step(before: Plan, scores: Importance, share: float) -> Plan:
+        return _knapsack(net, table, before, scores, share)
+
+    def extend(number: int) -> None:
+        while len(scored) <= number:
+            if not scored:
+                plan = Plan.dense(net)
+            else:
+                plan = step(*scored[-1], float(shares[len(scored) - 1]))
+            scored.append((plan, scores_of(plan)))
+
+    def plan(knob: float) -> Plan:
+        number = int(np.searchsorted(-shares, -knob))  # the last round of a budget above the knob
+        extend(min(number, rounds))
+        return step(*scored[min(number, rounds)], knob)
+
+    return Method(net, plan)
+
+
+def _knapsack(
+    net: Network, table: LatencyTable, before: Plan, scores: Importance, share: float
+) -> Plan:
+    """Most importance within a share of the latency, input widths frozen at ``before``."""
+    sizes = before.sizes()
+    base = net.cell_sizes(sizes, before.dropped())
+    specs = {cell.name: cell.spec for cell in net.cells()}
+
+    def milliseconds(cell: str, widths: tuple[int, ...]) -> float:
+        return float(table.predict(specs[cell], [widths])[0])
+
+    least = sum(milliseconds(cell, widths) for cell, widths in base.items())
+    tables, choices = [], {}
+    for name, dim in net.dims.items():
+        choices[name] = [n for n in dim.options() if n <= sizes[name]] or [dim.options()[0]]
+        writers = {s.cell for s in dim.slots if s.role == "out" and s.cell in base}
+        cost = []
+        for n in choices[name]:
+            widths = net.cell_sizes({**sizes, name: n}, before.dropped())
+            # The writer's output narrows; what it reads stays as it was.
+            rows = {str(c): (*base[str(c)][:-1], widths[str(c)][-1]) for c in writers}
+            cost.append(sum(milliseconds(cell, row) for cell, row in rows.items()))
+        least -= cost[-1] - min(cost)
+        kept = np.concatenate([[0.0], np.cumsum(np.sort(scores.total(name))[::-1])])
+        above = {LATENCY: np.array(cost) - min(cost)}
+        tables.append(solver.Table(name, (name,), kept[choices[name]], above))
+    dense = sum(milliseconds(cell.name, cell.dense_sizes) for cell in net.cells())
+    limit = max(share * dense - least, 0.0)
+    options = {name: len(own) for name, own in choices.items()}
+    answer = solver.solve(
+        solver.Problem(net.name, options, tables, {LATENCY: limit}), time_limit_s=TIME_LIMIT_S
+    )
+    if answer.choice is None:
+        raise solver.SolverError(f"HALP finds nothing at {share:.0%} of the dense latency")
+    keep = {}
+    for name, dim in net.dims.items():
+        alive = np.zeros(dim.size, bool)
+        alive[list(before.keep[name])] = True
+        order = np.argsort(np.where(alive, -scores.total(name), np.inf), kind="stable")
+        keep[name] = tuple(sorted(order[: choices[name][answer.choice[name]]].tolist()))
+    return Plan(keep, before.blocks)
+
+
+def uniform(setting: Setting) -> Method:
+    """The same share of every Dim, the largest by L1 norm.
+
+    Dims of one size would all change their width at once, and few latencies could be met: what each
+    is rounded at is spread evenly.
+    """
+    scores = pruner.score(setting.net, None, None, "magnitude")
+    dims = setting.net.dims
+    offsets = dict(zip(dims, (np.arange(len(dims)) + 0.5) / len(dims)))
+
+    def plan(knob: float) -> Plan:
+        sizes = {}
+        for name, dim in dims.items():
+            options = dim.options()
+            place = int(np.floor(knob * len(options) + offsets[name])) - 1
+            sizes[name] = options[min(max(place, 0), len(options) - 1)]
+        return _best(setting.net, scores, sizes)
+
+    return Method(setting.net, plan)
+
+
+def global_magnitude(setting: Setting) -> Method:
+    """One threshold for all Dims on the L2 norm of an index, relative to its Dim's mean."""
+    net = setting.net
+    scores = pruner.score(net, None, None, "l2")
+    relative = {name: scores.total(name) / (scores.total(name).mean() or 1.0) for name in net.dims}
+    everything = np.sort(np.concatenate(list(relative.values())))
+
+    def plan(knob: float) -> Plan:
+        place = min(int((1 - knob) * len(everything)), len(everything) - 1)
+        sizes = {}
+        for name, dim in net.dims.items():
+            count = int((relative[name] >= everything[place]).sum())
+            sizes[name] = min(dim.options(), key=lambda n: abs(n - count))
+        return _best(net, scores, sizes)
+
+    return Method(net, plan)
+
+
+def torch_pruning(setting: Setting, kind: str) -> Method:
+    """Torch-Pruning 1.6.1: ``taylor`` (global), ``isomorphic`` (global, Taylor) or ``group_norm``.
+
+    Its pruner runs on the author's module; the channels that it takes are read off its history.
+    Where it couples the layers along a residual stream otherwise than the network does, and leaves
+    a network that cannot run, it is given the inner widths only.
+    """
+    streams = {
+        slot.tensor.rpartition(".")[0]
+        for dim in setting.net.dims.values() if dim.kind == "stream"
+        for slot in dim.slots if slot.role == "out"
+    }  # fmt: skip
+    inner = False
+
+    def plan(knob: float) -> Plan:
+        nonlocal inner
+        if not inner:
+            try:
+                return _by_torch_pruning(setting, kind, knob, set())
+            except (pruner.PlanError, RuntimeError) as error:
+                print(f"  torch-pruning keeps the residual streams: {str(error)[:150]}")
+                inner = True
+        return _by_torch_pruning(setting, kind, knob, streams)
+
+    return Method(setting.net, plan)
+
+
+def _by_torch_pruning(setting: Setting, kind: str, knob: float, kept: set[str]) -> Plan:
+    import torch_pruning as tp
+
+    model = copy.deepcopy(setting.model).eval()
+    modules = dict(model.named_modules())
+    head = [m for m in modules.values() if isinstance(m, nn.Linear)][-1:]
+    measure = tp.importance.GroupTaylorImportance()
+    if kind == "group_norm":
+        measure = tp.importance.GroupMagnitudeImportance(p=2)
+    example = setting.batches[0][0][:1]
+    with torch.enable_grad():
+        cutter = tp.pruner.BasePruner(
+            model,
+            example,
+            importance=measure,
+            global_pruning=kind != "group_norm",
+            isomorphic=kind == "isomorphic",
+            pruning_ratio=1 - knob,
+            max_pruning_ratio=0.95,
+            ignored_layers=[*head, *(modules[name] for name in kept)],
+            round_to=min(dim.step for dim in setting.net.dims.values()),
+        )
+        if kind != "group_norm":
+            for inputs, labels in setting.batches:
+                loss(model(inputs), labels).backward()
+        cutter.step()
+    with torch.no_grad():
+        model(example)  # a RuntimeError where what is left does not fit together
+    return _from_history(setting.net, model, cutter.pruning_history())
+
+
+def _from_history(net: Network, model: nn.Module, history: Any) -> Plan:
+    """The Plan of what Torch-Pruning has cut; ``PlanError`` where it couples layers otherwise."""
+    gone: dict[tuple[str, int], list[int]] = {
+        (f"{name}.weight", 0 if outputs else 1): list(indices) for name, outputs, indices in history
+    }
+    keep = {}
+    for name, dim in net.dims.items():
+        lost: set[int] = set()
+        for slot in dim.slots:
+            positions = gone.get((slot.tensor, slot.axis), [])
+            lost |= {int(i) for i in slot.owner[positions] if i >= 0}
+        keep[name] = tuple(i for i in range(dim.size) if i not in lost)
+    plan = Plan(keep, dict.fromkeys(net.blocks, True))
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    for name, own in pruner.apply(net, plan).named_parameters():
+        if name in shapes and tuple(own.shape) != shapes[name]:
+            raise pruner.PlanError(
+                f"{name} has the shape {shapes[name]} by Torch-Pruning and {tuple(own.shape)} by "
+                "the Dims: it couples layers otherwise"
+            )
+    return plan
+
+
+def _best(net: Network, scores: Importance, sizes: Mapping[str, int]) -> Plan:
+    keep = {name: tuple(sorted(_ranked(scores, name)[: sizes[name]].tolist())) for name in net.dims}
+    return Plan(keep, dict.fromkeys(net.blocks, True))
+
+
+def _ranked(scores: Importance, dim: str) -> NDArray[np.int64]:
+    return np.asarray(ranking(scores, dim))
+
+
+def _solved(net: Network, problem: solver.Problem, scores: Importance) -> Plan:
+    answer = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
+    if answer.choice is None:
+        raise solver.SolverError(f"{problem.name}: {answer.status.advice}")
+    return Plan.from_solution(net, answer, scores)
+
+
+METHODS: dict[str, Callable[[Setting], Method]] = {
+    "msprune, measured": lambda s: msprune(s, "measured"),
+    "msprune, taylor": lambda s: msprune(s, "taylor"),
+    "uniform": uniform,
+    "global magnitude": global_magnitude,
+    "halp": halp,
+    "mdp as published": mdp,
+    "torch-pruning, taylor": lambda s: torch_pruning(s, "taylor"),
+    "torch-pruning, isomorphic": lambda s: torch_pruning(s, "isomorphic"),
+    "torch-pruning, group norm": lambda s: torch_pruning(s, "group_norm"),
+}
