@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
     _add_run(verb)
     verb.add_argument("--data", metavar="DIR", help="training and test images")
-    verb.add_argument("--epochs", type=int, required=True, help="0: batch-norm statistics only")
+    verb.add_argument(
+        "--epochs", type=int, help="0: batch-norm statistics only (default: as RUN's configuration)"
+    )
     verb.add_argument("--repair", type=int, help="images to refit cut layers on first")
     verb.add_argument("--lr", type=float)
     verb.add_argument("--batch", type=int, help="images a step (default 128)")
@@ -131,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = add("run", _run, "all of it, from a configuration file")
     verb.add_argument("config", metavar="CONFIG.yaml")
     verb.add_argument("--out", metavar="RUN", help="overrides the file's out")
+    verb.add_argument(
+        "--until", choices=("measure", "solve"), help="end after this step; finetune does the rest"
+    )
 
     verb = add("tables", _tables, "list, show, merge or compare latency tables")
     verb.add_argument("action", choices=("list", "show", "merge", "diff"))
@@ -209,7 +214,9 @@ def _finetune(options: argparse.Namespace) -> None:
 
     names = ("epochs", "repair", "lr", "batch", "optimizer", "images")
     changes = {**_given(options, "data"), "finetune": _given(options, *names)}
-    print(run.finetune(options.run, changes, _progress()))
+    outcome = run.finetune(options.run, changes, _progress())
+    if outcome.text:  # the first of several processes speaks for all
+        print(outcome)
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -229,7 +236,7 @@ def _run(options: argparse.Namespace) -> None:
     from .config import Config
 
     config = Config.from_yaml(options.config)
-    print(run.run(config.changed(_given(options, "out")), _progress()))
+    print(run.run(config.changed(_given(options, "out")), _progress(), until=options.until))
 
 
 def _tables(options: argparse.Namespace) -> None:

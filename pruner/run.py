@@ -13,6 +13,7 @@ from .config import Config
 from .errors import PrunerError
 from .files import write_text
 from .folder import RunFolder
+from .processes import alone, rank
 from .progress import Progress, Silent
 from .summary import Outcome
 from .workspace import Workspace, resolved
@@ -28,6 +29,7 @@ def inspect(config: Config, progress: Progress | None = None, everything: bool =
 
 def measure(config: Config, progress: Progress | None = None) -> Outcome:
     """Measure the latency table of a network into the RUN ``config.out``, or complete it."""
+    alone("measure")
     progress = progress or Silent()
     if config.out is None:
         raise PrunerError("measure needs a folder for its results: give --out RUN")
@@ -48,6 +50,7 @@ def solve(
 
     changes are entries of `Config` that differ from what the RUN was given before.
     """
+    alone("solve")
     space, folder, config = Workspace.open(run, progress or Silent())
     config = resolved(config.changed(changes or {}))
     space.config = config
@@ -66,11 +69,20 @@ def finetune(
     changes: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Win back accuracy of the cut network, with the dense one as the teacher."""
-    space, folder, config = Workspace.open(run, progress or Silent())
+    """Win back accuracy of the cut network, with the dense one as the teacher.
+
+    In the processes that `accelerate launch` starts, the first does all but the training, which
+    they share.
+    """
+    first = rank() == 0
+    space, folder, config = Workspace.open(run, (progress if first else None) or Silent())
     config = resolved(config.changed(changes or {}))
     space.config = config
     steps.need_plan(folder)
+    if "epochs" not in (changes or {}).get("finetune", {}) and not config.finetune.epochs:
+        raise PrunerError(f"{folder.path} was not told for how long: give --epochs N")
+    if not first:
+        return steps.assist_finetune(space, folder, config)
     with folder.lock():
         return steps.finetune(space, folder, config)
 
@@ -79,6 +91,7 @@ def bench(
     run: str | os.PathLike[str], runs: int = 200, progress: Progress | None = None
 ) -> Outcome:
     """Time dense and pruned in turn on the engine, and put it into metrics.json."""
+    alone("bench")
     space, folder, config = Workspace.open(run, progress or Silent())
     if runs < 1:
         raise PrunerError(f"--runs: expected at least 1, got {runs}")
@@ -109,8 +122,13 @@ def report(run: str | os.PathLike[str]) -> Outcome:
     return Outcome(f"report: {folder / names.REPORT}", {})
 
 
-def run(config: Config, progress: Progress | None = None) -> Outcome:
-    """All steps for all budgets of a configuration; what is done already is not done again."""
+def run(config: Config, progress: Progress | None = None, until: str | None = None) -> Outcome:
+    """All steps for all budgets of a configuration; what is done already is not done again.
+
+    until ``"measure"`` or ``"solve"`` ends after that step: several processes may do the tuning
+    (`finetune`).
+    """
+    alone("run")
     progress = progress or Silent()
     if config.out is None:
         raise PrunerError("entry out is missing: the folder for the results")
@@ -120,7 +138,10 @@ def run(config: Config, progress: Progress | None = None) -> Outcome:
     space = Workspace(base, config, progress)
     if config.data is not None:
         _ = space.data  # refused before anything is measured
-    progress.say(str(steps.measure(space, config)))
+    outcome = steps.measure(space, config)
+    if until == "measure":
+        return outcome
+    progress.say(str(outcome))
     config = resolved(config)
     space.config = config
     several = len(config.budgets) > 1
@@ -133,7 +154,7 @@ def run(config: Config, progress: Progress | None = None) -> Outcome:
             progress.say(f"budget {text}")
             progress.say(str(steps.solve(space, folder, one)))
             folders.append((folder, one))
-        for folder, one in folders if config.data is not None else ():
+        for folder, one in folders if config.data is not None and until is None else ():
             progress.say(str(steps.finetune(space, folder, one)))
         rows = [dict(folder.read_json(names.METRICS)) for folder, _ in folders]
     outcome = report(base.path)

@@ -26,7 +26,7 @@ from .importance import Importance, score
 from .outputs import logits
 from .plan import Plan
 from .summary import Outcome
-from .tuning import dense_accuracy, reference_accuracy, tune
+from .tuning import assist, assist_reference, dense_accuracy, reference_accuracy, tune
 from .turned import turned, turned_as
 from .workspace import Workspace, resolved
 
@@ -205,16 +205,9 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
 
 
 def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
-    data, options = space.data, config.finetune
+    options = config.finetune
     plan = Plan.load(folder.verify(names.PLAN))
-    key = fingerprint(
-        {
-            "finetune": asdict(options),
-            "data": data.fingerprint(),
-            "plan": fingerprint(plan.to_json()),
-            "seed": config.seed,
-        }
-    )
+    key = _finetune_key(space, config, plan)
     if folder.finished("finetune", key):
         return summary.finetuned(folder.path, folder.read_json(names.METRICS))
     metrics = folder.read_json(names.METRICS)
@@ -234,6 +227,27 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     _outdate(space, folder)
     shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
     return summary.finetuned(folder.path, metrics)
+
+
+def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
+    """What the other processes of `accelerate launch` do while the first one is in `finetune`."""
+    key = _finetune_key(space, config, Plan.load(folder.verify(names.PLAN)))
+    if folder.finished("finetune", key) is None:
+        if config.finetune.reference and config.finetune.epochs:
+            assist_reference(space, config)
+        assist(space, config, folder / names.CHECKPOINTS / key[:16])
+    return Outcome("", {})
+
+
+def _finetune_key(space: Workspace, config: Config, plan: Plan) -> str:
+    return fingerprint(
+        {
+            "finetune": asdict(config.finetune),
+            "data": space.data.fingerprint(),
+            "plan": fingerprint(plan.to_json()),
+            "seed": config.seed,
+        }
+    )
 
 
 def bench(space: Workspace, folder: RunFolder, config: Config, runs: int) -> Outcome:

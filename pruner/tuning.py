@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from .evaluate import evaluate
 from .files import write_text
 from .finetune import finetune
 from .folder import fingerprint
-from .history import TuneEvent
+from .history import History, TuneEvent
 from .plan import Plan
 from .store import load, save
 from .workspace import Workspace
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
     from .data import ImageData
     from .network import Network
+
+
+# The cut network's accuracies so far, written last of what comes before the first epoch.
+NOTE = "before.json"
+# How often other processes look whether it is there.
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,26 @@ def dense_accuracy(space: Workspace) -> float:
 
 def reference_accuracy(space: Workspace, config: Config) -> float:
     """Accuracy of the dense network after the very fine-tune that the pruned one gets."""
-    key = fingerprint([asdict(config.finetune), space.data.fingerprint(), config.seed])
+    key, folder = _reference(space, config)
     known = space.base.finished("reference", key)
     if known is not None:
         return float(known["accuracy"])
     module = copy.deepcopy(space.net.module)
-    folder = space.base / names.CHECKPOINTS / f"reference-{key[:16]}"
     accuracy = _tuned(space, config, module, folder, "finetune dense")
     space.base.commit("reference", key, lambda scratch: None, {"accuracy": accuracy})
     return accuracy
+
+
+def assist_reference(space: Workspace, config: Config) -> None:
+    """Another process's part in `reference_accuracy`."""
+    key, folder = _reference(space, config)
+    if space.base.finished("reference", key) is None:
+        _train(space, config, copy.deepcopy(space.net.module), folder, "finetune dense")
+
+
+def _reference(space: Workspace, config: Config) -> tuple[str, Path]:
+    key = fingerprint([asdict(config.finetune), space.data.fingerprint(), config.seed])
+    return key, space.base / names.CHECKPOINTS / f"reference-{key[:16]}"
 
 
 def tune(
@@ -83,8 +101,8 @@ def tune(
     run, and what came before it.
     """
     small = apply(net, plan)
-    note = folder / "before.json"
-    if not note.is_file():  # written last of what comes before the first epoch
+    note = folder / NOTE
+    if not note.is_file():
         found = {"accuracy_before_finetune": _accuracy(space, small, "evaluate as cut")}
         if config.finetune.repair:
             _repair(space, net, config, small, plan)
@@ -95,6 +113,13 @@ def tune(
     small = load(folder)
     found["accuracy"] = _tuned(space, config, small, folder, "finetune")
     return small, found
+
+
+def assist(space: Workspace, config: Config, folder: Path) -> None:
+    """Another process's part in `tune`: to train what the first one has cut and repaired."""
+    while not (folder / NOTE).is_file():
+        time.sleep(POLL_S)
+    _train(space, config, load(folder), folder, "finetune")
 
 
 def _repair(
@@ -111,12 +136,21 @@ def _repair(
 
 
 def _tuned(space: Workspace, config: Config, module: nn.Module, folder: Path, label: str) -> float:
+    history = _train(space, config, module, folder, label)
+    if history.accuracy is not None:
+        return history.accuracy
+    return _accuracy(space, module, "evaluate")
+
+
+def _train(
+    space: Workspace, config: Config, module: nn.Module, folder: Path, label: str
+) -> History:
     options = config.finetune
     data: Any = space.data
     if options.images is not None:
         data = FewerImages(space.data, options.images)
     with space.progress.task(label) as advance:
-        history = finetune(
+        return finetune(
             module,
             space.net.module,
             data,
@@ -126,9 +160,6 @@ def _tuned(space: Workspace, config: Config, module: nn.Module, folder: Path, la
             seed=config.seed,
             progress=_teller(advance),
         )
-    if history.accuracy is not None:
-        return history.accuracy
-    return _accuracy(space, module, "evaluate")
 
 
 def _accuracy(space: Workspace, module: nn.Module, label: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +59,12 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, on one thread: its results are then the same bits."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def start(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, on one thread: its results are then the same bits.
+
+    more is added to its environment.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
     return subprocess.Popen(
         [sys.executable, "-m", "pruner", *arguments],
         cwd=folder,
@@ -69,6 +73,19 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_two(folder: Path, *arguments: str) -> list[subprocess.Popen[str]]:
+    """The command in two processes that know of each other, as `accelerate launch` starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    together["ACCELERATE_USE_CPU"] = "true"
+    return [
+        start(folder, *arguments, RANK=str(rank), LOCAL_RANK=str(rank), **together)
+        for rank in range(2)
+    ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

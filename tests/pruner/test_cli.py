@@ -10,6 +10,7 @@ import pytest
 
 import pruner
 from pruner.cli import main
+from pruner.config import Config
 
 from .runs import MODEL, contents, prepare
 
@@ -176,3 +177,29 @@ def test_untraceable_input_is_said(here: Path, capsys) -> None:
     assert main(["measure", "odd:make", "--out", "new"]) == 2
     assert "give --input" in capsys.readouterr().err
     assert not (here / "new").exists()
+
+
+def test_a_configuration_ends_before_the_tuning_and_finetune_goes_on(here: Path, capsys) -> None:
+    lines = [
+        f"model: {MODEL}", "data: data", "out: two", "budgets: [70%, 50%]",
+        "measure: {probes: 5, quick: true}", "solve: {check: false}",
+        "finetune: {epochs: 2, batch: 12}",
+    ]  # fmt: skip
+    (here / "run.yaml").write_text("\n".join(lines))
+    assert main(["run", "run.yaml", "--until", "measure"]) == 0
+    assert (here / "two" / "latency.parquet").is_file() and not (here / "two" / "50").exists()
+    assert main(["run", "run.yaml", "--until", "solve"]) == 0
+    metrics = json.loads((here / "two" / "50" / "metrics.json").read_text())
+    assert metrics["pruned"]["accuracy"] is None
+    assert main(["finetune", "two/50"]) == 0
+    metrics = json.loads((here / "two" / "50" / "metrics.json").read_text())
+    assert 0 <= metrics["pruned"]["accuracy"] <= 1 and "2 epochs" in metrics["finetune"]
+    capsys.readouterr()
+    assert main(["finetune", "done", "--data", "data"]) == 2
+    assert "give --epochs N" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")))
+def test_the_examples_are_configurations(path: Path) -> None:
+    config = Config.from_yaml(path)
+    assert config.out == f"runs/{path.stem}" and len(config.budgets) == 3

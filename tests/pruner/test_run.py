@@ -19,7 +19,7 @@ from pruner.errors import PrunerError
 from pruner.folder import RunFolder
 from pruner.run import run
 
-from .runs import MODEL, contents, prepare, start
+from .runs import MODEL, contents, prepare, start, start_two
 
 CONFIG = {
     "model": MODEL,
@@ -135,6 +135,32 @@ def test_run_solves_and_checks_on_the_device(killed_measure: Path, tmp_path: Pat
     assert metrics["check"] and metrics["pruned"]["latency_ms"] > 0
     state = RunFolder(folder / "RUN").state()
     assert state["identity"]["model"] == MODEL and state["versions"]["torch"]
+
+
+def test_two_processes_tune_a_run(killed_measure: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(killed_measure, folder)
+    solve = ("solve", "RUN", "--budget", "60%", "--criterion", "magnitude", "--no-check")
+    for process in start_two(folder, *solve):
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 2 and "works in one process" in err
+    finish(start(folder, *solve))
+    state = RunFolder(folder / "RUN").state()
+    state["config"]["finetune"]["reference"] = True  # no option of the command line
+    RunFolder(folder / "RUN").write_state(state)
+    told = [
+        finish(process)
+        for process in start_two(
+            folder, "finetune", "RUN", "--data", "data", "--epochs", "6", "--batch", "12"
+        )
+    ]
+    assert "accuracy" in told[0] and not told[1]
+    metrics = json.loads((folder / "RUN" / "metrics.json").read_text())
+    assert metrics["pruned"]["accuracy"] > 1 / 3
+    assert 0 <= metrics["dense"]["accuracy_after_same_finetune"] <= 1
+    small = pruner.load(folder / "RUN")
+    assert sum(p.numel() for p in small.parameters()) == metrics["pruned"]["parameters"]
+    assert not (folder / "RUN" / "checkpoints").exists()
 
 
 def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
