@@ -141,7 +141,7 @@ class Bench:
         fits = list(
             self.data.train(self.case.batch, augment=False, seed=0, limit=self.case.fit_images)
         )
-        self.setting = Setting(dense.module, self.net, table, fits)
+        self.setting = Setting(dense.module, self.net, table, fits, self.folder)
         self.methods: dict[str, Method] = {}
 
     def method(self, name: str) -> Method:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,14 @@ TIME_LIMIT_S = 120.0
 class Setting:
     """A network with its weights, its table, and the images that scores may look at.
 
-    model is the network as its author wrote it.
+    model is the network as its author wrote it; folder keeps scores that take long.
     """
 
     model: nn.Module
     net: Network
     table: LatencyTable
     batches: Batches
-    seed: int = 0
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,13 @@ def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
 def msprune(setting: Setting, criterion: str) -> Method:
     """This package: linear streams turned, widths and blocks solved for together."""
     net = pruner.rotate(setting.net, setting.batches)
-    scores = cache(lambda: pruner.score(net, setting.batches, loss, criterion))
+    path = setting.folder / f"scores-{criterion}.safetensors"
+
+    @cache
+    def scores() -> Importance:
+        if not path.is_file():
+            pruner.score(net, setting.batches, loss, criterion).save(path)
+        return Importance.load(path)
 
     def plan(knob: float) -> Plan:
         problem = pruner.formulate(net, setting.table, scores(), f"{100 * knob}%")
@@ -136,7 +143,10 @@ def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
 def _knapsack(
     net: Network, table: LatencyTable, before: Plan, scores: Importance, share: float
 ) -> Plan:
-    """Most importance within a share of the latency, input widths frozen at ``before``."""
+    """Most importance within a share of the latency, input widths frozen at ``before``.
+
+    Where by that reckoning nothing fits, the least.
+    """
     sizes = before.sizes()
     base = net.cell_sizes(sizes, before.dropped())
     specs = {cell.name: cell.spec for cell in net.cells()}
@@ -165,8 +175,7 @@ def _knapsack(
     answer = solver.solve(
         solver.Problem(net.name, options, tables, {LATENCY: limit}), time_limit_s=TIME_LIMIT_S
     )
-    if answer.choice is None:
-        raise solver.SolverError(f"HALP finds nothing at {share:.0%} of the dense latency")
+    assert answer.choice is not None  # the least of every Dim costs nothing
     keep = {}
     for name, dim in net.dims.items():
         alive = np.zeros(dim.size, bool)
