@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from ..errors import PrunerError
 from ..network import Dim, Slot
 
 
@@ -87,6 +90,18 @@ def sum_to_axis(values: Tensor, axis: int) -> Tensor:
     return (
         values.double().movedim(axis, 0).flatten(1).sum(1) if values.ndim > 1 else values.double()
     )
+
+
+def fold(values: Tensor, owner: np.ndarray, size: int) -> Tensor:
+    """Sum positions onto the indices that own them: [n, axis size] -> [n, size]; -1 owns none."""
+    if values.ndim != 2 or values.shape[1] != len(owner):
+        raise PrunerError(
+            f"a criterion gave contributions of shape {tuple(values.shape)}; "
+            f"expected (n, {len(owner)})"
+        )
+    index = torch.as_tensor(np.asarray(owner, np.int64))
+    kept = index >= 0
+    return values.new_zeros(len(values), size).index_add_(1, index[kept], values[:, kept])
 
 
 def parameter_slots(subject: Subject, dim: Dim, *roles: str) -> list[Slot]:

@@ -9,6 +9,7 @@ from .activation import Activation
 from .criterion import Criterion
 from .fisher import Fisher, TaylorSample
 from .fpgm import GeometricMedian
+from .hessian import Hessian
 from .magnitude import L2, Magnitude, NormScale, Random
 from .measured import Measured
 from .reconstruction import Reconstruction
@@ -23,6 +24,7 @@ CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
         TaylorRead,
         TaylorSample,
         Fisher,
+        Hessian,
         Measured,
         Reconstruction,
         Activation,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from ..errors import PrunerError
 from ..network import Dim, Network, Slot
-from .criterion import Criterion, Custom, Subject, UserCriterion
+from .criterion import Criterion, Custom, Subject, UserCriterion, fold
 from .importance import Importance
+from .passes import to_device, untouched
 from .registry import find
 from .whole import Whole
 
@@ -76,7 +76,7 @@ def score(
     subject = Subject(module, parameters, {})
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
-    with _untouched(module):
+    with untouched(module):
         plan = {name: tuple(method.slots(subject, dim)) for name, dim in net.dims.items()}
         tally = _Tally(net.dims, plan)
         if method.needs == "weights":
@@ -189,43 +189,3 @@ class _Tally:
             or {"": np.zeros(self.sizes[name])}
             for name, sums in self.sums.items()
         }
-
-
-def fold(values: Tensor, owner: np.ndarray, size: int) -> Tensor:
-    """Sum positions onto the indices that own them: [n, axis size] -> [n, size]; -1 owns none."""
-    if values.ndim != 2 or values.shape[1] != len(owner):
-        raise PrunerError(
-            f"a criterion gave contributions of shape {tuple(values.shape)}; "
-            f"expected (n, {len(owner)})"
-        )
-    index = torch.as_tensor(np.asarray(owner, np.int64))
-    kept = index >= 0
-    return values.new_zeros(len(values), size).index_add_(1, index[kept], values[:, kept])
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Move a tensor, or the tensors in a tuple, list or dict, to a device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, (tuple, list)):
-        return type(value)(to_device(v, device) for v in value)
-    if isinstance(value, dict):
-        return {k: to_device(v, device) for k, v in value.items()}
-    return value
-
-
-@contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and gradients on, and everything as it was afterwards."""
-    modes = {m: m.training for m in module.modules()}
-    flags = {p: p.requires_grad for p in module.parameters()}
-    module.eval()
-    for parameter in flags:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for m, training in modes.items():
-            m.training = training
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from pruner.errors import PrunerError
 from pruner.importance import CRITERIA, Importance, score
-from pruner.importance.score import fold
+from pruner.importance.criterion import fold
 
 from .small import hand_traced, random_batches
 
@@ -154,7 +154,7 @@ def test_bn_scale_is_the_scale_where_there_is_one_and_the_weights_elsewhere():
     assert np.allclose(found.parts["stream"]["stem"], np.abs(state["stem_bn.weight"]))
 
 
-GRAPHS = {"measured", "reconstruction"}  # they need a graph: see test_measured
+GRAPHS = {"measured", "reconstruction", "hessian"}  # they need a graph: see tests of their own
 ESTIMATES = sorted(set(CRITERIA) - GRAPHS)
 
 
