@@ -8,7 +8,7 @@ Every method picks a structure for every share of the dense latency: a bisection
 up to four corrections by what the device says, dense and pruned timed in turn. All structures are
 then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
 machine; `tune` can share it. Plans are kept in --work (default runs/accuracy), rows in
-benchmarks/results/accuracy.csv; both continue where they stopped, and a row is never done twice.
+benchmarks/results/accuracy.csv, their table in accuracy.md; both continue where they stopped, and a row is never done twice.
 
 CIFAR-10's networks are tuned for --epochs on --train images. The 1,000 photographs are no training
 set: there nothing is tuned (epochs 0), and the table ends with the repair.
@@ -114,7 +114,9 @@ def main() -> None:
             for method in METHODS:
                 if any(text in method for text in options.methods):
                     {"choose": bench.choose, "tune": bench.tune}[stage](method)
-    print(markdown(read_rows(options.results)))
+    text = markdown(read_rows(options.results))
+    write_text(options.results / "accuracy.md", text + "\n")
+    print(text)
 
 
 class Bench:
@@ -145,9 +147,9 @@ class Bench:
         self.methods: dict[str, Method] = {}
 
     def method(self, name: str) -> Method:
-        """Scored once a run, and only where something is left to do."""
+        """Made once a run, and only where something is left to do; it scores when it is asked."""
         if name not in self.methods:
-            print(f"  {self.name}: scoring for {name}", flush=True)
+            print(f"  {self.name}: {name}", flush=True)
             self.methods[name] = METHODS[name](self.setting)
         return self.methods[name]
 

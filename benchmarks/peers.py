@@ -237,24 +237,38 @@ def torch_pruning(setting: Setting, kind: str) -> Method:
         for slot in dim.slots if slot.role == "out"
     }  # fmt: skip
     inner = False
+    scored = copy.deepcopy(setting.model).eval()
+
+    @cache
+    def gradients() -> None:
+        with torch.enable_grad():
+            for inputs, labels in setting.batches:
+                loss(scored(inputs), labels).backward()
 
     def plan(knob: float) -> Plan:
         nonlocal inner
+        if kind != "group_norm":
+            gradients()
         if not inner:
             try:
-                return _by_torch_pruning(setting, kind, knob, set())
+                return _by_torch_pruning(setting, scored, kind, knob, set())
             except (pruner.PlanError, RuntimeError) as error:
                 print(f"  torch-pruning keeps the residual streams: {str(error)[:150]}")
                 inner = True
-        return _by_torch_pruning(setting, kind, knob, streams)
+        return _by_torch_pruning(setting, scored, kind, knob, streams)
 
     return Method(setting.net, plan)
 
 
-def _by_torch_pruning(setting: Setting, kind: str, knob: float, kept: set[str]) -> Plan:
+def _by_torch_pruning(
+    setting: Setting, scored: nn.Module, kind: str, knob: float, kept: set[str]
+) -> Plan:
+    """scored is the author's module, with gradients where the kind looks at them."""
     import torch_pruning as tp
 
-    model = copy.deepcopy(setting.model).eval()
+    model = copy.deepcopy(scored)
+    for parameter, known in zip(model.parameters(), scored.parameters()):
+        parameter.grad = None if known.grad is None else known.grad.clone()
     modules = dict(model.named_modules())
     head = [m for m in modules.values() if isinstance(m, nn.Linear)][-1:]
     measure = tp.importance.GroupTaylorImportance()
@@ -273,9 +287,6 @@ def _by_torch_pruning(setting: Setting, kind: str, knob: float, kept: set[str]) 
             ignored_layers=[*head, *(modules[name] for name in kept)],
             round_to=min(dim.step for dim in setting.net.dims.values()),
         )
-        if kind != "group_norm":
-            for inputs, labels in setting.batches:
-                loss(model(inputs), labels).backward()
         cutter.step()
     with torch.no_grad():
         model(example)  # a RuntimeError where what is left does not fit together
