@@ -8,7 +8,8 @@ Every method picks a structure for every share of the dense latency: a bisection
 up to four corrections by what the device says, dense and pruned timed in turn. All structures are
 then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
 machine; `tune` can share it. Plans are kept in --work (default runs/accuracy), rows in
-benchmarks/results/accuracy.csv, their table in accuracy.md; both continue where they stopped, and a row is never done twice.
+benchmarks/results/accuracy.csv, their table in accuracy.md. Both stages continue where they
+stopped, and a row is never done twice.
 
 CIFAR-10's networks are tuned for --epochs on --train images. The 1,000 photographs are no training
 set: there nothing is tuned (epochs 0), and the table ends with the repair.
