@@ -225,7 +225,8 @@ def global_magnitude(setting: Setting) -> Method:
 
 
 def torch_pruning(setting: Setting, kind: str) -> Method:
-    """Torch-Pruning 1.6.1: ``taylor`` (global), ``isomorphic`` (global, Taylor) or ``group_norm``.
+    """Torch-Pruning 1.6.1: ``taylor`` (global), ``local_taylor`` (the same ratio in every layer),
+    ``isomorphic`` (global within like groups, Taylor) or ``group_norm`` (local).
 
     Its pruner runs on the author's module; the channels that it takes are read off its history.
     Where it couples the layers along a residual stream otherwise than the network does, and leaves
@@ -280,12 +281,12 @@ def _by_torch_pruning(
             model,
             example,
             importance=measure,
-            global_pruning=kind != "group_norm",
+            global_pruning=kind in ("taylor", "isomorphic"),
             isomorphic=kind == "isomorphic",
             pruning_ratio=1 - knob,
             max_pruning_ratio=0.95,
             ignored_layers=[*head, *(modules[name] for name in kept)],
-            round_to=min(dim.step for dim in setting.net.dims.values()),
+            round_to=8,  # what its users found fast (its issue 38)
         )
         cutter.step()
     with torch.no_grad():
@@ -340,6 +341,7 @@ METHODS: dict[str, Callable[[Setting], Method]] = {
     "halp": halp,
     "mdp as published": mdp,
     "torch-pruning, taylor": lambda s: torch_pruning(s, "taylor"),
+    "torch-pruning, local taylor": lambda s: torch_pruning(s, "local_taylor"),
     "torch-pruning, isomorphic": lambda s: torch_pruning(s, "isomorphic"),
     "torch-pruning, group norm": lambda s: torch_pruning(s, "group_norm"),
 }
