@@ -89,6 +89,10 @@ CASES = {
         "imagenet-1000", "torchvision:mobilenet_v2", "mobilenet_v2-b0353104.pth", 224,
         (80, 65, *SHARES), 500, 25, tuned=False,
     ),
+    "efficientnet_lite0": Case(
+        "imagenet-1000", "timm:tf_efficientnet_lite0", "tf_efficientnet_lite0.safetensors", 224,
+        (80, 65, *SHARES), 500, 25, tuned=False,
+    ),
 }  # fmt: skip
 
 

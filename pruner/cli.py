@@ -101,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         help="taylor (default); measured is slower and best untuned; magnitude needs no data",
     )
     verb.add_argument("--images", type=int, help="images that the scores look at")
+    verb.add_argument(
+        "--rounds", type=int, metavar="K", help="score, solve and tune K times on the way (1)"
+    )
+    verb.add_argument(
+        "--round-epochs", type=int, metavar="N", help="epochs of tuning between rounds (1)"
+    )
     verb.add_argument("--margin", help="share of the budget to keep free: 0.02, or auto")
     verb.add_argument("--time-limit", type=float, metavar="S", help="seconds a solve may take")
     verb.add_argument(
@@ -201,6 +207,10 @@ def _solve(options: argparse.Namespace) -> None:
         "budgets": [options.budget],
         **_given(options, "data"),
         "score": _given(options, "criterion", "images"),
+        "rounds": {
+            **({"count": options.rounds} if options.rounds is not None else {}),
+            **({"epochs": options.round_epochs} if options.round_epochs is not None else {}),
+        },
         "solve": {
             **_given(options, "margin", "check"),
             **({"time_limit_s": options.time_limit} if options.time_limit is not None else {}),

@@ -69,12 +69,13 @@ class SolveConfig:
     """How the structure is chosen.
 
     margin is the share of the budget that is kept free (``auto``: from the table's own error);
-    check measures the chosen structure on the device, and corrects and repeats up to rounds times.
+    check measures the chosen structure on the device, and solves again with what that tells, at
+    most attempts times.
     """
 
     margin: float | str = 0.0
     check: bool = True
-    rounds: int = 4
+    attempts: int = 4
     time_limit_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -87,8 +88,27 @@ class SolveConfig:
             object.__setattr__(self, "margin", margin)
         if not isinstance(margin, str):
             _require(0 <= margin < 1, "solve.margin", "a share from 0 to 1, or auto", margin)
-        _require(self.rounds >= 1, "solve.rounds", "at least 1", self.rounds)
+        _require(self.attempts >= 1, "solve.attempts", "at least 1", self.attempts)
         _require(self.time_limit_s > 0, "solve.time_limit_s", "above 0", self.time_limit_s)
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """Pruning in rounds of score, solve and tune; count 1 is one shot.
+
+    Every round but the last divides the latency by the same factor on the way to the budget, and
+    its network is repaired and tuned as section finetune says, but for this many epochs, on at most
+    that many training images (None: as there).
+    """
+
+    count: int = 1
+    epochs: int = 1
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.count >= 1, "rounds.count", "at least 1", self.count)
+        _require(self.epochs >= 0, "rounds.epochs", "0 or more", self.epochs)
+        _require(self.images is None or self.images >= 1, "rounds.images", ">= 1", self.images)
 
 
 @dataclass(frozen=True)
@@ -140,6 +160,7 @@ class Config:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     solve: SolveConfig = field(default_factory=SolveConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ def distillation(outputs: Tensor, taught: Tensor | None, labels: Tensor, recipe:
     outputs, taught
         Logits [n, classes] of the network and of its teacher; None leaves the labels alone.
     labels
-        int64 [n].
+        int64 [n], or probabilities [n, classes].
     recipe
         Gives d (distill), T (temperature) and the labels' smoothing.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .attention import attention_loss, shared_maps, with_values
 from .average import Average
 from .checkpoint import Checkpoint, digest, flatten_optimizer, prefixed, restore_optimizer
 from .distill import distillation
 from .errors import PrunerError
 from .evaluate import Evaluation, evaluate
 from .history import EpochResult, History, TuneEvent
+from .mixup import draw_mixture
 from .outputs import logits
 from .recalibrate import recalibrate
 from .recipe import Recipe
@@ -140,7 +142,7 @@ class _Run:
         self.data, self.shard = data, shard
         self.identity: dict[str, Any] = {
             "network": digest(module),
-            "teacher": digest(teacher) if recipe.distill else "",
+            "teacher": digest(teacher) if recipe.distill or recipe.attention else "",
             "data": data.fingerprint(),
             "epochs": epochs,
             "seed": seed,
@@ -160,7 +162,9 @@ class _Run:
             self.device.type, enabled=self.amp == "fp16" and self.device.type == "cuda"
         )
         self.average = Average(module, recipe.ema) if recipe.ema else None
-        self.wrapped: nn.Module = accelerator.prepare_model(module)
+        self.maps = self._maps()
+        self.asked = self._with_maps(teacher) if teacher is not None else None
+        self.wrapped: nn.Module = accelerator.prepare_model(self._with_maps(module))
         self.step = 0
         self.resumed_at: int | None = None
         self.steps = epochs * len(self.loader)
@@ -171,6 +175,22 @@ class _Run:
         self.sums = torch.zeros(3, dtype=kind, device=self.device)
         self.clock = time.perf_counter()
         self.told = 0.0
+
+    def _maps(self) -> dict[str, int]:
+        """Where attention is compared; nowhere if it is not."""
+        if self.teacher is None or not self.recipe.attention:
+            return {}
+        batches = self.data.train(2, augment=False, seed=self.seed, limit=2)
+        images, _ = next(iter(batches))
+        return shared_maps(self.module, self.teacher, images.to(self.device))
+
+    def _with_maps(self, module: nn.Module) -> nn.Module:
+        return with_values(module, tuple(self.maps)) if self.maps else module  # type: ignore[arg-type]
+
+    def _parted(self, results: Any) -> tuple[Tensor, Sequence[Tensor]]:
+        """Class scores, and the values at which attention is compared."""
+        results, values = results if self.maps else (results, ())
+        return logits(results), values
 
     # -- start -------------------------------------------------------------------------------
 
@@ -285,18 +305,27 @@ class _Run:
     def _backward(self, inputs: Tensor, labels: Tensor, share: float) -> None:
         inputs = inputs.to(self.device, non_blocking=True, memory_format=self.layout)
         labels = labels.to(self.device, non_blocking=True)
+        mixture = None
+        if self.recipe.mixup:
+            mixture = draw_mixture(len(labels), self.recipe.mixup, self.device)
+            inputs = mixture.images(inputs)
         taught = None
+        seen: Sequence[Tensor] = ()
         with self._arithmetic():
-            if self.teacher is not None and self.recipe.distill:
+            if self.asked is not None and (self.recipe.distill or self.maps):
                 with torch.no_grad():
-                    taught = logits(self.teacher(inputs))
-            outputs = logits(self.wrapped(inputs))
+                    taught, seen = self._parted(self.asked(inputs))
+            outputs, values = self._parted(self.wrapped(inputs))
         if outputs.ndim != 2 or (taught is not None and taught.shape != outputs.shape):
             raise PrunerError(
                 f"finetune: expected logits [n, classes] alike, got {tuple(outputs.shape)} from the"
                 f" network and {None if taught is None else tuple(taught.shape)} from its teacher"
             )
-        loss = distillation(outputs, taught, labels, self.recipe)
+        wanted = labels if mixture is None else mixture.labels(labels, outputs.shape[1])
+        loss = distillation(outputs, taught, wanted, self.recipe)
+        if self.maps:
+            axes = tuple(self.maps.values())
+            loss = loss + self.recipe.attention * attention_loss(values, seen, axes)
         self.scaler.scale(loss * share).backward()
         with torch.no_grad():
             right = (outputs.argmax(1) == labels).sum()

@@ -22,7 +22,7 @@ from solver import Problem, Table
 from .axes import Atom, Axis, Product, Sum, atoms, factors_of, parts_of, resolve
 from .budget import Budget
 from .network import Network, Placed
-from .plan import ranking
+from .plan import Plan, ranking
 
 if TYPE_CHECKING:
     from latency_tables import LatencyTable
@@ -39,6 +39,7 @@ def formulate(
     budget: str | float,
     *,
     margin: float = 0.0,
+    within: Plan | None = None,
 ) -> Problem:
     """The problem "most importance within this latency".
 
@@ -47,6 +48,9 @@ def formulate(
         ``"80fps"``, or a number of milliseconds.
     margin
         This share of the budget is left unused, against the table's error.
+    within
+        What an earlier round has cut stays cut: no Dim grows beyond its size in this plan, and
+        no Block comes back.
 
     Raises :class:`pruner.errors.PrunerError` for a malformed budget, and what the table raises for
     a cell that it has not measured.
@@ -54,6 +58,8 @@ def formulate(
     builder = _Builder(net)
     tables = [*_latencies(net, table, builder), *_importances(net, importance, builder)]
     tables.extend(builder.tables)
+    if within is not None:
+        tables.extend(_limits(net, within))
     options = dict(builder.options)
     if table.overhead_ms:
         options["network"] = 1
@@ -294,6 +300,17 @@ def _rises(net: Network, importance: Importance) -> Iterator[Table]:
         for name, lost in importance.blocks.items():
             gates, gated = _gated(net.blocks[name].inside, np.array([-max(lost, 0.0), 0.0]))
             yield Table(f"importance of {name}", (*gates, f"keep:{name}"), gated, {})
+
+
+def _limits(net: Network, within: Plan) -> Iterator[Table]:
+    """Tables that admit only what a plan keeps, or less of it."""
+    sizes = within.sizes()
+    for name, dim in net.dims.items():
+        fits = np.array(dim.options()) <= sizes.get(name, dim.size)
+        if not fits.all():
+            yield Table(f"limit of {name}", (f"size:{name}",), np.where(fits, 0.0, -np.inf), {})
+    for name in within.dropped():
+        yield Table(f"limit of {name}", (f"keep:{name}",), np.array([0.0, -np.inf]), {})
 
 
 def _measured_blocks(

@@ -41,15 +41,26 @@ class Plan:
         )
 
     @classmethod
-    def from_solution(cls, net: Network, solution: Solution, importance: Importance) -> Plan:
-        """The chosen sizes, filled with the most important indices of every Dim."""
+    def from_solution(
+        cls,
+        net: Network,
+        solution: Solution,
+        importance: Importance,
+        within: Plan | None = None,
+    ) -> Plan:
+        """The chosen sizes, filled with the most important indices of every Dim.
+
+        within is a plan whose indices alone may be chosen (see `pruner.formulate`).
+        """
         if solution.choice is None:
             raise PlanError(f"the solution holds no choice: {solution.status}")
         keep = {}
         for name, dim in net.dims.items():
             size = dim.options()[solution.choice[f"size:{name}"]]
-            best = ranking(importance, name)[:size]
-            keep[name] = tuple(sorted(int(i) for i in best))
+            best = ranking(importance, name)
+            if within is not None:
+                best = best[np.isin(best, within.keep.get(name, best))]
+            keep[name] = tuple(sorted(int(i) for i in best[:size]))
         blocks = {name: bool(solution.choice[f"keep:{name}"]) for name in net.blocks}
         return cls(keep, blocks)
 

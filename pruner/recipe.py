@@ -28,8 +28,14 @@ class Recipe:
     distill, temperature
         Share of the loss that comes from the teacher (0: labels only), and the softness of its
         answers; see `distillation`.
+    attention
+        Weight of an added term: how differently the network and its teacher look at the image; see
+        `pruner.attention`. 0: off.
     label_smoothing
         Of the labels' share of the loss.
+    mixup
+        Images are mixed two by two by Beta(mixup, mixup), their labels likewise; see
+        `pruner.mixup`. 0: off.
     ema
         What a step keeps of an exponential moving average of the weights, which then is the result;
         0: off.
@@ -55,7 +61,9 @@ class Recipe:
     warmup: float = 0.5
     distill: float = 0.5
     temperature: float = 4.0
+    attention: float = 0.0
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     ema: float = 0.0
     clip: float | None = None
     amp: str = "no"
@@ -74,6 +82,8 @@ class Recipe:
             ("warmup", self.warmup >= 0, "0 or more epochs"),
             ("distill", 0 <= self.distill <= 1, "in [0, 1]"),
             ("temperature", self.temperature > 0, "above 0"),
+            ("attention", self.attention >= 0, "0 or more"),
+            ("mixup", self.mixup >= 0, "0 or more"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("ema", 0 <= self.ema < 1, "in [0, 1)"),
             ("clip", self.clip is None or self.clip > 0, "above 0"),

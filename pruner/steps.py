@@ -22,8 +22,8 @@ from .config import Config
 from .errors import PrunerError
 from .files import write_text
 from .folder import RunFolder, fingerprint
-from .importance import Importance, score
-from .outputs import logits
+from .gradual import Start, approach, reached, rounds_key, scored
+from .importance import Importance
 from .plan import Plan
 from .summary import Outcome
 from .tuning import assist, assist_reference, dense_accuracy, reference_accuracy, tune
@@ -109,29 +109,14 @@ def need_plan(folder: RunFolder) -> None:
 
 
 def importance(space: Workspace, config: Config) -> Any:
-    from torch.nn.functional import cross_entropy
-
-    options = config.score
-    key = {"score": asdict(options), "seed": config.seed, "data": None}
+    key = {"score": asdict(config.score), "seed": config.seed, "data": None}
     if config.data is not None:
         key["data"] = space.data.fingerprint()
     path = space.base / names.IMPORTANCE
     if space.base.finished("score", fingerprint(key)):
         return Importance.load(path)
-    batches = None
-    if config.data is not None:
-        batches = space.data.train(
-            options.batch_size, augment=False, seed=config.seed, limit=options.images
-        )
     net, _ = turned(space, config)
-    with space.progress.task(f"score by {options.criterion}") as advance:
-        scores = score(
-            net,
-            batches,
-            lambda results, labels: cross_entropy(logits(results), labels),
-            options.criterion,
-            progress=advance,
-        )
+    scores = scored(space, config, net)
     space.base.commit(
         "score",
         fingerprint(key),
@@ -152,6 +137,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
             "budget": str(budget),
             "solve": asdict(config.solve),
             "score": asdict(config.score),
+            "rounds": rounds_key(config),
             "measure": asdict(config.measure),
             "data": space.data.fingerprint() if config.data else None,
             "seed": config.seed,
@@ -161,19 +147,21 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         return summary.solved(folder.path, folder.read_json(names.METRICS))
     scores = importance(space, config)
     net, rotation = turned(space, config)
+    start = approach(space, folder, config, Start(net, scores), budget_ms)
     aim_ms = budget_ms
     for attempt in range(2):
         choice = choose(
             net,
             table,
-            scores,
+            start.scores,
             space.engine,
             aim_ms,
             config.solve,
             space.progress,
             keep=lambda grown: grown.save(space.base.path),
+            within=start.plan,
         )
-        small = apply(net, choice.best.plan)
+        small = apply(start.net, choice.best.plan)
         metrics = figures.solved(space, budget, budget_ms, choice, small)
         if not config.solve.check:
             break
@@ -196,7 +184,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         "solve",
         key,
         write,
-        details={"rotation": rotation},
+        details={"rotation": rotation, "weights": start.weights},
         config=config.to_dict(),
         forget=("finetune", "bench"),
     )
@@ -214,7 +202,8 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     metrics["dense"]["accuracy"] = dense_accuracy(space)
     if options.reference and options.epochs:
         metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
-    net = turned_as(space, folder.state()["steps"]["solve"].get("rotation"))
+    solved = folder.state()["steps"]["solve"]
+    net = reached(turned_as(space, solved.get("rotation")), folder, solved.get("weights"))
     small, tuned = tune(space, net, config, plan, folder / names.CHECKPOINTS / key[:16])
     metrics["pruned"].update(tuned)
     metrics["finetune"] = _said(config)
@@ -288,6 +277,8 @@ def _said(config: Config) -> str:
     """The fine-tune in a line of the report."""
     options = config.finetune
     repaired = f"repaired on {options.repair} images, " if options.repair else ""
+    if config.rounds.count > 1:
+        repaired = f"cut in {config.rounds.count} rounds of tuning, {repaired}"
     if not options.epochs:
         return f"{repaired}batch-norm statistics only"
     images = f"{options.images} images" if options.images else "all images"

@@ -47,6 +47,15 @@ def trace(
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
     program = export(model, tuple(inputs), kwargs)
+    flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
+    kind = type(model).__name__
+    return network(program, flat, name or kind, kind, step)
+
+
+def network(
+    program: Program, inputs: tuple[Any, ...], name: str, kind: str, step: int | None = None
+) -> Network:
+    """What can be cut in a Program; kind is the name of its module's class, inputs are flat."""
     reading = read(program)
     rehearse(reading)
     blocks = find_blocks(program.graph)
@@ -54,10 +63,10 @@ def trace(
     cells = find_cells(reading, atoms, blocks)
     dims = with_slots(reading, dims, atoms, blocks, cells)
     return Network(
-        name=name or type(model).__name__,
+        name=name,
         program=program,
-        module=materialize(program, type(model).__name__),
-        inputs=tuple(pytree.tree_leaves((inputs, dict(kwargs or {})))),
+        module=materialize(program, kind),
+        inputs=inputs,
         dims=dims,
         blocks=blocks,
         frozen=frozen(reading),

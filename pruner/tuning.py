@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,21 @@ def tune(
     small = load(folder)
     found["accuracy"] = _tuned(space, config, small, folder, "finetune")
     return small, found
+
+
+def brief(
+    space: Workspace, net: Network, config: Config, plan: Plan, folder: Path, label: str
+) -> fx.GraphModule:
+    """The network of a plan, repaired and tuned for a round (``config.rounds``)."""
+    rounds, options = config.rounds, config.finetune
+    small = apply(net, plan)
+    if options.repair:
+        _repair(space, net, config, small, plan)
+    short = replace(
+        options, epochs=rounds.epochs, images=rounds.images or options.images, evaluate_every=0
+    )
+    _train(space, replace(config, finetune=short), small, folder, label)
+    return small
 
 
 def assist(space: Workspace, config: Config, folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_an_interrupted_measurement_continues_and_ends_alike(tmp_path):
     table = latency_tables.measure(again, engine, probes=30, path=tmp_path)
     cut = [s for s in again.probes if s]  # the uncut network is built as the sentinel
     assert len(cut) == 30 - 12 and not [s for s in cut if s in source.probes]
-    assert engine.built == 2 * 30 + 2  # twice each, and the sentinel of both calls
+    assert engine.built == 2 * 30 + 2 + 2  # twice each, the uncut four times; two sentinels
     assert [r.sizes for r in table.readings] == [r.sizes for r in whole.readings]
     assert [s.latency_ms for s in table.samples] == pytest.approx(
         [s.latency_ms for s in whole.samples]

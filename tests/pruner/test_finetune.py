@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pruner import Plan, apply, trace
+from pruner.attention import attention_loss, shared_maps, with_values
 from pruner.average import Average
 from pruner.checkpoint import Checkpoint
 from pruner.data import ImageData, open_images
@@ -23,13 +25,16 @@ from pruner.distill import distillation
 from pruner.errors import PrunerError
 from pruner.evaluate import evaluate
 from pruner.finetune import CHECKPOINT, finetune
+from pruner.mixup import draw_mixture
 from pruner.recipe import Recipe
 
 from .small import Small, image_folder
 
 ROOT = Path(__file__).parents[2]
 # Everything that has state: momentum, moving average, statistics, dropout-free random images.
-FULL = Recipe(batch=8, lr=0.05, ema=0.9, accumulate=2, clip=1.0, recalibrate=16, warmup=0.5)
+FULL = Recipe(
+    batch=8, lr=0.05, ema=0.9, accumulate=2, clip=1.0, recalibrate=16, warmup=0.5, mixup=0.3
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,75 @@ def test_the_loss_is_that_of_hinton():
     assert distillation(outputs, None, labels, recipe).item() == pytest.approx(ce.item(), rel=1e-5)
     alone = distillation(taught.clone(), taught, labels, replace(recipe, distill=1.0))
     assert alone.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_mixup_mixes_images_and_labels_alike():
+    torch.manual_seed(2)
+    images, labels = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 2, 2, 1, 0])
+    mixture = draw_mixture(6, 0.4, torch.device("cpu"))
+    share, partner = mixture.share, mixture.partner
+    assert 0.5 <= share <= 1 and sorted(partner.tolist()) == list(range(6))
+    outputs = torch.randn(6, 3)
+    for k in range(6):
+        expected = share * images[k] + (1 - share) * images[partner[k]]
+        torch.testing.assert_close(mixture.images(images)[k], expected)
+    log = torch.log_softmax(outputs, 1)
+    rows = torch.arange(6)
+    plain = -(share * log[rows, labels] + (1 - share) * log[rows, labels[partner]]).mean()
+    found = distillation(outputs, None, mixture.labels(labels, 3), Recipe())
+    assert found.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_attention_is_compared_where_both_networks_have_a_map():
+    """By the formula on hooked values, on networks whose channels differ."""
+    torch.manual_seed(0)
+    net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
+    plan = Plan({n: tuple(range(d.size - 1)) for n, d in net.dims.items()}, {})
+    small, images = apply(net, plan), torch.randn(5, 3, 8, 8)
+    maps = shared_maps(small, net.module, images)
+    places = {}
+
+    class Spy(torch.fx.Interpreter):
+        def run_node(self, n):
+            value = super().run_node(n)
+            places.setdefault(n.name, []).append(value)
+            return value
+
+    with torch.no_grad():
+        Spy(small).run(images)
+        Spy(net.module).run(images)
+        results, ours = with_values(small, tuple(maps))(images)
+        _, theirs = with_values(net.module, tuple(maps))(images)
+        torch.testing.assert_close(results, small(images))
+    assert maps == {"add": 1}  # the last value of 8 x 8 places
+    expected = 0.0
+    for name in maps:
+        q, p = (v.square().sum(1).flatten(1) for v in places[name])
+        off = q / q.norm(dim=1, keepdim=True) - p / p.norm(dim=1, keepdim=True)
+        expected += off.square().sum(1).mean().item() / len(maps)
+    found = attention_loss(ours, theirs, tuple(maps.values()))
+    assert found.item() == pytest.approx(expected, rel=1e-5) and expected > 0
+    assert attention_loss(ours, ours, tuple(maps.values())).item() == 0
+    with pytest.raises(PrunerError, match=r"pruner\.trace"):
+        shared_maps(Small(), net.module, images)
+
+
+def test_a_student_learns_where_its_teacher_looks(data):
+    torch.manual_seed(0)
+    net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
+    plan = Plan({n: tuple(range(d.size // 2)) for n, d in net.dims.items()}, {})
+    images, _ = next(iter(data.test(36)))
+    apart = {}
+    for weight in (0.0, 20.0):
+        small = apply(net, plan)
+        maps = shared_maps(small, net.module, images)
+        recipe = Recipe(batch=12, lr=0.02, distill=0.0, attention=weight, recalibrate=0)
+        finetune(small, net.module, data, 6, recipe=recipe)
+        with torch.no_grad():
+            ours, theirs = (with_values(m, tuple(maps))(images)[1] for m in (small, net.module))
+            apart[weight] = attention_loss(ours, theirs, tuple(maps.values())).item()
+        assert not any(module.training for module in small.modules())
+    assert apart[20.0] < 0.7 * apart[0.0]
 
 
 def test_the_rate_warms_up_and_falls_as_a_half_cosine():

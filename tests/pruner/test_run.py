@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pruner.config import Config
 from pruner.errors import PrunerError
 from pruner.folder import RunFolder
 from pruner.run import run
+from pruner.tensorfile import read_tensors
 
 from .runs import MODEL, contents, prepare, start, start_two
 
@@ -161,6 +163,42 @@ def test_two_processes_tune_a_run(killed_measure: Path, tmp_path: Path) -> None:
     small = pruner.load(folder / "RUN")
     assert sum(p.numel() for p in small.parameters()) == metrics["pruned"]["parameters"]
     assert not (folder / "RUN" / "checkpoints").exists()
+
+
+def test_rounds_are_kept_and_only_cut_more(tmp_path: Path, monkeypatch) -> None:
+    """Three rounds, killed in the second one's tuning; the plan ends within the rounds' plans."""
+    folder = prepare(tmp_path)
+    content = {
+        **CONFIG,
+        "budgets": ["50%"],
+        "rounds": {"count": 3, "epochs": 2},
+        "finetune": {"epochs": 1, "batch": 12, "repair": 24},
+        "out": "RUN",
+    }
+    (folder / "rounds.yaml").write_text(json.dumps(content))
+    command = ("run", "rounds.yaml")
+    first = folder / "RUN" / "round-1.safetensors"
+    kill_when(
+        start(folder, *command),
+        lambda: first.is_file() and "round 1" in RunFolder(folder / "RUN").state()["steps"],
+    )
+    before = first.read_bytes()
+    said = finish(start(folder, *command))
+    assert first.read_bytes() == before
+    steps = RunFolder(folder / "RUN").state()["steps"]
+    assert {"round 1", "round 2", "solve", "finetune"} <= set(steps)
+    plans = [
+        pruner.Plan.from_json(json.dumps(read_tensors(folder / "RUN" / name, "round")[1]["plan"]))
+        for name in ("round-1.safetensors", "round-2.safetensors")
+    ]
+    plans.append(pruner.Plan.load(folder / "RUN" / "plan.json"))
+    for wide, narrow in itertools.pairwise(plans):
+        assert set(wide.dropped()) <= set(narrow.dropped())
+        assert all(set(narrow.keep[n]) <= set(wide.keep[n]) for n in narrow.keep)
+    metrics = json.loads((folder / "RUN" / "metrics.json").read_text())
+    assert "3 rounds" in metrics["finetune"] and metrics["pruned"]["accuracy"] > 0.5
+    monkeypatch.chdir(folder)
+    assert finish(start(folder, *command)) == said  # nothing is done again
 
 
 def test_a_second_command_is_kept_out(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""Towards a budget in rounds: score, solve for a part of the way, cut, tune, and score again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch.nn.functional import cross_entropy
+
+from .choose import choose
+from .config import Config
+from .folder import CHECKPOINTS, RunFolder, fingerprint
+from .importance import Importance, score
+from .metrics import dense_ms
+from .narrow import expanded, narrowed, widened
+from .network import Network
+from .outputs import logits
+from .plan import Plan
+from .rotate import with_tensors
+from .tensorfile import read_tensors, write_tensors
+from .tuning import brief
+from .workspace import Workspace
+
+_KIND = "round"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a round starts from.
+
+    net is the dense network with the weights of the round before in their places, scores are of
+    what that round left, plan; weights names the file in the RUN that they are in. The first round
+    has neither plan nor file.
+    """
+
+    net: Network
+    scores: Importance
+    plan: Plan | None = None
+    weights: str | None = None
+
+
+def approach(
+    space: Workspace, folder: RunFolder, config: Config, start: Start, budget_ms: float
+) -> Start:
+    """All rounds but the last, each kept in the RUN; what the last one starts from.
+
+    Their structures are chosen by the table alone: only the last one's is held to the budget.
+    """
+    count = config.rounds.count
+    if count == 1:
+        return start
+    uncut_ms = dense_ms(space.net, space.table())
+    for number in range(1, count):
+        key = fingerprint([rounds_key(config), number, budget_ms, space.data.fingerprint()])
+        if folder.finished(_step(number), key) is None:
+            goal_ms = uncut_ms * (budget_ms / uncut_ms) ** (number / count)
+            space.progress.say(f"  round {number} of {count}: {goal_ms:.4g} ms")
+            _round(space, folder, config, start, number, goal_ms, key)
+        start = _loaded(folder, start.net, number)
+    return start
+
+
+def _round(
+    space: Workspace,
+    folder: RunFolder,
+    config: Config,
+    start: Start,
+    number: int,
+    goal_ms: float,
+    key: str,
+) -> None:
+    unchecked = replace(config.solve, check=False)
+    choice = choose(
+        start.net,
+        space.table(),
+        start.scores,
+        space.engine,
+        goal_ms,
+        unchecked,
+        space.progress,
+        keep=lambda grown: None,
+        within=start.plan,
+    )
+    plan = choice.best.plan
+    checkpoints = folder / CHECKPOINTS / f"round-{key[:16]}"
+    small = brief(space, start.net, config, plan, checkpoints, f"tune round {number}")
+    tensors = expanded(start.net, plan, small)
+    net = with_tensors(start.net, tensors)
+    scores = widened(scored(space, config, narrowed(net, plan)), net, plan)
+
+    def write(scratch: Path) -> None:
+        notes = {"plan": json.loads(plan.to_json())}
+        write_tensors(scratch / _file(number), _KIND, tensors, notes)
+        scores.save(scratch / _file(number, "-importance"))
+
+    folder.commit(_step(number), key, write)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def scored(space: Workspace, config: Config, net: Network) -> Importance:
+    """Scores of a network as the configuration says."""
+    options = config.score
+    batches = None
+    if config.data is not None:
+        batches = space.data.train(
+            options.batch_size, augment=False, seed=config.seed, limit=options.images
+        )
+    with space.progress.task(f"score by {options.criterion}") as advance:
+        return score(
+            net,
+            batches,
+            lambda results, labels: cross_entropy(logits(results), labels),
+            options.criterion,
+            progress=advance,
+        )
+
+
+def reached(net: Network, folder: RunFolder, weights: str | None) -> Network:
+    """The network that a RUN's plan cuts: with the weights of its last round but one."""
+    if weights is None:
+        return net
+    tensors, _ = read_tensors(folder.verify(weights), _KIND)
+    return with_tensors(net, tensors)
+
+
+def _loaded(folder: RunFolder, net: Network, number: int) -> Start:
+    tensors, notes = read_tensors(folder.verify(_file(number)), _KIND)
+    scores = Importance.load(folder.verify(_file(number, "-importance")))
+    plan = Plan.from_json(json.dumps(notes["plan"]))
+    return Start(with_tensors(net, tensors), scores, plan, _file(number))
+
+
+def rounds_key(config: Config) -> dict[str, Any]:
+    """What the rounds depend on, as plain data; nothing where there is but one."""
+    if config.rounds.count == 1:
+        return {}
+    sections = ("rounds", "score", "solve", "finetune")
+    return {name: asdict(getattr(config, name)) for name in sections} | {"seed": config.seed}
+
+
+def _step(number: int) -> str:
+    return f"round {number}"
+
+
+def _file(number: int, suffix: str = "") -> str:
+    return f"round-{number}{suffix}.safetensors"

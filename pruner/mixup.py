@@ -1,0 +1,39 @@
+"""Mixup: every image becomes a mixture of two, and so do their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a batch was mixed: ``share * x + (1 - share) * x[partner]``.
+
+    share lies in [0.5, 1], so that an image's own label counts at least half; partner is a
+    permutation, int64 [n].
+    """
+
+    share: float
+    partner: Tensor
+
+    def images(self, inputs: Tensor) -> Tensor:
+        """[n, ...], mixed."""
+        return self.share * inputs + (1 - self.share) * inputs[self.partner]
+
+    def labels(self, labels: Tensor, classes: int) -> Tensor:
+        """int64 [n] to probabilities [n, classes]."""
+        own = functional.one_hot(labels, classes).float()
+        return self.share * own + (1 - self.share) * own[self.partner]
+
+
+def draw_mixture(count: int, alpha: float, device: torch.device) -> Mixture:
+    """A mixture of ``count`` images by Beta(alpha, alpha): Zhang et al. 2018, arXiv 1710.09412.
+
+    From torch's generator of the CPU, whatever the device is.
+    """
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    return Mixture(max(share, 1 - share), torch.randperm(count).to(device))
