@@ -4,8 +4,9 @@
     python -m benchmarks.accuracy [--only resnet20] [--methods msprune halp] [--shares 50 25]
                                   [--epochs 30] [--seeds 3] [--stage choose|tune]
 
-Every method picks a structure for every share of the dense latency: a bisection by the table, then
-up to four corrections by what the device says, dense and pruned timed in turn. All structures are
+Every method picks a structure for every share of the dense latency: a bisection by the table (of
+methods whose latency need not grow with their knob: the best of fifty), then up to four corrections
+by what the device says, dense and pruned timed in turn. All structures are
 then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
 machine; `tune` can share it. Plans are kept in --work (default runs/accuracy), rows in
 benchmarks/results/accuracy.csv, their table in accuracy.md. Both stages continue where they
@@ -25,6 +26,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -56,6 +58,7 @@ ABOVE, BELOW = 0.005, 0.02
 """A structure is taken when it measures this close to the latency asked for, relative to dense."""
 CORRECTIONS = 4
 BISECTIONS = 9
+SCANNED = 50
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ class Bench:
         )
         self.setting = Setting(dense.module, self.net, table, fits, self.folder)
         self.methods: dict[str, Method] = {}
+        self.scans: dict[str, list[tuple[float, Plan]]] = {}
 
     def method(self, name: str) -> Method:
         """Made once a run, and only where something is left to do; it scores when it is asked."""
@@ -165,7 +169,7 @@ class Bench:
             if path.is_file():
                 continue
             try:
-                found = self.match(self.method(name), share / 100)
+                found = self.match(name, share / 100)
             except (PrunerError, solver.SolverError) as error:
                 print(f"{self.name}, {name}, {share}%: {' '.join(str(error).split())}", flush=True)
                 continue
@@ -177,11 +181,11 @@ class Bench:
     def path(self, name: str, share: int) -> Path:
         return self.folder / f"{name.replace(', ', '-').replace(' ', '_')}-{share}.json"
 
-    def match(self, method: Method, share: float) -> dict[str, Any]:
+    def match(self, name: str, share: float) -> dict[str, Any]:
         """The plan that measures closest to a share of the dense latency, below it if possible."""
-        aim, tries = share, []
+        aim, tries, method = share, [], self.method(name)
         for _ in range(CORRECTIONS + 1):
-            plan = self.bisect(method, aim)
+            plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
             probes = {
                 "dense": method.net.probe({}),
                 "pruned": method.net.probe(plan.sizes(), plan.dropped()),
@@ -223,6 +227,21 @@ class Bench:
         if best is None:
             raise PrunerError(f"nothing within {share:.1%} of the dense latency")
         return best
+
+    def scan(self, name: str, share: float) -> Plan:
+        """By the table alone: of many knobs' plans the slowest that is within the share."""
+        method, table = self.method(name), self.setting.table
+        if name not in self.scans:
+            self.scans[name] = []
+            for knob in np.linspace(0.02, 1.0, SCANNED):
+                plan = method.plan(float(knob))
+                cost = pruner.predict(method.net, table, plan.sizes(), plan.dropped())
+                self.scans[name].append((cost, plan))
+        limit = share * table.uncut_ms(self.net)
+        fitting = [found for found in self.scans[name] if found[0] <= limit]
+        if not fitting:
+            raise PrunerError(f"nothing within {share:.1%} of the dense latency")
+        return max(fitting, key=lambda found: found[0])[1]
 
     def tune(self, name: str) -> None:
         """Cut, repair and tune every plan with every seed, each a row."""

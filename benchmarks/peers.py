@@ -53,12 +53,13 @@ class Method:
     """plan(knob) keeps more, the larger the knob in (0, 1]; net is what the plans cut.
 
     repairs says whether least-squares repair belongs to the method; the others get their batch
-    norms recalibrated.
+    norms recalibrated. monotone: whether latency grows with the knob.
     """
 
     net: Network
     plan: Callable[[float], Plan]
     repairs: bool = False
+    monotone: bool = True
 
 
 def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -258,7 +259,8 @@ def torch_pruning(setting: Setting, kind: str) -> Method:
                 inner = True
         return _by_torch_pruning(setting, scored, kind, knob, streams)
 
-    return Method(setting.net, plan)
+    # Its widths are rounded, and groups of layers compete: a smaller ratio may be slower.
+    return Method(setting.net, plan, monotone=False)
 
 
 def _by_torch_pruning(
