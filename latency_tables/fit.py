@@ -68,6 +68,18 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class ScaledCurve:
+    """A curve times a factor."""
+
+    curve: Curve | ScaledCurve
+    factor: float
+
+    def predict(self, sizes: Floats) -> Floats:
+        """``sizes`` [n, k] to milliseconds [n]."""
+        return self.factor * self.curve.predict(sizes)
+
+
+@dataclass(frozen=True)
 class _Points:
     """Samples with equal widths made one: ``sizes`` [n, k], ``ms`` [n], how many of them [n].
 

@@ -63,13 +63,12 @@ def unseen_sums(table: LatencyTable, network: str | None = None) -> list[Unseen]
         left = cut[fold::_FOLDS]
         keys = {r.key for r in left}
         seen = replace(table, readings=tuple(r for r in table.readings if r.key not in keys))
-        known = set(seen.specs)
         for reading in left:
             cells = [(c.spec, c.sizes) for c in reading.cells]
             measured = table.total_ms(reading)
             if measured < COUNTED * uncut.get(reading.network, 0.0):
                 continue
-            if all(spec in known for spec, _ in cells):
+            if all(seen.knows(spec) for spec, _ in cells):
                 found.append(Unseen(reading, fold, seen.predict_total(cells), measured))
     return found
 

@@ -41,7 +41,7 @@ class Bench:
     ) -> None:
         self._source, self._engine, self._dense = source, engine, dense
         self._network, self._limits, self._builds = network, limits, builds
-        self._specs = {cell.name: cell.spec for cell in source.cells()}
+        self._cells = source.cells()
         self._uncut = {name: options[-1] for name, options in source.sizes().items()}
         self._sentinel: Session | None = None
 
@@ -51,7 +51,8 @@ class Bench:
         cut = {name: size for name, size in sizes.items() if size != self._uncut.get(name)}
         probe = self._source.probe(cut, dropped)
         threads = self._engine.device.threads
-        weights = {cell: work(self._specs[cell], widths) for cell, widths in probe.sizes.items()}
+        specs = {cell.name: cell.spec_at(dropped) for cell in self._cells}
+        weights = {cell: work(specs[cell], widths) for cell, widths in probe.sizes.items()}
         timings, sentinels, profiles = [], [], []
         # All others are compared with the uncut network: it is worth knowing better.
         for _ in range(self._builds if cut or dropped else 2 * self._builds):
@@ -82,7 +83,7 @@ class Bench:
                 float(sum(s.spread_ms for s in shares)) / len(profiles),
                 max((s.kernels for s in shares), default=0),
             )
-            cells.append(CellReading(cell, self._specs[cell], tuple(widths), *own))
+            cells.append(CellReading(cell, specs[cell], tuple(widths), *own))
         return Reading(
             network=self._network,
             sizes=cut,

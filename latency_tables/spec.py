@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
+
+_READ_STRIDE = "read_stride"
 
 Attribute: TypeAlias = "int | float | str | bool | tuple[Any, ...] | None"
 
@@ -32,6 +35,20 @@ class LayerSpec:
     sizes: tuple[str, ...]
     attributes: tuple[tuple[str, Attribute], ...] = ()
     fused: tuple[str, ...] = ()
+
+    def read_at(self, stride: int) -> LayerSpec:
+        """The same layer where only every stride-th place of its result is read.
+
+        Some engines then compute no more than that (OpenVINO moves the stride of a 1 x 1
+        convolution to the layers before it).
+        """
+        return replace(self, attributes=tuple(sorted((*self.attributes, (_READ_STRIDE, stride)))))
+
+    @property
+    def plain(self) -> LayerSpec:
+        """The layer itself, however its result is read."""
+        kept = tuple(pair for pair in self.attributes if pair[0] != _READ_STRIDE)
+        return self if kept == self.attributes else replace(self, attributes=kept)
 
     def to_json(self) -> str:
         """Canonical text: equal specifications give equal text."""
@@ -67,9 +84,20 @@ class Cell:
         The network's Dims that the widths follow from (any order, no repeats).
     dense_sizes
         The widths of the uncut network, one for each name in ``spec.sizes``.
+    without, otherwise
+        Where all of these blocks are dropped, the specification is ``otherwise``. (Its result is
+        then read by strided 1 x 1 convolutions alone.) Nothing and ``None``: it is always the same.
     """
 
     name: str
     spec: LayerSpec
     dims: tuple[str, ...]
     dense_sizes: tuple[int, ...]
+    without: tuple[str, ...] = ()
+    otherwise: LayerSpec | None = None
+
+    def spec_at(self, dropped: Collection[str]) -> LayerSpec:
+        """The specification where these blocks are dropped."""
+        if self.otherwise is None or not set(self.without) <= set(dropped):
+            return self.spec
+        return self.otherwise

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .context import NO_CONTEXT, Context
 from .device import Device
 from .errors import LatencyError, MissingSpecError
-from .fit import Curve, fit_curve
+from .fit import Curve, ScaledCurve, fit_curve
 from .plan import network_digest
 from .reading import Reading
 from .reconcile import Reconciled, Sample, reconcile
@@ -88,7 +88,7 @@ class LatencyTable:
         return {r.key: ms for r, ms in zip(self.readings, totals, strict=True)}
 
     @cached_property
-    def _curves(self) -> dict[LayerSpec, Curve]:
+    def _curves(self) -> dict[LayerSpec, Curve | ScaledCurve]:
         return {}
 
     @property
@@ -211,12 +211,28 @@ class LatencyTable:
             device.check_same(table.device, str(path))
         return table
 
-    def _curve(self, spec: LayerSpec) -> Curve:
+    def knows(self, spec: LayerSpec) -> bool:
+        """Whether ``predict`` can tell of this specification."""
+        return spec in self._by_spec or spec.plain in self._by_spec
+
+    def _curve(self, spec: LayerSpec) -> Curve | ScaledCurve:
         if spec not in self._curves:
-            if spec not in self._by_spec:
+            if not self.knows(spec):
                 raise MissingSpecError(self._missing(spec))
-            self._curves[spec] = self._fit(self._by_spec[spec])
+            if spec.plain != spec and spec.plain in self._by_spec:
+                own = self._by_spec.get(spec, [])
+                self._curves[spec] = self._scaled(self._curve(spec.plain), own)
+            else:
+                self._curves[spec] = self._fit(self._by_spec[spec])
         return self._curves[spec]
+
+    def _scaled(self, plain: Curve | ScaledCurve, samples: Sequence[Sample]) -> ScaledCurve:
+        """Few probes have a layer whose result is read in part: one factor is all they tell."""
+        ratios = [
+            s.latency_ms / float(plain.predict(np.array([s.sizes], dtype=np.float64))[0])
+            for s in samples
+        ]
+        return ScaledCurve(plain, float(np.median(ratios)) if ratios else 1.0)
 
     def _fit(self, samples: Sequence[Sample]) -> Curve:
         sizes = np.array([s.sizes for s in samples], dtype=np.float64)

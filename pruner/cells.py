@@ -53,11 +53,67 @@ def cells(
         name = unused(_cell_name(anchor), names)
         spec, widths = _specify(reading, anchor, nodes)
         used = dict.fromkeys(name_of[a] for width in widths for a in atoms(width) if a in name_of)
-        cell = Cell(name, spec, tuple(used), tuple(width.size for width in widths))
+        without, stride = _read_stride(nodes, all_blocks, around)
+        cell = Cell(
+            name,
+            spec,
+            tuple(used),
+            tuple(width.size for width in widths),
+            without,
+            spec.read_at(stride) if stride > 1 and "conv" in spec.operator else None,
+        )
         names[name] = Placed(
             cell, widths, frozenset(node.name for node in nodes), blocks_of((anchor.name,), around)
         )
     return tuple(names.values())
+
+
+_MOST_GONE = 2  # more blocks than that are rarely dropped together, and tables grow by powers of 2
+
+
+def _read_stride(
+    nodes: list[fx.Node], all_blocks: Mapping[str, Block], around: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], int]:
+    """The blocks without which strided 1 x 1 convolutions alone read what these nodes write.
+
+    With the stride; (), 1 where there are no such blocks.
+    """
+    end, never = nodes[-1], ((), 1)
+    if any(user not in nodes for node in nodes[:-1] for user in node.users):
+        return never
+    gone: dict[str, None] = {}
+    strides = set()
+    reads = list(end.users)
+    while reads:
+        user = reads.pop()
+        if (stride := _stride_alone(user)) > 1:
+            strides.add(stride)
+        elif (is_pointwise(user) or _is_norm(user)) and user.meta["shape"] == end.meta["shape"]:
+            reads += user.users  # a block's sum too: without the block, its readers read this
+        else:
+            outer = [b for b in around.get(user.name, ()) if end.name not in all_blocks[b].nodes]
+            if not outer:
+                return never
+            gone[outer[0]] = None
+    if len(strides) != 1 or not 0 < len(gone) <= _MOST_GONE:
+        return never
+    return tuple(sorted(gone)), strides.pop()
+
+
+def _stride_alone(node: fx.Node) -> int:
+    """The stride of a convolution that reads single places; 1 for any other operator."""
+    if "conv" not in operator_name(node):
+        return 1
+    given = arguments(node)
+    weight = given["weight"].meta["shape"]
+    strides = set(_each(given["stride"]))
+    single = all(k == 1 for k in weight[2:]) and set(_each(given["padding"])) == {0}
+    return int(strides.pop()) if single and len(strides) == 1 else 1
+
+
+def _each(setting: Any) -> tuple[Any, ...]:
+    """A number for every axis of the map, or one for all."""
+    return tuple(setting) if isinstance(setting, list | tuple) else (setting,)
 
 
 def _is_anchor(node: fx.Node) -> bool:

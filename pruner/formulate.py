@@ -88,7 +88,7 @@ def predict(
     for placed in net.placed:
         if placed.cell.name in widths:
             row = np.array([widths[placed.cell.name]])
-            total += float(table.predict(placed.cell.spec, row)[0])
+            total += float(table.predict(placed.cell.spec_at(dropped), row)[0])
     return table.context(net).total_ms(total)
 
 
@@ -243,7 +243,13 @@ def _latencies(net: Network, table: LatencyTable, builder: _Builder) -> list[Tab
         shape = grids[0].shape
         if not scope and not placed.blocks:  # nothing to choose: a table over the one option
             scope, shape = (_constant(builder),), (1,)
-        cost = table.predict(placed.cell.spec, unique)[place.ravel()].reshape(shape)
+        cell = placed.cell
+        cost = table.predict(cell.spec, unique)[place.ravel()].reshape(shape)
+        if cell.otherwise is not None:
+            rest = table.predict(cell.otherwise, unique)[place.ravel()].reshape(shape)
+            scope = (*(f"keep:{name}" for name in cell.without), *scope)
+            cost = np.broadcast_to(cost, (2,) * len(cell.without) + shape).copy()
+            cost[(0,) * len(cell.without)] = rest
         gates, gated = _gated(placed.blocks, cost)
         result.append(Table(placed.cell.name, (*gates, *scope), None, {LATENCY: gated}))
     return result

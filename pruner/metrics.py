@@ -105,7 +105,8 @@ def _structure(net: Network, table: LatencyTable, plan: Plan) -> dict[str, Any]:
     for cell in net.cells():
         before = float(table.predict(cell.spec, [cell.dense_sizes])[0])
         size = widths.get(cell.name)
-        after = float(table.predict(cell.spec, [size])[0]) if size is not None else 0.0
+        spec = cell.spec_at(dropped)
+        after = float(table.predict(spec, [size])[0]) if size is not None else 0.0
         cells.append({"name": cell.name, "dense_ms": before, "pruned_ms": after})
     return {
         "dims": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,34 @@ def test_predictions_are_never_negative_nor_wild(table):
     assert (predicted > 0).all()
     # Ten times the widths measured: a hundredfold, by the widths.
     assert predicted.max() < 300 * table.predict(spec(), [[96, 96]])[0]
+
+
+def test_a_layer_that_is_read_in_part_is_a_factor_of_itself():
+    """From probes without a block, in which the engine computes a third of what it does else."""
+
+    class Source(FakeSource):
+        def cells(self):
+            first, *rest = super().cells()
+            return (replace(first, without=("c2",), otherwise=first.spec.read_at(2)), *rest)
+
+    class Engine(FakeEngine):
+        def build(self, probe):
+            session = super().build(probe)
+            kernels = session._kernels
+            if "c2" not in probe.sizes:
+                session.__dict__["_kernels"] = [kernels[0] / 3, *kernels[1:]]
+            return session
+
+    source = Source(blocks=("c2",))
+    table = latency_tables.measure(source, Engine(), probes=40)
+    part = source.cells()[0].otherwise
+    assert part in table.specs and table.knows(part)
+    widths = [[16, 32], [48, 64], [80, 96]]
+    third = table.predict(part, widths) / table.predict(part.plain, widths)
+    assert third == pytest.approx(1 / 3, rel=0.25)  # launches cost the same
+    assert table.error.p95 < 0.03
+    other = source.cells()[2].spec.read_at(2)  # never seen: as the layer itself
+    assert np.array_equal(table.predict(other, widths), table.predict(other.plain, widths))
 
 
 def test_adding_a_structure_again_replaces_it(table):

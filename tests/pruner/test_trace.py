@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from pruner import TraceError, trace
+from pruner import Plan, TraceError, apply, trace
 from pruner.cost import macs, parameters
 
 from .networks import Attention, Dense, Nested, Odd, Plain, Residual, shake
@@ -62,6 +64,54 @@ def test_cells_cover_every_weight_once():
     spec = {cell.name: cell.spec for cell in net.cells()}["stem"]
     assert spec.operator == "conv2d" and spec.fused == ("batch_norm", "relu")
     assert dict(spec.attributes)["kernel"] == (3, 3) and dict(spec.attributes)["map"] == (8, 8)
+
+
+@pytest.mark.parametrize("kind", ["Residual", "resnet18"])
+def test_what_strided_layers_alone_read_is_a_kind_of_its_own(kind):
+    """By the cut networks' graphs, for every block or two that are dropped."""
+    if kind == "Residual":
+        net = trace(Residual(), IMAGE)
+    else:
+        torchvision = pytest.importorskip("torchvision")
+        net = trace(torchvision.models.resnet18().eval(), (torch.zeros(1, 3, 64, 64),))
+    plain = {cell.name: cell.spec for cell in net.cells()}
+    anchors = {
+        p.cell.name: next(
+            n for n in net.program.graph.nodes if n.name in p.nodes and "conv" in n.name
+        )
+        for p in net.placed
+        if "conv" in p.cell.spec.operator
+    }
+    found = 0
+    for count in (0, 1, 2):
+        for dropped in itertools.combinations(net.blocks, count):
+            small = apply(net, Plan({}, dict.fromkeys(dropped, False)))
+            nodes = {node.name: node for node in small.graph.nodes}
+            for cell in net.cells():
+                anchor = anchors.get(cell.name)
+                if anchor is None or anchor.name not in nodes:
+                    continue
+                strided = _strided_alone(small, nodes[anchor.name])
+                spec = cell.spec_at(dropped)
+                assert spec == (plain[cell.name].read_at(2) if strided else plain[cell.name])
+                assert spec.plain == plain[cell.name]
+                found += strided
+    assert found >= 2
+
+
+def _strided_alone(module, node):
+    """Whether all that reads a value, sums and activations aside, are 1 x 1 strides of two."""
+    reads, strided = list(node.users), set()
+    while reads:
+        user = reads.pop()
+        layer = module.get_submodule(user.target) if user.op == "call_module" else None
+        if isinstance(layer, torch.nn.Conv2d):
+            strided.add(layer.kernel_size == (1, 1) and layer.stride == (2, 2))
+        elif isinstance(layer, torch.nn.BatchNorm2d) or user.name.startswith(("relu", "add")):
+            reads += user.users
+        else:
+            return False
+    return strided == {True}
 
 
 def test_flattened_maps_and_hidden_layers():
