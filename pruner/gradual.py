@@ -52,13 +52,14 @@ def approach(
     count = config.rounds.count
     if count == 1:
         return start
+    dense = start.net
     uncut_ms = dense_ms(space.net, space.table())
     for number in range(1, count):
         key = fingerprint([rounds_key(config), number, budget_ms, space.data.fingerprint()])
         if folder.finished(_step(number), key) is None:
             goal_ms = uncut_ms * (budget_ms / uncut_ms) ** (number / count)
             space.progress.say(f"  round {number} of {count}: {goal_ms:.4g} ms")
-            _round(space, folder, config, start, number, goal_ms, key)
+            _round(space, folder, config, start, dense, number, goal_ms, key)
         start = _loaded(folder, start.net, number)
     return start
 
@@ -68,6 +69,7 @@ def _round(
     folder: RunFolder,
     config: Config,
     start: Start,
+    dense: Network,
     number: int,
     goal_ms: float,
     key: str,
@@ -86,7 +88,7 @@ def _round(
     )
     plan = choice.best.plan
     checkpoints = folder / CHECKPOINTS / f"round-{key[:16]}"
-    small = brief(space, start.net, config, plan, checkpoints, f"tune round {number}")
+    small = brief(space, start.net, dense, config, plan, checkpoints, f"tune round {number}")
     tensors = expanded(start.net, plan, small)
     net = with_tensors(start.net, tensors)
     scores = widened(scored(space, config, narrowed(net, plan)), net, plan)
@@ -138,7 +140,10 @@ def rounds_key(config: Config) -> dict[str, Any]:
     if config.rounds.count == 1:
         return {}
     sections = ("rounds", "score", "solve", "finetune")
-    return {name: asdict(getattr(config, name)) for name in sections} | {"seed": config.seed}
+    key = {name: asdict(getattr(config, name)) for name in sections}
+    for name in ("epochs", "evaluate_every", "reference"):  # of the last tuning alone
+        del key["finetune"][name]
+    return key | {"seed": config.seed}
 
 
 def _step(number: int) -> str:

@@ -195,7 +195,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
 def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     options = config.finetune
     plan = Plan.load(folder.verify(names.PLAN))
-    key = _finetune_key(space, config, plan)
+    key = _finetune_key(space, folder, config, plan)
     if folder.finished("finetune", key):
         return summary.finetuned(folder.path, folder.read_json(names.METRICS))
     metrics = folder.read_json(names.METRICS)
@@ -203,8 +203,9 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     if options.reference and options.epochs:
         metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
     solved = folder.state()["steps"]["solve"]
-    net = reached(turned_as(space, solved.get("rotation")), folder, solved.get("weights"))
-    small, tuned = tune(space, net, config, plan, folder / names.CHECKPOINTS / key[:16])
+    dense = turned_as(space, solved.get("rotation"))
+    net = reached(dense, folder, solved.get("weights"))
+    small, tuned = tune(space, net, dense, config, plan, folder / names.CHECKPOINTS / key[:16])
     metrics["pruned"].update(tuned)
     metrics["finetune"] = _said(config)
 
@@ -220,7 +221,7 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
 
 def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     """What the other processes of `accelerate launch` do while the first one is in `finetune`."""
-    key = _finetune_key(space, config, Plan.load(folder.verify(names.PLAN)))
+    key = _finetune_key(space, folder, config, Plan.load(folder.verify(names.PLAN)))
     if folder.finished("finetune", key) is None:
         if config.finetune.reference and config.finetune.epochs:
             assist_reference(space, config)
@@ -228,12 +229,13 @@ def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outc
     return Outcome("", {})
 
 
-def _finetune_key(space: Workspace, config: Config, plan: Plan) -> str:
+def _finetune_key(space: Workspace, folder: RunFolder, config: Config, plan: Plan) -> str:
     return fingerprint(
         {
             "finetune": asdict(config.finetune),
             "data": space.data.fingerprint(),
             "plan": fingerprint(plan.to_json()),
+            "solve": folder.state()["steps"]["solve"]["key"],  # its rounds may have tuned
             "seed": config.seed,
         }
     )

@@ -93,19 +93,20 @@ def _reference(space: Workspace, config: Config) -> tuple[str, Path]:
 
 
 def tune(
-    space: Workspace, net: Network, config: Config, plan: Plan, folder: Path
+    space: Workspace, net: Network, dense: Network, config: Config, plan: Plan, folder: Path
 ) -> tuple[fx.GraphModule, dict[str, Any]]:
     """The network of a plan, repaired and tuned; its accuracy as cut, repaired, and at the end.
 
-    net is what the plan cuts (see `pruner.turned`); folder keeps the checkpoint of an interrupted
-    run, and what came before it.
+    net is what the plan cuts, with the weights of earlier rounds; dense, in the same basis (see
+    `pruner.turned`), has the trained ones, whose values the repair aims at. folder keeps the
+    checkpoint of an interrupted run, and what came before it.
     """
     small = apply(net, plan)
     note = folder / NOTE
     if not note.is_file():
         found = {"accuracy_before_finetune": _accuracy(space, small, "evaluate as cut")}
         if config.finetune.repair:
-            _repair(space, net, config, small, plan)
+            _repair(space, dense, config, small, plan)
             found["accuracy_repaired"] = _accuracy(space, small, "evaluate repaired")
         save(small, None, folder)
         write_text(note, json.dumps(found))
@@ -116,13 +117,19 @@ def tune(
 
 
 def brief(
-    space: Workspace, net: Network, config: Config, plan: Plan, folder: Path, label: str
+    space: Workspace,
+    net: Network,
+    dense: Network,
+    config: Config,
+    plan: Plan,
+    folder: Path,
+    label: str,
 ) -> fx.GraphModule:
-    """The network of a plan, repaired and tuned for a round (``config.rounds``)."""
+    """The network of a plan, repaired and tuned for a round (``config.rounds``); see `tune`."""
     rounds, options = config.rounds, config.finetune
     small = apply(net, plan)
     if options.repair:
-        _repair(space, net, config, small, plan)
+        _repair(space, dense, config, small, plan)
     short = replace(
         options, epochs=rounds.epochs, images=rounds.images or options.images, evaluate_every=0
     )
@@ -138,7 +145,7 @@ def assist(space: Workspace, config: Config, folder: Path) -> None:
 
 
 def _repair(
-    space: Workspace, net: Network, config: Config, small: fx.GraphModule, plan: Plan
+    space: Workspace, dense: Network, config: Config, small: fx.GraphModule, plan: Plan
 ) -> None:
     from .repair import repair
 
@@ -147,7 +154,7 @@ def _repair(
         min(options.batch, options.repair), augment=False, seed=config.seed, limit=options.repair
     )
     with space.progress.task("repair") as advance:
-        repair(small, net, plan, batches, progress=advance)
+        repair(small, dense, plan, batches, progress=advance)
 
 
 def _tuned(space: Workspace, config: Config, module: nn.Module, folder: Path, label: str) -> float:
