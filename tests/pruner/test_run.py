@@ -69,7 +69,8 @@ def killed_measure(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_measurement_continues(killed_measure: Path) -> None:
     table = latency_tables.LatencyTable.load(killed_measure / "RUN")
     before = json.loads((killed_measure / "half.json").read_text())
-    assert [r.measured_at for r in table.readings[:2]] == before  # not measured twice
+    # Not measured twice, but for what the machine's noise made suspect.
+    assert all(r.measured_at == b or r.attempt for r, b in zip(table.readings, before))
     assert len(table.readings) == 5  # what an undisturbed run measures
     assert not (killed_measure / "RUN" / "latency.journal").exists()
 
