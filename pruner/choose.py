@@ -106,7 +106,7 @@ def choose(
             f" ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
         )
         low = budget_ms * (1 - BELOW - _margin(config, table))
-        if low <= measured <= budget_ms:
+        if low <= measured <= budget_ms * (1 + ABOVE):
             break
         if number > 1:
             # Correcting the table alone did not do: the solver keeps finding what it flatters. Ask
