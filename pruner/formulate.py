@@ -99,15 +99,25 @@ def worth(
     dropped: tuple[str, ...] = (),
 ) -> float:
     """The objective at one structure (nothing named: the dense network)."""
+    return sum(worths(net, importance, sizes, dropped))
+
+
+def worths(
+    net: Network,
+    importance: Importance,
+    sizes: Mapping[str, int] | None = None,
+    dropped: tuple[str, ...] = (),
+) -> list[float]:
+    """The terms of the objective at one structure; of rises: one a Dim, then one a Block."""
     chosen = {f"size:{name}": len(dim.options()) - 1 for name, dim in net.dims.items()}
     for name, size in (sizes or {}).items():
         chosen[f"size:{name}"] = net.dims[name].options().index(size)
     chosen |= {f"keep:{name}": int(name not in dropped) for name in net.blocks}
-    total = 0.0
+    found = []
     for table in _importances(net, importance, _Builder(net)):
         assert table.value is not None
-        total += float(table.value[tuple(chosen[v] for v in table.scope)])
-    return total
+        found.append(float(table.value[tuple(chosen[v] for v in table.scope)]))
+    return found
 
 
 @dataclass(frozen=True)

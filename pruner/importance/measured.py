@@ -57,7 +57,7 @@ class Measured(Whole):
         fits = [b for k, b in enumerate(batches) if k % 4 != 3]
         dense = study(net, fits, self.places)
         held_out = batches[3::4] or batches
-        few = [b for k, b in enumerate(fits) if k * len(_first(b)) < BYPASSED]
+        few = [b for k, b in enumerate(fits) if k * len(first(b)) < BYPASSED]
         replay = Replay(net.module, inputs_of(net.module, held_out))
         output = _output(net)
         base = [values[output] for values in replay.values([output])]
@@ -123,7 +123,8 @@ def divergence(found: Iterator[dict[str, Any]], output: str, base: list[Any]) ->
     return total / images
 
 
-def _first(batch: Batch) -> Tensor:
+def first(batch: Batch) -> Tensor:
+    """The (first) input of a batch."""
     return batch[0][0] if isinstance(batch[0], tuple) else batch[0]
 
 
@@ -165,9 +166,20 @@ def _changed(module: nn.Module, changes: Mapping[str, Tensor]) -> Iterator[None]
 
 def _bypassed(net: Network, block: Block, fits: list[Batch], measured: list[Batch]) -> float:
     """Divergence with the block dropped and the next layers repaired."""
-    plan = Plan({}, {block.name: False})
+    return lost(net, Plan({}, {block.name: False}), fits, measured, layers=REPAIRED)
+
+
+def lost(
+    net: Network,
+    plan: Plan,
+    fits: list[Batch],
+    measured: list[Batch],
+    *,
+    layers: int | None = None,
+) -> float:
+    """Divergence of a structure, cut and repaired (``layers``: see `pruner.repair`)."""
     small = apply(net, plan)
-    repair(small, net, plan, fits, layers=REPAIRED)
+    repair(small, net, plan, fits, layers=layers)
     total, images = 0.0, 0
     with torch.no_grad():
         for x in inputs_of(net.module, measured):

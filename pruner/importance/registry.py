@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from ..errors import PrunerError
 from .activation import Activation
+from .calibrated import Calibrated
 from .criterion import Criterion
 from .fisher import Fisher, TaylorSample
 from .fpgm import GeometricMedian
@@ -26,6 +27,7 @@ CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
         Fisher,
         Hessian,
         Measured,
+        Calibrated,
         Reconstruction,
         Activation,
         Magnitude,

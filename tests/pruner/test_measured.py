@@ -11,8 +11,10 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pruner.apply import apply
 from pruner.errors import PrunerError
+from pruner.formulate import worth
 from pruner.importance import score
-from pruner.importance.measured import Measured, between
+from pruner.importance.calibrated import LEAST, weigh
+from pruner.importance.measured import Measured, between, lost
 from pruner.plan import Plan, ranking
 from pruner.trace import trace
 
@@ -79,7 +81,7 @@ def test_measured_rises_are_the_divergence_of_the_cut_and_refitted_network():
     assert all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
 
 
-@pytest.mark.parametrize("criterion", ["measured", "reconstruction"])
+@pytest.mark.parametrize("criterion", ["measured", "reconstruction", "calibrated"])
 def test_rises_fall_with_the_width_and_cover_every_dim_and_block(criterion):
     for net, batches in (_residual(), bottleneck()):
         told: list[tuple[int, int | None]] = []
@@ -93,6 +95,34 @@ def test_rises_fall_with_the_width_and_cover_every_dim_and_block(criterion):
             assert len(set(found.total(name))) == dim.size  # an order without ties
         again = score(net, batches, None, criterion)
         assert all(np.array_equal(found.rises[n], again.rises[n]) for n in net.dims)
+
+
+def test_factors_make_the_objective_foretell_what_structures_lose():
+    """Against losses by known factors; a term that no structure cuts gets the common one."""
+    dice = np.random.default_rng(3)
+    rows = dice.lognormal(size=(80, 6))
+    rows[:, 5] = 0.0
+    truth = np.array([0.3, 2.0, 1.0, 0.0, 4.0, 1.0])
+    losses = rows @ truth * dice.lognormal(0.0, 0.02, size=80)
+    found = weigh(rows, losses)
+    assert found[[0, 1, 2, 4]] == pytest.approx(truth[[0, 1, 2, 4]], rel=0.25, abs=0.1)
+    common = found[5]
+    assert found[3] == pytest.approx(LEAST * common) and found.min() == found[3]
+    again = weigh(rows, 7 * losses)
+    assert again == pytest.approx(7 * found, rel=1e-4)
+
+
+def test_a_calibrated_objective_foretells_the_loss_better():
+    net, batches = _residual()
+    rank = {}
+    fits, held_out = [b for k, b in enumerate(batches) if k % 4 != 3], batches[3::4]
+    for criterion in ("measured", "calibrated"):
+        found = score(net, batches, None, criterion)
+        plans = [Plan.random(net, share, seed, 0.2) for seed in range(20) for share in (0.4, 0.6)]
+        terms = [worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
+        true = [lost(net, plan, fits, held_out) for plan in plans]
+        rank[criterion] = np.corrcoef(np.argsort(np.argsort(true)), np.argsort(np.argsort(terms)))
+    assert rank["calibrated"][0, 1] < min(rank["measured"][0, 1], -0.6)
 
 
 def test_a_dead_branch_costs_nothing_to_bypass_and_a_live_one_does():
