@@ -14,12 +14,13 @@ from ..formulate import worths
 from ..network import Network
 from ..plan import Plan, ranking
 from .importance import Importance
-from .measured import BYPASSED, Measured, first, lost
+from .measured import Measured, first, lost
 from .whole import Loss, Progress
 
 Floats = NDArray[np.float64]
 
 STRUCTURES = 60
+REPAIRED_ON = 128  # images; the others are measured on
 SHARES = (0.35, 0.85)  # of the multiply-adds, between which structures are drawn
 DROPPED = 0.1  # chance of a block
 RIDGE = 0.1
@@ -35,7 +36,7 @@ class Calibrated(Measured):
     makes worse. So random structures are cut and repaired as they would be used, their divergence
     from the dense network is measured, and factors are fitted such that the objective foretells it,
     in relative error; a ridge holds them near a common one. Structures are repaired on
-    few images and measured on those that `Measured` measures on.
+    some images and measured on the others.
     """
 
     name = "calibrated"
@@ -62,13 +63,12 @@ class Calibrated(Measured):
                 progress(done, None if total is None else total + self.structures)
 
         alone = super().score(net, batches, loss, tell)
-        fits = [b for k, b in enumerate(batches) if k % 4 != 3]
-        few = [b for k, b in enumerate(fits) if k * len(first(b)) < BYPASSED]
-        held_out = batches[3::4] or batches
+        few = [b for k, b in enumerate(batches) if k * len(first(b)) < REPAIRED_ON]
+        others = batches[len(few) :] or batches
         rows, losses = [], []
         for number, plan in enumerate(drawn(net, alone, self.structures)):
             rows.append([-value for value in worths(net, alone, plan.sizes(), plan.dropped())])
-            losses.append(lost(net, plan, few, held_out))
+            losses.append(lost(net, plan, few, others))
             if progress is not None:
                 progress(steps + number + 1, steps + self.structures)
         factors = weigh(np.array(rows), np.array(losses))
