@@ -224,7 +224,10 @@ def _finetune(options: argparse.Namespace) -> None:
 
     names = ("epochs", "repair", "lr", "batch", "optimizer", "images")
     changes = {**_given(options, "data"), "finetune": _given(options, *names)}
+    from .processes import leave
+
     outcome = run.finetune(options.run, changes, _progress())
+    leave()
     if outcome.text:  # the first of several processes speaks for all
         print(outcome)
 

@@ -20,3 +20,11 @@ def alone(verb: str) -> None:
             f"msprune {verb} works in one process, and accelerate started {count}: use "
             "accelerate launch for msprune finetune alone"
         )
+
+
+def leave() -> None:
+    """Take leave of the others: a process that just ends may abort while another still waits."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -366,6 +366,7 @@ import torch
 from tests.pruner.test_finetune import FULL, networks
 from pruner.data import open_images
 from pruner.finetune import finetune
+from pruner.processes import leave
 from safetensors.torch import save_file
 
 images, out, pause, epochs = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
@@ -382,6 +383,7 @@ from accelerate import PartialState
 rank = PartialState().process_index
 save_file(student.state_dict(), f"{out}/result{rank}.safetensors")
 print(history.accuracy, history.epochs[-1].loss, flush=True)
+leave()
 """
 
 

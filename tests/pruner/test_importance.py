@@ -154,7 +154,8 @@ def test_bn_scale_is_the_scale_where_there_is_one_and_the_weights_elsewhere():
     assert np.allclose(found.parts["stream"]["stem"], np.abs(state["stem_bn.weight"]))
 
 
-GRAPHS = {"measured", "reconstruction", "hessian"}  # they need a graph: see tests of their own
+# They need a graph: see tests of their own.
+GRAPHS = {"measured", "calibrated", "reconstruction", "hessian"}
 ESTIMATES = sorted(set(CRITERIA) - GRAPHS)
 
 
