@@ -28,7 +28,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pruner import Importance, Network, Plan, apply, repair, score, trace
+from pruner import Network, Plan, apply, repair, score, trace
 from pruner.cost import macs
 from pruner.data import ImageData, open_images
 from pruner.evaluate import evaluate
@@ -37,7 +37,6 @@ from pruner.finetune import finetune
 from pruner.formulate import worth
 from pruner.importance import CRITERIA
 from pruner.models import load_model
-from pruner.plan import ranking
 from pruner.recalibrate import recalibrate
 from pruner.recipe import Recipe
 
@@ -57,15 +56,6 @@ def structures(net: Network, count: int, share: float, seed: int) -> list[Plan]:
         if macs(net, plan.sizes(), plan.dropped()) >= 0.98 * goal:
             found.append(plan)
     return found
-
-
-def filled(importance: Importance, plan: Plan) -> Plan:
-    """The structure with the channels that this criterion would keep."""
-    keep = {
-        name: tuple(sorted(ranking(importance, name)[: len(kept)].tolist()))
-        for name, kept in plan.keep.items()
-    }
-    return Plan(keep, plan.blocks)
 
 
 def losses(
@@ -179,9 +169,7 @@ def main() -> int:
         scores = score(net, images, cross_entropy, name)
         run["seconds"] = time.perf_counter() - begun
         for k in range(len(run["structures"]), len(plans)):
-            found = losses(
-                net, filled(scores, plans[k]), images, test, data if given.tune else None
-            )
+            found = losses(net, plans[k].filled(scores), images, test, data if given.tune else None)
             value = worth(net, scores, plans[k].sizes(), plans[k].dropped())
             run["structures"].append({"objective": value, **found})
             write_text(path, json.dumps(kept, indent=1) + "\n")

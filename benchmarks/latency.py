@@ -7,10 +7,10 @@ the dense latency, and the ones that the solver picks for 70%, 50% and 30% of it
 three models are held against them: this table, every cell timed alone at the very widths, and
 HALP's linear model with frozen input widths. All are compared at one speed of the machine: the
 uncut network is timed in turn with every structure, and its drift is taken out (the errors without
-that are kept beside, as "raw"). ResNet-101 is then measured with ResNet-50's table at
-hand. Every measurement is kept in --work (default runs/latency), and the same command continues;
-rows go to benchmarks/results/latency.json and .md. --quick tries everything out on a few small
-structures, and writes no results. Run it on an otherwise idle machine.
+that are kept beside, as "raw"). ResNet-101 is measured with ResNet-50's table at hand, and without
+timing its cells one by one. Every measurement is kept in --work (default runs/latency), and the
+same command continues; rows go to benchmarks/results/latency.json and .md. --quick tries everything
+out on a few small structures, and writes no results. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "in_place": [st.in_place(table, r) for r in readings],
         "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
     }
-    if kind != "torch":  # it reads no ONNX
+    if kind != "torch" and first is None:  # torch reads no ONNX; hundreds of layers take long
         alone: dict[Any, float] = {}
         models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings]
     own = [r for r in table.readings if r.network == readings[0].network]

@@ -14,7 +14,7 @@ from .spec import LayerSpec
 from .work import work
 
 # A network's own probes: enough to tell its context and its error, whatever else is known.
-LEAST = 14
+LEAST = 10
 _NEAR = 0.5  # doublings of each width from a measured point
 _THIN = 12  # points of a specification below which it is measured anew
 _MISSING = 0.1  # share of a probe's work that may be unknown

@@ -115,10 +115,10 @@ class RoundsConfig:
 class FinetuneConfig(Recipe):
     """How accuracy is won back: every setting of `Recipe`, and how long.
 
-    epochs 0 recalibrates batch norm only. repair refits, before the first epoch, what reads cut
-    channels, on that many training images (0: off; see `pruner.repair`). images limits the training
-    images to that many (None: all). With reference, the dense network gets the same fine-tune, as
-    the fair figure to compare with.
+    repair refits, before the first epoch, what reads cut channels, on that many training images
+    (0: off; see `pruner.repair`). epochs 0 only recalibrates batch norm, where there is no repair.
+    images limits the training images to that many (None: all). With reference, the dense network
+    gets the same fine-tune, as the fair figure to compare with.
     """
 
     epochs: int = 0

@@ -104,6 +104,14 @@ class Plan:
         }
         return cls(keep, blocks)
 
+    def filled(self, importance: Importance) -> Plan:
+        """The same sizes and blocks, with the most important indices of every Dim."""
+        keep = {
+            name: tuple(sorted(ranking(importance, name)[: len(kept)].tolist()))
+            for name, kept in self.keep.items()
+        }
+        return Plan(keep, self.blocks)
+
     def sizes(self) -> dict[str, int]:
         """Dim name -> how many indices stay."""
         return {name: len(kept) for name, kept in self.keep.items()}

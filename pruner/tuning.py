@@ -168,6 +168,10 @@ def _train(
     space: Workspace, config: Config, module: nn.Module, folder: Path, label: str
 ) -> History:
     options = config.finetune
+    recipe = options.recipe
+    if options.repair and not options.epochs:
+        # A repair leaves batch-norm statistics right; few images would only blur them.
+        recipe = replace(recipe, recalibrate=0)
     data: Any = space.data
     if options.images is not None:
         data = FewerImages(space.data, options.images)
@@ -177,7 +181,7 @@ def _train(
             space.net.module,
             data,
             options.epochs,
-            recipe=options.recipe,
+            recipe=recipe,
             out=folder,
             seed=config.seed,
             progress=_teller(advance),

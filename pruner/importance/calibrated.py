@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
+from scipy.optimize import lsq_linear, nnls
 
 from ..formulate import worths
 from ..network import Network
-from ..plan import Plan, ranking
+from ..plan import Plan
 from .importance import Importance
 from .measured import Measured, first, lost
 from .whole import Loss, Progress
@@ -87,26 +87,31 @@ def drawn(net: Network, importance: Importance, count: int) -> Iterator[Plan]:
     """Random structures with the indices that these scores keep."""
     for number, share in enumerate(np.linspace(*SHARES, count)):
         plan = Plan.random(net, macs=float(share), seed=_SEED + number, drop_blocks=DROPPED)
-        keep = {
-            name: tuple(sorted(ranking(importance, name)[: len(kept)].tolist()))
-            for name, kept in plan.keep.items()
-        }
-        yield Plan(keep, plan.blocks)
+        yield plan.filled(importance)
 
 
-def weigh(rows: Floats, losses: Floats) -> Floats:
-    """Factors f [terms] such that ``rows @ f`` is near ``losses`` [structures].
+def weigh(rows: Floats, losses: Floats, ridge: float = RIDGE) -> Floats:
+    """Factors f [terms] such that ``rows @ f`` and a constant are near ``losses`` [structures].
 
     Least squares in relative error, with a ridge towards the one factor that fits best alone, and
     no factor below ``LEAST`` of that: nothing comes for free because few structures have cut it.
+    The constant takes up that cuts together lose less than their sum, or more, at the depth of
+    these structures; as the same for all it moves no choice.
     """
     weights = 1 / np.maximum(losses, 0.05 * np.median(losses) + 1e-12)
     design = rows * weights[:, None]
-    together = design.sum(1)
-    common = float(together.sum() / max(float(together @ together), 1e-300))
+    target = losses * weights
+    alone = np.stack([design.sum(1), weights], 1)
+    common = float(nnls(alone, target)[0][0]) or float(target.sum() / max(design.sum(), 1e-300))
     # Terms that hardly vary are held by it, those that tell much are not.
-    strength = np.sqrt(RIDGE * len(rows)) * float(design.std(0).mean())
-    ridge = strength * np.eye(rows.shape[1])
-    target = np.concatenate([losses * weights, np.full(rows.shape[1], strength * common)])
-    found = lsq_linear(np.concatenate([design, ridge]), target, (LEAST * common, np.inf))
-    return np.asarray(found.x, np.float64)
+    strength = np.sqrt(ridge * len(rows)) * float(design.std(0).mean())
+    terms = rows.shape[1]
+    held = np.concatenate([strength * np.eye(terms), np.zeros((terms, 1))], 1)
+    free = np.concatenate([design, weights[:, None]], 1)
+    least = np.append(np.full(terms, LEAST * common), -np.inf)
+    found = lsq_linear(
+        np.concatenate([free, held]),
+        np.concatenate([target, np.full(terms, strength * common)]),
+        (least, np.inf),
+    )
+    return np.asarray(found.x[:-1], np.float64)
