@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .engine import Engine
 from .measure import measure_structure
 from .probing import batch_of
+from .reading import Reading, averaged
 from .source import ProbeSource
 from .table import LatencyTable
 
@@ -42,11 +43,22 @@ def check(
 ) -> Check:
     """Measures one structure and compares it with what the table says.
 
+    Where it is off by more than the table usually is, it is measured once more, and the mean taken:
+    what would correct the table should not be a noisy minute.
+
     Raises ``DeviceMismatchError`` where the table is another device's.
     """
     dense = source.probe({})
     engine.device.at_batch(batch_of(dense)).check_same(table.device, "the table")
     reading = measure_structure(source, engine, sizes, dropped, quick=quick)
     predicted = table.predict_total(((c.spec, c.sizes) for c in reading.cells), reading.network)
+    found = _held_against(table, reading, predicted)
+    if table.error is not None and abs(found.error) > table.error.p95 and not quick:
+        again = measure_structure(source, engine, sizes, dropped)
+        found = _held_against(table, averaged([reading, again]), predicted)
+    return found
+
+
+def _held_against(table: LatencyTable, reading: Reading, predicted_ms: float) -> Check:
     grown = table.add([reading])
-    return Check(grown.total_ms(reading), reading.spread_ms, predicted, grown)
+    return Check(grown.total_ms(reading), reading.spread_ms, predicted_ms, grown)

@@ -15,6 +15,7 @@ from .engine import Engine
 from .errors import LatencyError
 from .held_out import assessed
 from .library import Library
+from .pace import Pace
 from .plan import PlannedProbe, network_digest, plan_probes
 from .probing import Bench, batch_of, now
 from .reading import Reading, structure_key
@@ -24,9 +25,12 @@ from .table import LatencyTable
 from .timing import Limits
 
 _FULL, _QUICK = 50, 18  # probes
-_FULL_LIMITS = Limits(least=12, seconds=0.9)
+_LIMITS = Limits(least=12)
 _QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)
 _BUILDS = 2  # of each probe; one if quick
+# Of a probe, with two builds and profiles, on average; and of its timing with each build.
+_PROBE_S = 9.0
+_SHORTEST_S, _LONGEST_S = 0.9, 2.5
 _DRIFT = 0.05  # the sentinel may be off its median by this much before a probe is measured again
 _BUSY = 0.3  # share of runs that something else may disturb
 _RETRIES = 0.25  # at most this share of the probes is measured again
@@ -78,7 +82,6 @@ def measure(
     if probes is not None and probes < 1:
         raise LatencyError(f"probes is {probes}; give 1 or more")
     count = probes or (_QUICK if quick else _FULL)
-    limits = _QUICK_LIMITS if quick else _FULL_LIMITS
     planned = plan_probes(source.sizes(), count, seed, source.removable())
     network = network_digest(source)
 
@@ -108,12 +111,17 @@ def measure(
         known = _newest(known, journal.readings)
 
     taken: tuple[Reading, ...] = tuple(known)
-    bench = Bench(source, engine, dense, network, limits, 1 if quick else _BUILDS)
+    todo = _todo(planned, network, known)
+    pace = Pace(_PROBE_S, _BUILDS, _SHORTEST_S, _LONGEST_S, len(todo))
+    bench = Bench(source, engine, dense, network, 1 if quick else _BUILDS)
     start, done = time.monotonic(), 0
 
     def take(probe: PlannedProbe, attempt: int, left: int) -> Reading:
         nonlocal done
-        reading = bench.read(probe.sizes, probe.dropped, "fit", attempt)
+        began = time.monotonic()
+        limits = _QUICK_LIMITS if quick else replace(_LIMITS, seconds=pace.seconds)
+        reading = bench.read(probe.sizes, probe.dropped, limits, "fit", attempt)
+        pace.took(time.monotonic() - began, reading)
         if journal is not None:
             journal.append(reading)
         done += 1
@@ -124,7 +132,6 @@ def measure(
         return reading
 
     try:
-        todo = _todo(planned, network, known)
         for index, probe in enumerate(todo):
             taken += (take(probe, 0, len(todo) - index - 1),)
         notes = []
@@ -173,11 +180,11 @@ def measure_structure(
     quick: bool = False,
 ) -> Reading:
     """Measures one structure, end to end and by cells, in turn with the uncut network."""
-    limits = _QUICK_LIMITS if quick else replace(_FULL_LIMITS, seconds=1.5)
+    limits = _QUICK_LIMITS if quick else replace(_LIMITS, seconds=_LONGEST_S)
     builds = 1 if quick else _BUILDS
-    bench = Bench(source, engine, source.probe({}), network_digest(source), limits, builds)
+    bench = Bench(source, engine, source.probe({}), network_digest(source), builds)
     try:
-        return bench.read(sizes, tuple(dropped), "check", 0)
+        return bench.read(sizes, tuple(dropped), limits, "check", 0)
     finally:
         bench.close()
 

@@ -36,18 +36,23 @@ class Bench:
         engine: Engine,
         dense: Probe,
         network: str,
-        limits: Limits,
         builds: int,
     ) -> None:
         self._source, self._engine, self._dense = source, engine, dense
-        self._network, self._limits, self._builds = network, limits, builds
+        self._network, self._builds = network, builds
         self._cells = source.cells()
         self._uncut = {name: options[-1] for name, options in source.sizes().items()}
         self._sentinel: Session | None = None
 
     def read(
-        self, sizes: Mapping[str, int], dropped: tuple[str, ...], role: str, attempt: int
+        self,
+        sizes: Mapping[str, int],
+        dropped: tuple[str, ...],
+        limits: Limits,
+        role: str,
+        attempt: int,
     ) -> Reading:
+        """Builds, times and profiles one structure; ``limits`` are of each build."""
         cut = {name: size for name, size in sizes.items() if size != self._uncut.get(name)}
         probe = self._source.probe(cut, dropped)
         threads = self._engine.device.threads
@@ -63,14 +68,14 @@ class Bench:
             session = self._engine.build(probe)
             try:
                 both = time_in_turn(
-                    {"probe": session, "sentinel": self._sentinel}, threads, self._limits, "probe"
+                    {"probe": session, "sentinel": self._sentinel}, threads, limits, "probe"
                 )
                 timings.append(both["probe"])
                 sentinels.append(both["sentinel"].median_ms)
                 # The kernels of small networks take microseconds, which is what profilers count in.
-                least = 3 * self._limits.least
+                least = 3 * limits.least
                 budget = int(1e3 * PROFILE_S / max(both["probe"].median_ms, 1e-3))
-                profile = session.profile(max(self._limits.least, min(budget, 10 * least)))
+                profile = session.profile(max(limits.least, min(budget, 10 * least)))
             finally:
                 session.close()
             profiles.append(attribute(profile, probe.cell_of, threads == 1, weights))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .spec import LayerSpec
 
@@ -72,6 +74,33 @@ class Reading:
     @property
     def kernels(self) -> int:
         return sum(cell.kernels for cell in self.cells)
+
+
+def averaged(readings: Sequence[Reading]) -> Reading:
+    """One structure, measured several times in the same way: the means, as one measurement."""
+    last = readings[-1]
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values))
+
+    cells = [
+        replace(
+            cell,
+            kernel_ms=mean([r.cells[i].kernel_ms for r in readings]),
+            spread_ms=mean([r.cells[i].spread_ms for r in readings]),
+        )
+        for i, cell in enumerate(last.cells)
+    ]
+    return replace(
+        last,
+        latency_ms=mean([r.latency_ms for r in readings]),
+        spread_ms=mean([r.spread_ms for r in readings]),
+        interval_ms=mean([r.interval_ms for r in readings]) / len(readings) ** 0.5,
+        runs=sum(r.runs for r in readings),
+        sentinel_ms=mean([r.sentinel_ms for r in readings]),
+        disturbed=mean([r.disturbed for r in readings]),
+        cells=tuple(cells),
+    )
 
 
 def structure_key(network: str, sizes: Mapping[str, int], dropped: Sequence[str]) -> str:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import latency_tables
 from latency_tables import DamagedTableError, DeviceMismatchError, LatencyError, LatencyTable
+from latency_tables.pace import Pace
 from latency_tables.plan import plan_probes
 from latency_tables.stopwatch import Lap
 from latency_tables.storage import Journal, journal_path
@@ -257,6 +259,46 @@ def test_check_measures_one_structure_and_corrects_the_table_around_it():
 def test_check_of_another_device_is_refused():
     with pytest.raises(DeviceMismatchError):
         latency_tables.check(measured(), FakeSource(), FakeEngine(device=other_device()), {})
+
+
+def test_a_surprising_check_is_measured_again():
+    """One in which the structure alone was slow for a while, which no sentinel can tell."""
+    table = measured()
+    engine = FakeEngine()
+
+    def latency(sizes):
+        slow = sizes != (96, 96) and engine.built <= 4  # twice the structure and the uncut network
+        return stairs(sizes) * (1.3 if slow else 1.0)
+
+    engine.latency = latency
+    sizes = {f"d{i}": 48 for i in range(5)}
+    found = latency_tables.check(table, FakeSource(), engine, sizes)
+    assert engine.built == 8 and found.error == pytest.approx(0.15, abs=0.03)
+    calm = FakeEngine()
+    assert abs(latency_tables.check(table, FakeSource(), calm, sizes).error) < 0.01
+    assert calm.built == 4
+
+
+def test_quiet_probes_leave_their_time_to_noisy_ones():
+    """Probes that take what they are given, but for some that are done at once."""
+    reading = latency_tables.measure(FakeSource(), FakeEngine(), probes=1).readings[0]
+    besides_s, builds, probes, each_s = 2.0, 2, 40, 8.0
+
+    def spent(quiet: int) -> list[float]:
+        pace, given = Pace(each_s, builds, 0.5, 3.0, probes), []
+        for index in range(probes):
+            given.append(pace.seconds)
+            timed_s = 0.1 if index < quiet else given[-1]
+            runs = round(1e3 * builds * timed_s / reading.latency_ms)
+            pace.took(2 * builds * timed_s + besides_s, replace(reading, runs=runs))
+        return given
+
+    steady = spent(0)
+    assert steady[5:-5] == pytest.approx([(each_s - besides_s) / 4] * (probes - 10), rel=0.1)
+    assert sum(4 * s + besides_s for s in steady) == pytest.approx(probes * each_s, rel=0.05)
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(spent(20)[1:20]))
+    assert max(spent(20)) > 1.3 * max(steady[1:]) and max(spent(39)) == 3.0
+    assert set(Pace(1.0, 2, 0.5, 3.0, 10).seconds for _ in range(2)) == {0.5}
 
 
 def test_dropped_cells_are_not_in_the_reading():
