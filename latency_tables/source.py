@@ -16,7 +16,7 @@ class Probe:
     module, inputs
         A ``torch.nn.Module`` in eval mode and the tuple of its positional example inputs.
     onnx
-        Called once, if an engine wants it: the serialized ONNX model. Every ONNX node is called
+        For engines that want it, with every build: the serialized ONNX model. Every ONNX node is called
         ``<operator>/<anything>``, where ``<operator>`` is a key of ``cell_of`` where known.
     cell_of
         Operator (a node of the traced graph) -> name of the cell that owns its time. Operators of

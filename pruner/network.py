@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,13 @@ class Network:
 
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         """The network with Dims cut to their first indices, these blocks dropped: for timing."""
+        return self._probe(sizes, dropped) if sizes or dropped else self._whole
+
+    @cached_property
+    def _whole(self) -> Probe:
+        return self._probe({}, ())
+
+    def _probe(self, sizes: Mapping[str, int], dropped: Sequence[str]) -> Probe:
         from .cut import cut
         from .export import flat
         from .materialize import materialize
@@ -174,7 +182,7 @@ class Network:
         return Probe(
             module=module,
             inputs=inputs,
-            onnx=lambda: probe_onnx(module, inputs),
+            onnx=cache(lambda: probe_onnx(module, inputs)),
             cell_of={
                 node: placed.cell.name
                 for placed in self.placed
