@@ -16,8 +16,8 @@ class Probe:
     module, inputs
         A ``torch.nn.Module`` in eval mode and the tuple of its positional example inputs.
     onnx
-        For engines that want it, with every build: the serialized ONNX model. Every ONNX node is called
-        ``<operator>/<anything>``, where ``<operator>`` is a key of ``cell_of`` where known.
+        For engines that want it, with every build: the serialized ONNX model. Every ONNX node is
+        called ``<operator>/<anything>``, where ``<operator>`` is a key of ``cell_of`` where known.
     cell_of
         Operator (a node of the traced graph) -> name of the cell that owns its time. Operators of
         no cell are not in it.
