@@ -49,57 +49,65 @@ def approach(
 
     Their structures are chosen by the table alone: only the last one's is held to the budget.
     """
-    count = config.rounds.count
-    if count == 1:
+    if config.rounds.count == 1:
         return start
-    dense = start.net
-    uncut_ms = dense_ms(space.net, space.table())
-    for number in range(1, count):
-        key = fingerprint([rounds_key(config), number, budget_ms, space.data.fingerprint()])
-        if folder.finished(_step(number), key) is None:
-            goal_ms = uncut_ms * (budget_ms / uncut_ms) ** (number / count)
-            space.progress.say(f"  round {number} of {count}: {goal_ms:.4g} ms")
-            _round(space, folder, config, start, dense, number, goal_ms, key)
+    way = _Way(space, folder, config, start.net, budget_ms)
+    for number in range(1, config.rounds.count):
+        if folder.finished(_step(number), way.key(number)) is None:
+            way.take(start, number)
         start = _loaded(folder, start.net, number)
     return start
 
 
-def _round(
-    space: Workspace,
-    folder: RunFolder,
-    config: Config,
-    start: Start,
-    dense: Network,
-    number: int,
-    goal_ms: float,
-    key: str,
-) -> None:
-    unchecked = replace(config.solve, check=False)
-    choice = choose(
-        start.net,
-        space.table(),
-        start.scores,
-        space.engine,
-        goal_ms,
-        unchecked,
-        space.progress,
-        keep=lambda grown: None,
-        within=start.plan,
-    )
-    plan = choice.best.plan
-    checkpoints = folder / CHECKPOINTS / f"round-{key[:16]}"
-    small = brief(space, start.net, dense, config, plan, checkpoints, f"tune round {number}")
-    tensors = expanded(start.net, plan, small)
-    net = with_tensors(start.net, tensors)
-    scores = widened(scored(space, config, narrowed(net, plan)), net, plan)
+@dataclass(frozen=True)
+class _Way:
+    """What is the same in all rounds; dense has the trained weights."""
 
-    def write(scratch: Path) -> None:
-        notes = {"plan": json.loads(plan.to_json())}
-        write_tensors(scratch / _file(number), _KIND, tensors, notes)
-        scores.save(scratch / _file(number, "-importance"))
+    space: Workspace
+    folder: RunFolder
+    config: Config
+    dense: Network
+    budget_ms: float
 
-    folder.commit(_step(number), key, write)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    def key(self, number: int) -> str:
+        data = self.space.data.fingerprint()
+        return fingerprint([rounds_key(self.config), number, self.budget_ms, data])
+
+    def goal_ms(self, number: int) -> float:
+        """Every round takes the same factor."""
+        uncut_ms = dense_ms(self.space.net, self.space.table())
+        return float(uncut_ms * (self.budget_ms / uncut_ms) ** (number / self.config.rounds.count))
+
+    def take(self, start: Start, number: int) -> None:
+        """One round, into the RUN."""
+        space, config, goal_ms = self.space, self.config, self.goal_ms(number)
+        space.progress.say(f"  round {number} of {config.rounds.count}: {goal_ms:.4g} ms")
+        choice = choose(
+            start.net,
+            space.table(),
+            start.scores,
+            space.engine,
+            goal_ms,
+            replace(config.solve, check=False),
+            space.progress,
+            keep=lambda grown: None,
+            within=start.plan,
+        )
+        plan, key = choice.best.plan, self.key(number)
+        checkpoints = self.folder / CHECKPOINTS / f"round-{key[:16]}"
+        label = f"tune round {number}"
+        small = brief(space, start.net, self.dense, config, plan, checkpoints, label)
+        tensors = expanded(start.net, plan, small)
+        net = with_tensors(start.net, tensors)
+        scores = widened(scored(space, config, narrowed(net, plan)), net, plan)
+
+        def write(scratch: Path) -> None:
+            notes = {"plan": json.loads(plan.to_json())}
+            write_tensors(scratch / _file(number), _KIND, tensors, notes)
+            scores.save(scratch / _file(number, "-importance"))
+
+        self.folder.commit(_step(number), key, write)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def scored(space: Workspace, config: Config, net: Network) -> Importance:
