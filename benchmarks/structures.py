@@ -178,7 +178,8 @@ def _alone(model: Any, operators: set[str], engine: Engine, cell: str) -> float:
 
 
 def off(predicted: list[float], actual: list[float]) -> dict[str, float]:
-    """Median, 95th percentile and worst of the relative error, and Spearman's rank correlation."""
+    """Median, 95th percentile and worst of the relative error, Spearman's rank correlation, and of
+    how many structures."""
     from scipy.stats import spearmanr
 
     p: NDArray[np.float64] = np.array(predicted)
@@ -189,4 +190,5 @@ def off(predicted: list[float], actual: list[float]) -> dict[str, float]:
         "p95": float(np.percentile(error, 95)),
         "worst": float(error.max()),
         "rank": float(spearmanr(p, m)[0]) if len(p) > 2 else float("nan"),
+        "structures": len(p),
     }
