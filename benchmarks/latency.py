@@ -8,9 +8,10 @@ three models are held against them: this table, every cell timed alone at the ve
 HALP's linear model with frozen input widths. All are compared at one speed of the machine: the
 uncut network is timed in turn with every structure, and its drift is taken out (the errors without
 that are kept beside, as "raw"). ResNet-101 is measured with ResNet-50's table at hand, and without
-timing its cells one by one; elsewhere that is done for every fourth structure. Every measurement is kept in --work (default runs/latency), and the
-same command continues; rows go to benchmarks/results/latency.json and .md. --quick tries everything
-out on a few small structures, and writes no results. Run it on an otherwise idle machine.
+timing its cells one by one; elsewhere that is done for every fourth structure. Every measurement is
+kept in --work (default runs/latency), and the same command continues; rows go to
+benchmarks/results/latency.json and .md. --quick tries everything out on a few small structures, and
+writes no results. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -232,7 +233,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "Errors are median / 95th percentile / worst / rank correlation over unseen structures\n"
         "between 20% and 100% of the dense latency, at the speed that the machine had when the\n"
         "table was measured: the uncut network is timed in turn with every structure, and its\n"
-        "drift is taken out. Raw: it is not. Where not all structures were timed, their number stands\n"
+        "drift is taken out. Raw: it is not. Where not all structures were timed, their number is\n"
         "in brackets. By python -m benchmarks.latency."
     ]
     for device in sorted({row["device"] for row in rows}):
