@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -35,6 +34,7 @@ from pruner.data import ImageData, open_images
 from pruner.evaluate import evaluate
 from pruner.files import write_text
 from pruner.finetune import finetune
+from pruner.folder import fingerprint
 from pruner.formulate import worth
 from pruner.importance import CRITERIA
 from pruner.models import load_model
@@ -77,16 +77,11 @@ def losses(
     return found
 
 
-def digest(plan: Plan) -> str:
-    return hashlib.blake2b(plan.to_json().encode(), digest_size=8).hexdigest()
-
-
-def known(runs: dict[str, dict[str, Any]], plan: Plan) -> dict[str, float] | None:
+def known(runs: dict[str, dict[str, Any]], key: str, tuned: bool) -> dict[str, float] | None:
     """The losses of this very plan, where a criterion with the same order has cut it before."""
-    own = digest(plan)
     for run in runs.values():
         for row in run["structures"]:
-            if row.get("plan") == own:
+            if row.get("plan") == key and ("tuned" in row or not tuned):
                 return {k: v for k, v in row.items() if k not in ("objective", "plan")}
     return None
 
@@ -185,11 +180,12 @@ def main() -> int:
         run["seconds"] = time.perf_counter() - begun
         for k in range(len(run["structures"]), len(plans)):
             plan = plans[k].filled(scores)
-            found = known(kept["criteria"], plan) or losses(
+            key = fingerprint(plan.to_json())[:16]
+            found = known(kept["criteria"], key, given.tune) or losses(
                 net, plan, images, test, data if given.tune else None
             )
             value = worth(net, scores, plan.sizes(), plan.dropped())
-            run["structures"].append({"objective": value, **found, "plan": digest(plan)})
+            run["structures"].append({"objective": value, **found, "plan": key})
             write_text(path, json.dumps(kept, indent=1) + "\n")
         print(f"{name}: rank correlation {_rank(run, 'repaired')}", flush=True)
     text = "\n".join(

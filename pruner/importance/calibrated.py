@@ -90,7 +90,7 @@ def drawn(net: Network, importance: Importance, count: int) -> Iterator[Plan]:
         yield plan.filled(importance)
 
 
-def weigh(rows: Floats, losses: Floats, ridge: float = RIDGE) -> Floats:
+def weigh(rows: Floats, losses: Floats) -> Floats:
     """Factors f [terms] such that ``rows @ f`` and a constant are near ``losses`` [structures].
 
     Least squares in relative error, with a ridge towards the one factor that fits best alone, and
@@ -104,7 +104,7 @@ def weigh(rows: Floats, losses: Floats, ridge: float = RIDGE) -> Floats:
     alone = np.stack([design.sum(1), weights], 1)
     common = float(nnls(alone, target)[0][0]) or float(target.sum() / max(design.sum(), 1e-300))
     # Terms that hardly vary are held by it, those that tell much are not.
-    strength = np.sqrt(ridge * len(rows)) * float(design.std(0).mean())
+    strength = np.sqrt(RIDGE * len(rows)) * float(design.std(0).mean())
     terms = rows.shape[1]
     held = np.concatenate([strength * np.eye(terms), np.zeros((terms, 1))], 1)
     free = np.concatenate([design, weights[:, None]], 1)

@@ -110,6 +110,8 @@ def test_factors_make_the_objective_foretell_what_structures_lose():
     assert found[3] == pytest.approx(LEAST * common) and found.min() == found[3]
     again = weigh(rows, 7 * losses)
     assert again == pytest.approx(7 * found, rel=1e-4)
+    saved = weigh(rows, losses + 3.0)  # whatever all of them lose is nobody's
+    assert saved[[0, 1, 2, 4]] == pytest.approx(truth[[0, 1, 2, 4]], rel=0.25, abs=0.1)
 
 
 def test_a_calibrated_objective_foretells_the_loss_better():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import shutil
@@ -128,6 +129,18 @@ def test_run_with_budgets_resumes_and_reports(tmp_path: Path, monkeypatch) -> No
     before = contents(folder / "RUN")
     assert run(config).data == first.data
     assert contents(folder / "RUN") == before
+
+
+@pytest.mark.parametrize("repair, times", [(24, 0), (0, 1)])
+def test_statistics_are_left_as_a_repair_made_them(tmp_path, monkeypatch, repair, times) -> None:
+    module = importlib.import_module("pruner.finetune")
+    done: list[int] = []
+    recalibrate = module.recalibrate
+    monkeypatch.setattr(module, "recalibrate", lambda *a: done.append(recalibrate(*a)))
+    monkeypatch.chdir(prepare(tmp_path))
+    tuning = {"epochs": 0, "batch": 12, "repair": repair}
+    run(Config.from_dict({**CONFIG, "budgets": ["50%"], "finetune": tuning, "out": "RUN"}))
+    assert len(done) == times
 
 
 def test_run_solves_and_checks_on_the_device(killed_measure: Path, tmp_path: Path) -> None:
