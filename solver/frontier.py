@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import BudgetError, ProblemError
+from .interrupts import interrupts
 from .methods.auto import auto
 from .methods.lagrangian import bucket_tree
 from .model import Model, build
@@ -122,7 +123,8 @@ def frontier(
         try:
             if tree is not None:
                 tree.model, tree.check = one.model, one.check
-            auto(one, entries, tree, pool if tree is not None else None)
+            with interrupts() as one.interrupted:
+                auto(one, entries, tree, pool if tree is not None else None)
         except OutOfTime:
             stopped = Status.TIME_LIMIT
         except KeyboardInterrupt:

@@ -51,9 +51,15 @@ class Search:
     bound: float = math.inf
     multipliers: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    #: Filled by every SIGINT (see `solver.interrupts`): the exception alone can be lost, where it
+    #: is raised in a destructor or swallowed by a library.
+    interrupted: Sequence[int] = ()
 
     def check(self) -> None:
-        """Raise :class:`OutOfTime` once the deadline has passed."""
+        """Raise :class:`OutOfTime` once the deadline has passed, ``KeyboardInterrupt`` after a
+        SIGINT."""
+        if self.interrupted:
+            raise KeyboardInterrupt
         if time.perf_counter() > self.deadline:
             raise OutOfTime
 

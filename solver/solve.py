@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import MethodError, ProblemError
 from .infeasible import diagnose
+from .interrupts import interrupts
 from .model import build
 from .problem import Problem
 from .search import OutOfTime, Progress, Search
@@ -77,7 +78,8 @@ def solve(
     entries = int(memory_limit_mb * 1e6 / 8)
     stopped: Status | None = None
     try:
-        _run(method, search, entries)
+        with interrupts() as search.interrupted:
+            _run(method, search, entries)
     except OutOfTime:
         stopped = Status.TIME_LIMIT
     except KeyboardInterrupt:

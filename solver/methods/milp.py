@@ -10,7 +10,6 @@ import numpy as np
 from ..errors import MissingSolverError
 from ..model import Model
 from ..search import OutOfTime, Search
-from .interrupts import interrupts
 from .linearization import Linearization, linearize, reach
 from .quiet import quiet
 
@@ -132,9 +131,12 @@ def _run(search: Search, model: Model, highs: Any, built: Linearization) -> Any:
             setattr(config, check, False)
     witness = Witness(highs._solver_model)
     try:
-        with quiet("pyomo.contrib.appsi"), interrupts() as seen:
+        search.check()  # building the model takes seconds
+        with quiet("pyomo.contrib.appsi"):
             results = highs.solve(built.model)
-        if seen:  # highspy takes them for itself, and from 1.16 on returns as if of an error
+        if (
+            search.interrupted
+        ):  # highspy takes them for itself, and from 1.16 on returns as if of an error
             raise KeyboardInterrupt
         return results
     except KeyboardInterrupt:

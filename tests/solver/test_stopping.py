@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -72,6 +73,20 @@ def test_sigint_returns_the_incumbent():
     solution = solver.solve(problem, progress=interrupt)
     assert solution.status == Status.INTERRUPTED
     honest(problem, solution, optimum)
+
+
+@pytest.mark.parametrize("method", ["milp", "auto"])
+def test_an_interrupt_that_is_swallowed_counts(method):
+    """As Python does with one that reaches it in a destructor."""
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt(progress: solver.Progress) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    solution = solver.solve(hard(), method, progress=interrupt, memory_limit_mb=1.0)
+    assert solution.status == Status.INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("method", ["milp", "auto"])

@@ -1,4 +1,4 @@
-"""Noticing the interrupts that a library swallows."""
+"""Noticing the interrupts whose exception is lost: in a library, or in a destructor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 def interrupts() -> Iterator[list[int]]:
     """A list that gets an entry for every SIGINT, which then goes its usual way.
 
-    Signals reach the main thread alone: elsewhere the list stays empty.
+    Signals reach the main thread alone: elsewhere the list stays empty. At the end it is emptied.
     """
     seen: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -34,3 +34,4 @@ def interrupts() -> Iterator[list[int]]:
         yield seen
     finally:
         signal.signal(signal.SIGINT, before)
+        seen.clear()
