@@ -239,6 +239,7 @@ def _worker(rank: int, port: int, folder: Path, x: Tensor) -> None:
         both = [torch.empty_like(gradient) for _ in range(2)]
         torch.distributed.all_gather(both, gradient)
         assert torch.equal(*both) and gradient.any()
+        torch.distributed.barrier()  # gloo may abort one that leaves while the other still reads
     finally:
         torch.distributed.destroy_process_group()
 
