@@ -20,6 +20,7 @@ from .errors import (
 from .library import Library, library_folder
 from .measure import Progress, measure, measure_structure
 from .options import worthwhile
+from .plan import network_digest
 from .reading import CellReading, Reading
 from .reconcile import Sample
 from .source import Probe, ProbeSource
@@ -61,5 +62,6 @@ __all__ = [
     "library_folder",
     "measure",
     "measure_structure",
+    "network_digest",
     "worthwhile",
 ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from .basis import ALIGNMENTS, DEPTHS, PLAIN, TILES, Basis
+from .leastsquares import huber
 
 Floats = NDArray[np.float64]
 
@@ -122,7 +123,7 @@ def fit_curve(
     trend = (matrix / scale) @ coefficients
     trust = np.ones(len(trend))
     for _ in range(_REWEIGHTINGS if len(points.ms) > 2 * matrix.shape[1] else 0):
-        trust = _trust((points.ms - trend) / (points.ms + floor_ms))
+        trust = huber((points.ms - trend) / (points.ms + floor_ms))
         coefficients, scale = _trend(matrix, points.ms, points.weight * np.sqrt(trust))
         trend = (matrix / scale) @ coefficients
     process = None
@@ -131,6 +132,15 @@ def fit_curve(
         noise = 1 / np.sqrt(points.count * trust)
         process = _process(basis, points, (points.ms - trend) / (trend + floor_ms), noise)
     return Curve(basis, coefficients, scale, 0.2 * float(points.ms.min()), process)
+
+
+def trend_of(sizes: Floats, ms: Floats, *, floor_ms: float) -> tuple[Floats, Floats]:
+    """The best basis' features [n, f] of samples, and the trend of them [n], in milliseconds."""
+    points = _merged(sizes, ms, floor_ms)
+    basis = best_basis(points)
+    coefficients, scale = _trend(basis.features(points.sizes), points.ms, points.weight)
+    features = basis.features(sizes) / scale
+    return features, features @ coefficients
 
 
 def best_basis(points: _Points) -> Basis:
@@ -197,16 +207,6 @@ def _trend(matrix: Floats, ms: Floats, weight: Floats) -> tuple[Floats, Floats]:
     ridge = 1e-3 * np.sqrt(len(ms)) * float(np.median(weight)) * np.eye(matrix.shape[1])
     target = np.concatenate([ms * weight, np.zeros(len(ridge))])
     return nnls(np.concatenate([rows, ridge]), target)[0], scale
-
-
-def _trust(residual: Floats) -> Floats:
-    """Huber's weights: 1 within two robust standard deviations, falling off beyond."""
-    spread = 1.4826 * float(np.median(np.abs(residual)))
-    return (
-        np.minimum(1.0, 2 * spread / np.maximum(np.abs(residual), 1e-12))
-        if spread
-        else (np.ones(len(residual)))
-    )
 
 
 def _kernel(left: Floats, right: Floats, length: float) -> Floats:

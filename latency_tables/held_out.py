@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .context import Context, fit_context
+from .leastsquares import robust_least_squares
 from .reading import Reading
+from .reconcile import usual_ms
 from .table import LatencyTable, TableError
 
 COUNTED = 0.2
 _FOLDS = 5
+_ROUNDS = 2  # of fitting the easing
+_STEADY = 0.01  # standard deviation of the sentinel: nothing to be eased
+_MOST_EASING = 0.7
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Unseen:
 
 
 def assessed(table: LatencyTable, network: str | None = None) -> LatencyTable:
-    """The table with its error and its networks' contexts; those of one network where given.
+    """The table with its easing, its error, and its networks' contexts; of one network if given.
 
     Every probe is held out once, a fifth of them at a time, and predicted from the other four
     fifths, the context too. Counted are those that take at least ``COUNTED`` of their uncut
@@ -35,18 +40,41 @@ def assessed(table: LatencyTable, network: str | None = None) -> LatencyTable:
     """
     plain = replace(table, contexts={})
     unseen = unseen_sums(plain, network)
-    reference = _references(plain, network)
-    contexts = {
-        network: fit_context(_pairs(unseen, network), reference[network]) for network in reference
-    }
-    relative = [
-        abs(predicted / measured - 1) for predicted, measured in unseen_totals(unseen, reference)
-    ]
+    if _drifted(plain):
+        for _ in range(_ROUNDS):
+            plain = replace(plain, easing=_easing(plain, unseen))
+            unseen = unseen_sums(plain, network)
+    networks = {u.reading.network for u in unseen}
+    contexts = {network: fit_context(_pairs(unseen, network)) for network in networks}
+    relative = [abs(predicted / measured - 1) for predicted, measured in unseen_totals(unseen)]
     error = None
     if relative:
         median, p95 = np.percentile(relative, [50, 95])
         error = TableError(float(median), float(p95), float(max(relative)), len(relative))
-    return replace(table, error=error, contexts={**table.contexts, **contexts}).with_checks()
+    table = replace(plain, error=error, contexts={**table.contexts, **contexts})
+    return table.with_checks()
+
+
+def _drifted(table: LatencyTable) -> bool:
+    """Whether the machine's speed has changed by so much that it can be told what it changed."""
+    usual = usual_ms(table.readings)
+    drift = [np.log(r.sentinel_ms / usual[r.network]) for r in table.readings]
+    return float(np.std(drift)) > _STEADY
+
+
+def _easing(table: LatencyTable, unseen: Sequence[Unseen]) -> float:
+    """By how much the drift of small probes is to be taken off less, so that they fit the rest.
+
+    Robust least squares: of what a held-out probe is off by, beside a constant and a slope, the
+    part that goes with the drift of its sentinel times the logarithm of its size.
+    """
+    usual = usual_ms(table.readings)
+    drift = np.array([np.log(usual[u.reading.network] / u.reading.sentinel_ms) for u in unseen])
+    size = np.array([np.log(u.reading.latency_ms / u.reading.sentinel_ms) for u in unseen])
+    raw = np.array([np.log(u.reading.latency_ms / u.sum_ms) for u in unseen])
+    matrix = np.stack([np.ones_like(size), size, drift * size], axis=1)
+    solution = robust_least_squares(matrix, -(raw + drift), ridge=(1e-3, 1e-3, 1e-3))
+    return float(np.clip(solution[2], 0.0, _MOST_EASING))
 
 
 def unseen_sums(table: LatencyTable, network: str | None = None) -> list[Unseen]:
@@ -73,29 +101,17 @@ def unseen_sums(table: LatencyTable, network: str | None = None) -> list[Unseen]
     return found
 
 
-def unseen_totals(
-    unseen: Sequence[Unseen], reference_ms: Mapping[str, float]
-) -> list[tuple[float, float]]:
+def unseen_totals(unseen: Sequence[Unseen]) -> list[tuple[float, float]]:
     """(predicted, measured) milliseconds, each by a context that has not seen its fold either."""
     contexts: dict[tuple[str, int], Context] = {}
     pairs = []
     for probe in unseen:
         key = (probe.reading.network, probe.fold)
         if key not in contexts:
-            others = [u for u in unseen if u.fold != probe.fold]
-            contexts[key] = fit_context(_pairs(others, key[0]), reference_ms.get(key[0], 0.0))
+            contexts[key] = fit_context(_pairs([u for u in unseen if u.fold != probe.fold], key[0]))
         pairs.append((contexts[key].total_ms(probe.sum_ms), probe.measured_ms))
     return pairs
 
 
 def _pairs(unseen: Sequence[Unseen], network: str) -> list[tuple[float, float]]:
     return [(u.sum_ms, u.measured_ms) for u in unseen if u.reading.network == network]
-
-
-def _references(table: LatencyTable, network: str | None = None) -> dict[str, float]:
-    """Network -> the sum of its uncut cells, where that was measured."""
-    return {
-        r.network: table.predict_total((c.spec, c.sizes) for c in r.cells)
-        for r in table.readings
-        if not r.sizes and not r.dropped and network in (None, r.network)
-    }

@@ -131,25 +131,22 @@ def measure(
             progress(Progress(len(planned) - left, len(planned), each * left, note))
         return reading
 
-    try:
-        for index, probe in enumerate(todo):
-            taken += (take(probe, 0, len(todo) - index - 1),)
-        notes = []
-        # Until no probe is suspect, or enough has been tried.
-        for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
-            if reading.attempt == 0:
-                again = take(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
-                taken = _newest(taken, [again])
-        left = _suspects(taken, network)
-        if left:
-            busy = max(r.disturbed for r in left)
-            notes.append(
-                f"{len(left)} of {len(planned)} probes were disturbed (machine busy up to "
-                f"{busy:.0%} of the runs, or its speed drifted by more than {_DRIFT:.0%}); "
-                "their times may be off"
-            )
-    finally:
-        bench.close()
+    for index, probe in enumerate(todo):
+        taken += (take(probe, 0, len(todo) - index - 1),)
+    notes = []
+    # Until no probe is suspect, or enough has been tried.
+    for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
+        if reading.attempt == 0:
+            again = take(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
+            taken = _newest(taken, [again])
+    left = _suspects(taken, network)
+    if left:
+        busy = max(r.disturbed for r in left)
+        notes.append(
+            f"{len(left)} of {len(planned)} probes were disturbed (machine busy up to "
+            f"{busy:.0%} of the runs, or its speed drifted by more than {_DRIFT:.0%}); "
+            "their times may be off"
+        )
     table = LatencyTable(
         device,
         taken,
@@ -159,10 +156,11 @@ def measure(
             "network": source.name,
             "seed": seed,
             "quick": quick,
-            "seconds": round(time.monotonic() - start, 1),
         },
     )
     table = assessed(table, network if shared is not None else None)
+    seconds = round(time.monotonic() - start, 1)
+    table = replace(table, provenance={**table.provenance, "seconds": seconds})
     if shared is not None and not quick:
         shared.add(table)
     if path is not None and journal is not None:
@@ -183,10 +181,7 @@ def measure_structure(
     limits = _QUICK_LIMITS if quick else replace(_LIMITS, seconds=_LONGEST_S)
     builds = 1 if quick else _BUILDS
     bench = Bench(source, engine, source.probe({}), network_digest(source), builds)
-    try:
-        return bench.read(sizes, tuple(dropped), limits, "check", 0)
-    finally:
-        bench.close()
+    return bench.read(sizes, tuple(dropped), limits, "check", 0)
 
 
 def _todo(

@@ -32,6 +32,7 @@ def network_digest(source: ProbeSource) -> str:
 
 _DROPPING = 3  # one probe in so many drops blocks
 _MOST_DROPPED = 0.6
+_LOWEST = 0.3  # mean share of a width that a probe may have
 
 
 def plan_probes(
@@ -39,8 +40,8 @@ def plan_probes(
 ) -> tuple[PlannedProbe, ...]:
     """The uncut network, the smallest one, and a Sobol sequence over the Dims.
 
-    Half of a probe's variation is common to all Dims, so that the totals cover the range from
-    the smallest to the uncut network: independent widths alone would all add up to about a
+    A probe has a level, which its widths vary about, so that the totals cover the range from the
+    smallest to the uncut network evenly: independent widths alone would all add up to about a
     quarter of it. Every third probe drops some blocks too, since a layer's time changes with its
     neighbours. Networks with few structures get fewer probes.
     """
@@ -53,7 +54,7 @@ def plan_probes(
     if free and count > 1:
         planned.append(PlannedProbe(smallest))
         seen.add(_key(smallest))
-    generator = qmc.Sobol(len(free) + 2, scramble=True, rng=np.random.default_rng(seed))
+    generator = qmc.Sobol(len(free) + 1, scramble=True, rng=np.random.default_rng(seed))
     random = np.random.default_rng(seed)
     missed = 0
     while free and len(planned) < count and missed < 64:
@@ -73,12 +74,13 @@ def plan_probes(
 def _structure(
     point: NDArray[np.float64], sizes: Mapping[str, Sequence[int]], free: Sequence[str]
 ) -> dict[str, int]:
-    # Latency goes with the product of two widths: an even spread of it needs a root.
-    level, mix = np.sqrt(point[0]), 0.3 + 0.7 * point[1]
+    # ``level`` is the power's mean over ``own``; latency goes with the product of two widths, and
+    # with these levels the totals come out about evenly spread.
+    level = _LOWEST + (1 - _LOWEST) * point[0] ** 0.8
     chosen = {}
-    for name, own in zip(free, point[2:], strict=True):
+    for name, own in zip(free, point[1:], strict=True):
         options = sizes[name]
-        target = ((1 - mix) * level + mix * own) * options[-1]
+        target = own ** ((1 - level) / level) * options[-1]
         size = min(options, key=lambda option: abs(option - target))
         if size != options[-1]:
             chosen[name] = size

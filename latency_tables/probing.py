@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from contextlib import closing
 
 import numpy as np
 
 from .attribution import attribute
-from .engine import Engine, Session
+from .engine import Engine
 from .reading import CellReading, Reading
 from .source import Probe, ProbeSource
 from .timing import Limits, mean_timing, time_in_turn
@@ -20,29 +21,20 @@ PROFILE_S = 0.6
 
 
 class Bench:
-    """A sentinel (the uncut network) that stays built, and what reads a probe next to it.
-
-    A structure that is checked gets a new sentinel with every build: it is to be compared with the
-    network as such.
+    """Reads probes of a network, each next to a sentinel: the uncut network.
 
     builds
-        How often each probe is built: where an engine's memory comes to lie makes a difference of
-        a percent or two, which only another build takes out.
+        How often each probe is built, and a sentinel with it: where an engine's memory comes to
+        lie makes a difference of a percent or two, which only another build takes out.
     """
 
     def __init__(
-        self,
-        source: ProbeSource,
-        engine: Engine,
-        dense: Probe,
-        network: str,
-        builds: int,
+        self, source: ProbeSource, engine: Engine, dense: Probe, network: str, builds: int
     ) -> None:
         self._source, self._engine, self._dense = source, engine, dense
         self._network, self._builds = network, builds
         self._cells = source.cells()
         self._uncut = {name: options[-1] for name, options in source.sizes().items()}
-        self._sentinel: Session | None = None
 
     def read(
         self,
@@ -59,16 +51,13 @@ class Bench:
         specs = {cell.name: cell.spec_at(dropped) for cell in self._cells}
         weights = {cell: work(specs[cell], widths) for cell, widths in probe.sizes.items()}
         timings, sentinels, profiles = [], [], []
-        # All others are compared with the uncut network: it is worth knowing better.
-        for _ in range(self._builds if cut or dropped else 2 * self._builds):
-            if role == "check":
-                self.close()
-            if self._sentinel is None:
-                self._sentinel = self._engine.build(self._dense)
-            session = self._engine.build(probe)
-            try:
+        for _ in range(self._builds):
+            with (
+                closing(self._engine.build(self._dense)) as sentinel,
+                closing(self._engine.build(probe)) as session,
+            ):
                 both = time_in_turn(
-                    {"probe": session, "sentinel": self._sentinel}, threads, limits, "probe"
+                    {"probe": session, "sentinel": sentinel}, threads, limits, "probe"
                 )
                 timings.append(both["probe"])
                 sentinels.append(both["sentinel"].median_ms)
@@ -76,8 +65,6 @@ class Bench:
                 least = 3 * limits.least
                 budget = int(1e3 * PROFILE_S / max(both["probe"].median_ms, 1e-3))
                 profile = session.profile(max(limits.least, min(budget, 10 * least)))
-            finally:
-                session.close()
             profiles.append(attribute(profile, probe.cell_of, threads == 1, weights))
         timing = mean_timing(timings)
         cells = []
@@ -104,11 +91,6 @@ class Bench:
             measured_at=now(),
             cells=tuple(cells),
         )
-
-    def close(self) -> None:
-        if self._sentinel is not None:
-            self._sentinel.close()
-            self._sentinel = None
 
 
 def batch_of(probe: Probe) -> int:

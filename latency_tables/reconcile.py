@@ -42,22 +42,21 @@ class Reconciled:
     total_ms: tuple[float, ...]
 
 
-def reconcile(readings: Sequence[Reading]) -> Reconciled:
+def reconcile(readings: Sequence[Reading], easing: float = 0.0) -> Reconciled:
     """Three corrections, each with its own cause.
 
-    1. Drift: a probe is scaled by what the sentinel, timed in turn with it, took against the
-       sentinel's median over all probes of the network that the table is fitted to. That sentinel
-       is one build, a percent or two off the network's usual time; structures that are checked
-       later stand next to builds of their own, and are held against the uncut network's probe.
+    1. Drift: a probe is scaled by what the uncut network, timed in turn with it, took against its
+       median over all probes of the network that the table is fitted to; smaller probes by less,
+       where there is an ``easing`` (``undrifted_ms``).
     2. Launches: the gap between end-to-end time and the sum of the kernels is what the runtime
        spends around each kernel, less what the profiler itself adds to each; its median over the
        probes, per kernel, goes to the cells that launch them, and one launch, if it is positive,
        is the network's constant overhead.
     3. The difference between two runs: what then remains, a factor near 1 for each probe.
     """
-    usual = {network: _usual_ms(readings, network) for network in {r.network for r in readings}}
-    speeds = [usual[r.network][r.role == "check"] / r.sentinel_ms for r in readings]
-    totals = [r.latency_ms * speed for r, speed in zip(readings, speeds, strict=True)]
+    usual = usual_ms(readings)
+    totals = [undrifted_ms(r, usual[r.network], easing) for r in readings]
+    speeds = [total / r.latency_ms for r, total in zip(readings, totals, strict=True)]
     gaps = [
         (total - reading.kernel_ms * speed) / (reading.kernels + 1)
         for total, reading, speed in zip(totals, readings, speeds, strict=True)
@@ -79,13 +78,28 @@ def reconcile(readings: Sequence[Reading]) -> Reconciled:
     return Reconciled(tuple(samples), overhead, tuple(totals))
 
 
-def _usual_ms(readings: Sequence[Reading], network: str) -> tuple[float, float]:
-    """Of the sentinel that the probes have, and of those that checked structures have.
+def usual_ms(readings: Sequence[Reading]) -> dict[str, float]:
+    """Network -> what it takes uncut at the machine's usual speed: the median of its sentinels.
 
-    Checks, taken at another speed maybe, move neither where there are probes.
+    Checks, taken at another speed maybe, do not move it where there are probes.
     """
-    own = [r for r in readings if r.network == network]
-    fits = [r for r in own if r.role == "fit"] or own
-    usual = float(np.median([r.sentinel_ms for r in fits]))
-    uncut = [r for r in fits if not r.sizes and not r.dropped]
-    return usual, uncut[0].latency_ms * usual / uncut[0].sentinel_ms if uncut else usual
+    taken: dict[str, list[Reading]] = {}
+    for reading in readings:
+        taken.setdefault(reading.network, []).append(reading)
+    usual = {}
+    for network, own in taken.items():
+        probes = [r for r in own if r.role == "fit"] or own
+        usual[network] = float(np.median([r.sentinel_ms for r in probes]))
+    return usual
+
+
+def undrifted_ms(reading: Reading, usual_ms: float, easing: float) -> float:
+    """A reading's end-to-end time at the speed at which its uncut network takes ``usual_ms``.
+
+    A machine's speed changes mostly with what its neighbours do to the caches and the memory that
+    it shares with them, which a small network feels less. easing: how much less, as the share of
+    the sentinel's drift that is taken off with every e-folding of the size.
+    """
+    felt = 1 + easing * float(np.log(reading.latency_ms / reading.sentinel_ms))
+    drift = usual_ms / reading.sentinel_ms
+    return reading.latency_ms * drift ** float(np.clip(felt, 0.0, 1.0))

@@ -20,7 +20,7 @@ from .spec import LayerSpec
 if TYPE_CHECKING:
     from .table import LatencyTable
 
-SCHEMA = 1
+SCHEMA = 2
 _HINT = "Delete it and measure again."
 
 
@@ -80,6 +80,7 @@ def save_table(table: LatencyTable, path: Path) -> None:
         "schema": SCHEMA,
         "device": table.device.to_json(),
         "error": asdict(table.error) if table.error else None,
+        "easing": table.easing,
         "contexts": {name: asdict(context) for name, context in table.contexts.items()},
         "overhead_ms": table.overhead_ms,
         "notes": list(table.notes),
@@ -153,6 +154,7 @@ def load_table(path: Path) -> LatencyTable:
             _reading(row, tuple(own)) for row, own in zip(header["probes"], cells, strict=True)
         ),
         error=TableError(**header["error"]) if header["error"] else None,
+        easing=float(header["easing"]),
         contexts={name: _context(own) for name, own in header.get("contexts", {}).items()},
         notes=tuple(header["notes"]),
         provenance=header["provenance"],

@@ -18,12 +18,14 @@ from .errors import LatencyError, MissingSpecError
 from .fit import Curve, ScaledCurve, fit_curve
 from .plan import network_digest
 from .reading import Reading
-from .reconcile import Reconciled, Sample, reconcile
+from .reconcile import Reconciled, Sample, reconcile, usual_ms
+from .sensitivity import Sensitivities, fit_sensitivities
 from .source import ProbeSource
 from .spec import LayerSpec
 
 Floats = NDArray[np.float64]
 
+_ITERATIONS = 100
 _FLOOR_SHARE = 1e-3  # of the median probe: below it, a layer's own relative error is of no weight
 
 
@@ -53,11 +55,13 @@ class TableError:
 class LatencyTable:
     """Layer latencies on one device, from probes measured in place.
 
-    A network takes ``overhead_ms`` plus the sum of ``predict`` over its cells, and from that sum
-    what ``context(source).total_ms`` makes of it.
+    A network takes ``overhead_ms`` plus the sum of ``predict`` over its cells, at a total that is
+    this very sum, and from it what ``context(source).total_ms`` makes of it.
 
     error
         Over probes held out in turn (``assessed``); ``None`` where there are too few.
+    easing
+        How much less small networks feel of the machine's drift (``undrifted_ms``).
     contexts
         Network digest -> how its latency follows from the sum of its cells.
     notes
@@ -67,13 +71,14 @@ class LatencyTable:
     device: Device
     readings: tuple[Reading, ...]
     error: TableError | None = None
+    easing: float = 0.0
     contexts: Mapping[str, Context] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _reconciled(self) -> Reconciled:
-        return reconcile(self.readings)
+        return reconcile(self.readings, self.easing)
 
     @cached_property
     def _by_spec(self) -> dict[LayerSpec, list[Sample]]:
@@ -81,6 +86,26 @@ class LatencyTable:
         for sample in self._reconciled.samples:
             grouped.setdefault(sample.spec, []).append(sample)
         return grouped
+
+    @cached_property
+    def _typical_ms(self) -> float:
+        """The total of the network that the curves are for."""
+        return float(np.median(self._reconciled.total_ms)) if self.readings else 1.0
+
+    @property
+    def _floor_ms(self) -> float:
+        return _FLOOR_SHARE * self._typical_ms
+
+    @cached_property
+    def _sensitivities(self) -> Sensitivities:
+        totals = np.array(self._reconciled.total_ms)
+        return fit_sensitivities(
+            {
+                spec: (*_arrays(samples), totals[[s.reading for s in samples]])
+                for spec, samples in self._by_spec.items()
+            },
+            floor_ms=self._floor_ms,
+        )
 
     @cached_property
     def _totals(self) -> dict[str, float]:
@@ -120,8 +145,12 @@ class LatencyTable:
         """A reading's end-to-end time at the machine's usual speed (drift taken out)."""
         return self._totals[reading.key]
 
-    def predict(self, spec: LayerSpec, sizes: Any) -> Floats:
+    def predict(self, spec: LayerSpec, sizes: Any, network_ms: float | None = None) -> Floats:
         """``sizes`` [n, k] (k widths in the order of ``spec.sizes``) to milliseconds [n].
+
+        network_ms
+            The total of the network that the layer is in (``None``: the median of those that were
+            measured): in a larger one it is slower (``Sensitivities``).
 
         Raises ``MissingSpecError`` where the table has no sample of ``spec``.
         """
@@ -133,7 +162,10 @@ class LatencyTable:
             )
         if wanted.size and wanted.min() < 1:
             raise LatencyError(f"sizes holds {wanted.min():g}; a width is 1 or more")
-        return self._curve(spec).predict(wanted)
+        if network_ms is not None and network_ms <= 0:
+            raise LatencyError(f"network_ms is {network_ms:g}; give more than 0")
+        size = 1.0 if network_ms is None else network_ms / self._typical_ms
+        return self._curve(spec).predict(wanted) * size ** self._exponent(spec)
 
     def predict_total(
         self, cells: Iterable[tuple[LayerSpec, Sequence[int]]], network: str = ""
@@ -147,17 +179,24 @@ class LatencyTable:
         grouped: dict[LayerSpec, list[Sequence[int]]] = {}
         for spec, sizes in cells:
             grouped.setdefault(spec, []).append(sizes)
-        total = self.overhead_ms + sum(
-            float(self.predict(spec, rows).sum()) for spec, rows in grouped.items()
-        )
+        parts = np.array([float(self.predict(spec, rows).sum()) for spec, rows in grouped.items()])
+        exponents = np.array([self._exponent(spec) for spec in grouped])
+        total = self._typical_ms
+        # Exponents are well below one: this contracts.
+        for _ in range(_ITERATIONS):
+            before = total
+            grown = parts * (before / self._typical_ms) ** exponents
+            total = self.overhead_ms + float(grown.sum())
+            if abs(total - before) <= 1e-9 * before or total <= 0:
+                break
         return self.contexts.get(network, NO_CONTEXT).total_ms(total)
 
     def uncut_ms(self, source: ProbeSource) -> float:
         """The uncut network's latency in milliseconds: as measured where the table holds it."""
         network = network_digest(source)
-        for reading in self.readings:
-            if reading.network == network and not reading.sizes and not reading.dropped:
-                return self.total_ms(reading)
+        known = usual_ms(self.readings)
+        if network in known:
+            return known[network]
         cells = ((cell.spec, cell.dense_sizes) for cell in source.cells())
         return self.predict_total(cells, network)
 
@@ -228,17 +267,24 @@ class LatencyTable:
 
     def _scaled(self, plain: Curve | ScaledCurve, samples: Sequence[Sample]) -> ScaledCurve:
         """Few probes have a layer whose result is read in part: one factor is all they tell."""
-        ratios = [
-            s.latency_ms / float(plain.predict(np.array([s.sizes], dtype=np.float64))[0])
-            for s in samples
-        ]
-        return ScaledCurve(plain, float(np.median(ratios)) if ratios else 1.0)
+        if not samples:
+            return ScaledCurve(plain, 1.0)
+        sizes, _ = _arrays(samples)
+        return ScaledCurve(plain, float(np.median(self._typical(samples) / plain.predict(sizes))))
 
     def _fit(self, samples: Sequence[Sample]) -> Curve:
-        sizes = np.array([s.sizes for s in samples], dtype=np.float64)
-        ms = np.array([s.latency_ms for s in samples])
-        floor = _FLOOR_SHARE * float(np.median(self._reconciled.total_ms))
-        return fit_curve(sizes, ms, floor_ms=floor)
+        sizes, _ = _arrays(samples)
+        return fit_curve(sizes, self._typical(samples), floor_ms=self._floor_ms)
+
+    def _typical(self, samples: Sequence[Sample]) -> Floats:
+        """What samples of one specification would take in a network of ``_typical_ms``."""
+        totals = np.array([self._reconciled.total_ms[s.reading] for s in samples])
+        _, ms = _arrays(samples)
+        return ms * (totals / self._typical_ms) ** -self._exponent(samples[0].spec)
+
+    def _exponent(self, spec: LayerSpec) -> float:
+        """A layer's that is read in part is that of the plain one, as its curve is."""
+        return self._sensitivities.of(spec.plain if spec.plain in self._by_spec else spec)
 
     def _missing(self, spec: LayerSpec) -> str:
         near = sorted(self._by_spec, key=lambda other: _distance(spec, other))[:3]
@@ -247,6 +293,12 @@ class LatencyTable:
             f"the latency table has no sample of {spec}. Nearest that it has: {known}. "
             "Measure the network that holds it on this device: msprune measure MODEL --out RUN"
         )
+
+
+def _arrays(samples: Sequence[Sample]) -> tuple[Floats, Floats]:
+    """Widths [n, k] and milliseconds [n]."""
+    sizes = np.array([s.sizes for s in samples], dtype=np.float64)
+    return sizes, np.array([s.latency_ms for s in samples])
 
 
 def _distance(wanted: LayerSpec, other: LayerSpec) -> tuple[int, int]:
@@ -275,6 +327,7 @@ def joined(tables: Sequence[LatencyTable]) -> LatencyTable:
         first,
         readings=tuple(readings.values()),
         error=first.error if not others else None,
+        easing=max(tables, key=lambda table: len(table.readings)).easing,
         contexts=contexts,
         notes=notes,
     )

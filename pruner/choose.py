@@ -13,7 +13,7 @@ from latency_tables import Engine, LatencyTable
 from .config import SolveConfig
 from .errors import PrunerError
 from .formulate import formulate, predict
-from .plan import Plan
+from .plan import Plan, structure_of
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -150,17 +150,25 @@ def _solve(
     if solution.choice is None:
         if solution.infeasibility is not None:
             return f"budget {budget_ms:.4g} ms is below the reachable minimum: " + _reachable(
-                solution.infeasibility, table.overhead_ms
+                net, table, solution.infeasibility
             )
         return f"no structure was found in {config.time_limit_s:g} s: raise --time-limit"
     plan = Plan.from_solution(net, solution, importance, within)
     return Round(plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped()))
 
 
-def _reachable(infeasibility: solver.Infeasibility, overhead_ms: float) -> str:
+def _reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibility) -> str:
+    """The smallest structure's latency and what takes most of it.
+
+    Not at the solver's costs, which are those in a network as small as the budget.
+    """
+    if infeasibility.choice is None:
+        return str(infeasibility)
+    total_ms = predict(net, table, *structure_of(net, infeasibility.choice))
+    scale = total_ms / infeasibility.smallest_cost
     parts = sorted(infeasibility.parts.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {cost:.3g}" for name, cost in parts[:4] if cost > 0)
-    return f"{infeasibility.smallest_cost:.4g} ms, made up of {shown} ms and smaller parts"
+    shown = ", ".join(f"{name} {scale * cost:.3g}" for name, cost in parts[:4] if cost > 0)
+    return f"{total_ms:.4g} ms, made up of {shown} ms and smaller parts"
 
 
 def _margin(config: SolveConfig, table: LatencyTable) -> float:

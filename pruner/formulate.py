@@ -5,7 +5,8 @@ and ``sum:N``, the width of a concatenation, tied to its parts by tables that ad
 options. Tables: a cell's latency over the blocks it lies in and the widths it depends on (zero
 where a block is dropped), and the importance of what a Dim keeps, block by block. That is the
 MINLP of Multi-Dimensional Pruning (arXiv:2406.12079, eq. 5-7), whose products of decisions are
-entries of tables here.
+entries of tables here. How large the network is in which a layer runs makes a difference to it
+(``latency_tables.Sensitivities``): latencies are those in a network that takes the whole budget.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_tables import network_digest
 from solver import Problem, Table
 
 from .axes import Atom, Axis, Product, Sum, atoms, factors_of, parts_of, resolve
@@ -56,7 +58,8 @@ def formulate(
     a cell that it has not measured.
     """
     builder = _Builder(net)
-    tables = [*_latencies(net, table, builder), *_importances(net, importance, builder)]
+    limit = table.context(net).sum_ms(budget_ms(budget, table.uncut_ms(net)) * (1 - margin))
+    tables = [*_latencies(net, table, builder, limit), *_importances(net, importance, builder)]
     tables.extend(builder.tables)
     if within is not None:
         tables.extend(_limits(net, within))
@@ -65,7 +68,6 @@ def formulate(
         options["network"] = 1
         cost = {LATENCY: np.array([table.overhead_ms])}
         tables.append(Table("overhead", ("network",), None, cost))
-    limit = table.context(net).sum_ms(budget_ms(budget, table.uncut_ms(net)) * (1 - margin))
     return Problem(net.name, options, tables, {LATENCY: limit})
 
 
@@ -84,12 +86,12 @@ def predict(
 ) -> float:
     """Predicted latency of one structure in milliseconds (nothing named: the dense network)."""
     widths = net.cell_sizes(sizes or {}, dropped)
-    total = table.overhead_ms
-    for placed in net.placed:
-        if placed.cell.name in widths:
-            row = np.array([widths[placed.cell.name]])
-            total += float(table.predict(placed.cell.spec_at(dropped), row)[0])
-    return table.context(net).total_ms(total)
+    cells = (
+        (placed.cell.spec_at(dropped), widths[placed.cell.name])
+        for placed in net.placed
+        if placed.cell.name in widths
+    )
+    return table.predict_total(cells, network_digest(net))
 
 
 def worth(
@@ -242,7 +244,9 @@ def _spread(width: _Width, scope: tuple[str, ...]) -> NDArray[np.int64]:
     return values.reshape(shape)
 
 
-def _latencies(net: Network, table: LatencyTable, builder: _Builder) -> list[Table]:
+def _latencies(
+    net: Network, table: LatencyTable, builder: _Builder, network_ms: float
+) -> list[Table]:
     result = []
     for placed in net.placed:
         widths = [builder.width(axis) for axis in placed.widths]
@@ -254,9 +258,9 @@ def _latencies(net: Network, table: LatencyTable, builder: _Builder) -> list[Tab
         if not scope and not placed.blocks:  # nothing to choose: a table over the one option
             scope, shape = (_constant(builder),), (1,)
         cell = placed.cell
-        cost = table.predict(cell.spec, unique)[place.ravel()].reshape(shape)
+        cost = table.predict(cell.spec, unique, network_ms)[place.ravel()].reshape(shape)
         if cell.otherwise is not None:
-            rest = table.predict(cell.otherwise, unique)[place.ravel()].reshape(shape)
+            rest = table.predict(cell.otherwise, unique, network_ms)[place.ravel()].reshape(shape)
             scope = (*(f"keep:{name}" for name in cell.without), *scope)
             cost = np.broadcast_to(cost, (2,) * len(cell.without) + shape).copy()
             cost[(0,) * len(cell.without)] = rest

@@ -9,6 +9,7 @@ from latency_tables import LatencyTable, Probe, Timing
 
 from .budget import Budget
 from .choose import Choice
+from .formulate import predict
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -101,12 +102,13 @@ def with_timings(metrics: dict[str, Any], timings: dict[str, Timing]) -> dict[st
 def _structure(net: Network, table: LatencyTable, plan: Plan) -> dict[str, Any]:
     sizes, dropped = plan.sizes(), plan.dropped()
     widths = net.cell_sizes(sizes, dropped)
+    dense_ms, pruned_ms = predict(net, table), predict(net, table, sizes, dropped)
     cells = []
     for cell in net.cells():
-        before = float(table.predict(cell.spec, [cell.dense_sizes])[0])
+        before = float(table.predict(cell.spec, [cell.dense_sizes], dense_ms)[0])
         size = widths.get(cell.name)
         spec = cell.spec_at(dropped)
-        after = float(table.predict(spec, [size])[0]) if size is not None else 0.0
+        after = float(table.predict(spec, [size], pruned_ms)[0]) if size is not None else 0.0
         cells.append({"name": cell.name, "dense_ms": before, "pruned_ms": after})
     return {
         "dims": [

@@ -54,15 +54,14 @@ class Plan:
         """
         if solution.choice is None:
             raise PlanError(f"the solution holds no choice: {solution.status}")
+        sizes, dropped = structure_of(net, solution.choice)
         keep = {}
-        for name, dim in net.dims.items():
-            size = dim.options()[solution.choice[f"size:{name}"]]
+        for name, size in sizes.items():
             best = ranking(importance, name)
             if within is not None:
                 best = best[np.isin(best, within.keep.get(name, best))]
             keep[name] = tuple(sorted(int(i) for i in best[:size]))
-        blocks = {name: bool(solution.choice[f"keep:{name}"]) for name in net.blocks}
-        return cls(keep, blocks)
+        return cls(keep, {name: name not in dropped for name in net.blocks})
 
     @classmethod
     def random(
@@ -169,6 +168,12 @@ class Plan:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, PlanError) as error:
             raise PlanError(f"{path}: {error}; run solve again to make it anew") from error
+
+
+def structure_of(net: Network, choice: Mapping[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Every Dim's size and the dropped Blocks, from a choice of the solver's."""
+    sizes = {name: dim.options()[choice[f"size:{name}"]] for name, dim in net.dims.items()}
+    return sizes, tuple(name for name in net.blocks if not choice[f"keep:{name}"])
 
 
 def ranking(importance: Importance, dim: str) -> np.ndarray:

@@ -96,9 +96,9 @@ def test_an_interrupted_measurement_continues_and_ends_alike(tmp_path):
         file.write('{"half a li')  # as a killed process leaves it
     again = FakeSource()
     table = latency_tables.measure(again, engine, probes=30, path=tmp_path)
-    cut = [s for s in again.probes if s]  # the uncut network is built as the sentinel
+    cut = [s for s in again.probes if s]  # the uncut network is the sentinel
     assert len(cut) == 30 - 12 and not [s for s in cut if s in source.probes]
-    assert engine.built == 2 * 30 + 2 + 2  # twice each, the uncut four times; two sentinels
+    assert engine.built == 2 * 2 * 30  # each twice, and a sentinel with it
     assert [r.sizes for r in table.readings] == [r.sizes for r in whole.readings]
     assert [s.latency_ms for s in table.samples] == pytest.approx(
         [s.latency_ms for s in whole.samples]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 import solver
 from latency_tables import Context
@@ -26,11 +27,15 @@ class Rule:
 
     overhead_ms = 0.25
 
-    def predict(self, spec, sizes):
+    def predict(self, spec, sizes, network_ms=None):
         weight = 1 + sum(map(ord, spec.operator)) % 7
         if spec != spec.plain:  # of its result a part is read
             weight /= 4
         return 0.1 + 0.01 * weight * np.prod(np.ceil(np.asarray(sizes) / 2), axis=1)
+
+    def predict_total(self, cells, network=""):
+        total = sum(float(self.predict(spec, [sizes])[0]) for spec, sizes in cells)
+        return self.context(None).total_ms(self.overhead_ms + total)
 
     def context(self, net):
         return Context()
@@ -40,10 +45,30 @@ class Rule:
 
 
 class Crowded(Rule):
-    """Layers slow each other down."""
+    """Networks are slower than their layers add up to."""
 
     def context(self, net):
-        return Context(1.1, 0.15, 2.0)
+        return Context(1.1)
+
+
+class Sensitive(Rule):
+    """Every layer is slower in a larger network, those of one kind more than the others."""
+
+    @staticmethod
+    def exponent(spec):
+        return 0.05 if spec.operator == "conv2d" else 0.3
+
+    def predict(self, spec, sizes, network_ms=2.0):
+        return super().predict(spec, sizes) * (network_ms / 2.0) ** self.exponent(spec)
+
+    def predict_total(self, cells, network=""):
+        cells = list(cells)
+
+        def excess(total):
+            parts = [float(self.predict(spec, [sizes], total)[0]) for spec, sizes in cells]
+            return self.overhead_ms + sum(parts) - total
+
+        return brentq(excess, 1e-6, 1e6, xtol=1e-12)
 
 
 def traced(kind, step):
@@ -108,6 +133,23 @@ def test_the_optimum_is_that_of_plain_enumeration(case, seed, share):
     measured = predict(net, table, plan.sizes(), plan.dropped())
     assert measured == pytest.approx(answer.cost["latency_ms"], rel=1e-9)
     assert worth(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(answer.value)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_layers_are_those_of_a_network_as_large_as_the_budget(share):
+    """Nothing over the budget is admitted, and little below it is lost."""
+    net, table = traced(Residual, 4), Sensitive()
+    importance = random_importance(net, 3)
+    limit = share * predict(net, table)
+    answer = solver.solve(formulate(net, table, importance, budget=limit))
+    found = {worth(net, importance, *s): predict(net, table, *s) for s in structures(net)}
+    plan = Plan.from_solution(net, answer, importance)
+    taken = predict(net, table, plan.sizes(), plan.dropped())
+    assert taken <= limit * (1 + 1e-9)
+    assert taken <= answer.cost["latency_ms"] * (1 + 1e-9)  # there: of a network at the limit
+    admitted = [value for value, ms in found.items() if ms <= limit]
+    surely = [value for value, ms in found.items() if ms <= limit * (ms / limit) ** 0.3]
+    assert max(surely, default=0) * (1 - 1e-9) <= answer.value <= max(admitted) * (1 + 1e-9)
 
 
 def test_the_smallest_reachable_latency_is_told():

@@ -1,0 +1,117 @@
+"""Layers that are slower in larger networks, and drift that small networks feel less."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import latency_tables
+from latency_tables.reconcile import undrifted_ms
+from latency_tables.sensitivity import fit_sensitivities
+
+from .fakes import OVERHEAD_MS, FakeEngine, FakeSource, spec, stairs
+
+
+def samples(exponent, count, seed, noise=0.02):
+    """Widths [n, 2], milliseconds and totals, which go with the widths as they do in probes."""
+    random = np.random.default_rng(seed)
+    level = random.uniform(0.3, 1.0, count)
+    sizes = np.ceil(12 * level[:, None] ** random.uniform(0.2, 3, (count, 2))) * 8
+    totals = 5.0 * level**2 * np.exp(0.2 * random.standard_normal(count))
+    ms = np.array([stairs(own) for own in sizes]) * totals**exponent
+    return sizes, ms * np.exp(noise * random.standard_normal(count)), totals
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.0, 0.4), st.integers(0, 10_000))
+def test_exponents_are_found_beside_the_widths_own_effect(exponent, seed):
+    own = {spec(0): samples(exponent, 150, seed), spec(1): samples(exponent / 2, 150, seed + 1)}
+    found = fit_sensitivities(own, floor_ms=1e-3)
+    assert found.of(spec(0)) == pytest.approx(exponent, abs=0.08)
+    assert found.of(spec(1)) == pytest.approx(exponent / 2, abs=0.08)
+    assert 0.2 * exponent - 0.03 <= found.of(spec(2)) <= exponent + 0.03  # never measured
+
+
+def test_what_cannot_be_told_is_not_made_up():
+    assert fit_sensitivities({}, floor_ms=1e-3).of(spec()) == 0.0
+    few = {spec(0): samples(0.3, 8, 0)}
+    assert fit_sensitivities(few, floor_ms=1e-3).of(spec(0)) == 0.0
+    sizes, ms, totals = samples(0.0, 60, 0)
+    alike = {spec(0): (sizes, ms, np.full_like(totals, 3.0))}
+    assert fit_sensitivities(alike, floor_ms=1e-3).of(spec(0)) == 0.0
+
+
+class Crowded(FakeEngine):
+    """Every kernel of a network takes longer by a power of the network's own total, those of one
+    kind of layer by a greater one."""
+
+    def build(self, probe):
+        widths = list(probe.sizes.values())
+        session = super().build(probe)
+        session.__dict__["_kernels"], _ = crowded(widths)
+        return session
+
+
+EXPONENTS = (0.05, 0.05, 0.3, 0.3)
+
+
+def crowded(widths):
+    alone, total = np.array([stairs(own) for own in widths]), 1.0
+    for _ in range(200):
+        kernels = alone * total ** np.array(EXPONENTS[: len(widths)])
+        total = float(kernels.sum()) + OVERHEAD_MS * (len(widths) + 1)
+    return kernels.tolist(), total
+
+
+def test_a_device_whose_layers_slow_each_other_down_is_predicted():
+    source = FakeSource()
+    table = latency_tables.measure(source, Crowded(), probes=50)
+    small, large = (table.predict(spec(1), [[64, 64]], ms)[0] for ms in (1.0, 4.0))
+    assert large / small == pytest.approx(4**0.3, rel=0.05)  # its launch is not slowed down
+    small, large = (table.predict(spec(0), [[64, 64]], ms)[0] for ms in (1.0, 4.0))
+    assert large / small == pytest.approx(4**0.05, rel=0.05)
+    random, off = np.random.default_rng(1), []
+    for _ in range(30):  # unlike the probes: some layers uncut in a small network
+        widths = [int(w) for w in random.choice((16, 96), 5)]
+        cells = [(spec(i // 2), (widths[i], widths[i + 1])) for i in range(4)]
+        _, truth = crowded([sizes for _, sizes in cells])
+        off.append(table.predict_total(cells, table.readings[0].network) / truth - 1)
+    assert np.median(np.abs(off)) < 0.015 and np.max(np.abs(off)) < 0.06
+
+
+def test_a_total_is_the_sum_of_its_layers_in_a_network_of_that_total():
+    table = latency_tables.measure(FakeSource(), Crowded(), probes=40)
+    cells = [(spec(0), (32, 64)), (spec(1), (64, 96))]
+    total = table.predict_total(cells)
+    layers = sum(float(table.predict(own, [sizes], total)[0]) for own, sizes in cells)
+    assert total == pytest.approx(table.overhead_ms + layers, rel=1e-6)
+    with pytest.raises(latency_tables.LatencyError, match="network_ms"):
+        table.predict(spec(0), [[32, 64]], 0.0)
+
+
+def test_drift_that_small_networks_do_not_feel_is_not_taken_off_them():
+    """A machine whose neighbours slow down large networks, by up to a tenth, for a while each."""
+    calls = itertools.count()
+
+    class Shared(FakeEngine):
+        def build(self, probe):
+            session = super().build(probe)
+            kernels = sum(stairs(sizes) for sizes in probe.sizes.values())
+            share = float(np.clip(kernels / uncut_ms, 0, 1)) ** 0.5
+            run = session.run
+            session.run = lambda: slowed(run(), 1 + share * 0.1 * ((next(calls) // 997) % 2))
+            return session
+
+    def slowed(lap, factor):
+        return latency_tables.stopwatch.Lap(lap.wall_ms * factor, lap.cpu_ms * factor)
+
+    uncut_ms = sum(stairs((96, 96)) for _ in range(4))
+    table = latency_tables.measure(FakeSource(), Shared(), probes=50)
+    assert table.easing > 0.2
+    assert table.error.median < 0.02
+    for reading in table.readings:
+        assert undrifted_ms(reading, reading.sentinel_ms, table.easing) == reading.latency_ms
