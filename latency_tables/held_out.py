@@ -18,6 +18,9 @@ _FOLDS = 5
 _ROUNDS = 2  # of fitting the easing
 _STEADY = 0.01  # standard deviation of the sentinel: nothing to be eased
 _MOST_EASING = 0.7
+# Of a constant, a slope and the easing: of a few probes that scatter by 2% the last is no more sure
+# than that it lies between 0 and _MOST_EASING.
+_RIDGE = (1e-3, 1e-3, 3e-3)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def _easing(table: LatencyTable, unseen: Sequence[Unseen]) -> float:
     size = np.array([np.log(u.reading.latency_ms / u.reading.sentinel_ms) for u in unseen])
     raw = np.array([np.log(u.reading.latency_ms / u.sum_ms) for u in unseen])
     matrix = np.stack([np.ones_like(size), size, drift * size], axis=1)
-    solution = robust_least_squares(matrix, -(raw + drift), ridge=(1e-3, 1e-3, 1e-3))
+    solution = robust_least_squares(matrix, -(raw + drift), ridge=_RIDGE)
     return float(np.clip(solution[2], 0.0, _MOST_EASING))
 
 

@@ -61,7 +61,7 @@ def fit_sensitivities(
     pooled = float(np.average(values, weights=shares / (errors**2 + _SPREAD**2)))
     # Few or unsure layers say little: no effect is the first guess.
     sure = 1 / np.sum(1 / (errors**2 + _SPREAD**2))
-    pooled *= _SPREAD**2 / (_SPREAD**2 + sure)
+    pooled = float(np.clip(pooled * _SPREAD**2 / (_SPREAD**2 + sure), _LOWEST, _HIGHEST))
     trust = _SPREAD**2 / (_SPREAD**2 + errors**2)
     drawn = np.clip(trust * values + (1 - trust) * pooled, _LOWEST, _HIGHEST)
     return Sensitivities(dict(zip(found, drawn.tolist(), strict=True)), pooled)
