@@ -18,7 +18,7 @@ from .library import Library
 from .pace import Pace
 from .plan import PlannedProbe, network_digest, plan_probes
 from .probing import Bench, batch_of, now
-from .reading import Reading, structure_key
+from .reading import DRIFTED, Reading, structure_key
 from .source import ProbeSource
 from .storage import Journal, finish_save, header_path, journal_path, parquet_path
 from .table import LatencyTable
@@ -31,7 +31,6 @@ _BUILDS = 2  # of each probe; one if quick
 # Of a probe, with two builds and profiles, on average; and of its timing with each build.
 _PROBE_S = 9.0
 _SHORTEST_S, _LONGEST_S = 0.9, 2.5
-_DRIFT = 0.05  # the sentinel may be off its median by this much before a probe is measured again
 _BUSY = 0.3  # share of runs that something else may disturb
 _RETRIES = 0.25  # at most this share of the probes is measured again
 
@@ -144,7 +143,7 @@ def measure(
         busy = max(r.disturbed for r in left)
         notes.append(
             f"{len(left)} of {len(planned)} probes were disturbed (machine busy up to "
-            f"{busy:.0%} of the runs, or its speed drifted by more than {_DRIFT:.0%}); "
+            f"{busy:.0%} of the runs, or its speed drifted by more than {DRIFTED:.0%}); "
             "their times may be off"
         )
     table = LatencyTable(
@@ -206,7 +205,7 @@ def _suspects(readings: Sequence[Reading], network: str) -> list[Reading]:
     usual = float(np.median([r.sentinel_ms for r in own]))
 
     def badness(reading: Reading) -> float:
-        drift = abs(reading.sentinel_ms / usual - 1) / _DRIFT
+        drift = reading.drift(usual) / DRIFTED
         unsure = reading.interval_ms / reading.latency_ms / 0.03
         return max(drift, reading.disturbed / _BUSY, unsure)
 

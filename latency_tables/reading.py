@@ -11,6 +11,8 @@ import numpy as np
 
 from .spec import LayerSpec
 
+DRIFTED = 0.05  # beyond it, taking drift out leaves a guess: worth measuring again
+
 
 @dataclass(frozen=True)
 class CellReading:
@@ -62,6 +64,10 @@ class Reading:
     attempt: int
     measured_at: str
     cells: tuple[CellReading, ...]
+
+    def drift(self, usual_ms: float) -> float:
+        """How far the uncut network, timed in turn, was off its usual time: relative, positive."""
+        return abs(self.sentinel_ms / usual_ms - 1)
 
     @property
     def key(self) -> str:

@@ -165,7 +165,12 @@ class LatencyTable:
         if network_ms is not None and network_ms <= 0:
             raise LatencyError(f"network_ms is {network_ms:g}; give more than 0")
         size = 1.0 if network_ms is None else network_ms / self._typical_ms
-        return self._curve(spec).predict(wanted) * size ** self._exponent(spec)
+        return self._curve(spec).predict(wanted) * size ** self.sensitivity(spec)
+
+    def sensitivity(self, spec: LayerSpec) -> float:
+        """In a network of total ``T`` this layer takes ``T ** sensitivity`` times as long."""
+        # A layer that is read in part has the exponent of the plain one, as it has its curve.
+        return self._sensitivities.of(spec.plain if spec.plain in self._by_spec else spec)
 
     def predict_total(
         self, cells: Iterable[tuple[LayerSpec, Sequence[int]]], network: str = ""
@@ -180,7 +185,7 @@ class LatencyTable:
         for spec, sizes in cells:
             grouped.setdefault(spec, []).append(sizes)
         parts = np.array([float(self.predict(spec, rows).sum()) for spec, rows in grouped.items()])
-        exponents = np.array([self._exponent(spec) for spec in grouped])
+        exponents = np.array([self.sensitivity(spec) for spec in grouped])
         total = self._typical_ms
         # Exponents are well below one: this contracts.
         for _ in range(_ITERATIONS):
@@ -280,11 +285,7 @@ class LatencyTable:
         """What samples of one specification would take in a network of ``_typical_ms``."""
         totals = np.array([self._reconciled.total_ms[s.reading] for s in samples])
         _, ms = _arrays(samples)
-        return ms * (totals / self._typical_ms) ** -self._exponent(samples[0].spec)
-
-    def _exponent(self, spec: LayerSpec) -> float:
-        """A layer's that is read in part is that of the plain one, as its curve is."""
-        return self._sensitivities.of(spec.plain if spec.plain in self._by_spec else spec)
+        return ms * (totals / self._typical_ms) ** -self.sensitivity(samples[0].spec)
 
     def _missing(self, spec: LayerSpec) -> str:
         near = sorted(self._by_spec, key=lambda other: _distance(spec, other))[:3]

@@ -35,7 +35,10 @@ def listed(library: str | None) -> str:
 
 
 def shown(path: str) -> str:
-    """A table's device, error and notes, and its kinds of layers with what they were timed at."""
+    """A table's device, error and notes, and its kinds of layers with what they were timed at.
+
+    "goes with total^s": how it depends on the network around it (``LatencyTable.sensitivity``).
+    """
     table = LatencyTable.load(path)
     lines = [f"{path}: {table.device}"]
     if table.created:
@@ -49,7 +52,8 @@ def shown(path: str) -> str:
         widths = ", ".join(
             f"{name} {a}-{b}" for name, a, b in zip(spec.sizes, low, high, strict=True)
         )
-        lines.append(f"  {spec}\n    {len(ms)} samples, {widths}: {min(ms):.3g}-{max(ms):.3g} ms")
+        range_ms = f"{min(ms):.3g}-{max(ms):.3g} ms, goes with total^{table.sensitivity(spec):.2f}"
+        lines.append(f"  {spec}\n    {len(ms)} samples, {widths}: {range_ms}")
     return "\n".join(lines)
 
 

@@ -279,6 +279,25 @@ def test_a_surprising_check_is_measured_again():
     assert calm.built == 4
 
 
+def test_a_check_on_a_machine_of_another_speed_is_measured_again():
+    """Of two readings the one counts next to which the uncut network took its usual time."""
+    table = measured()
+    engine = FakeEngine()
+    slow = iter([1.3] * 4)  # the first builds of the structure and of the uncut network
+
+    def build(probe):
+        session = FakeEngine.build(engine, probe)
+        factor = next(slow, 1.0)
+        session._kernels[:] = [factor * ms for ms in session._kernels]
+        return session
+
+    engine.build = build
+    sizes = {f"d{i}": 48 for i in range(5)}
+    found = latency_tables.check(table, FakeSource(), engine, sizes)
+    assert engine.built == 8 and abs(found.error) < 0.01
+    assert found.table.readings[-1].drift(table.uncut_ms(FakeSource())) < 0.01
+
+
 def test_quiet_probes_leave_their_time_to_noisy_ones():
     """Probes that take what they are given, but for some that are done at once."""
     reading = latency_tables.measure(FakeSource(), FakeEngine(), probes=1).readings[0]
