@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, qmc
+from scipy.stats import qmc
 
 from .source import ProbeSource
 
@@ -32,8 +32,7 @@ def network_digest(source: ProbeSource) -> str:
 
 _DROPPING = 3  # one probe in so many drops blocks
 _MOST_DROPPED = 0.6
-_LOWEST, _HIGHEST = 0.3, 0.98  # mean share of their widths that probes keep
-_ALIKE = (0.7, 6.0)  # of a beta distribution, both parameters together: below 2 it has two peaks
+_LOWEST = 0.3  # mean share of a width that a probe may have
 
 
 def plan_probes(
@@ -43,8 +42,7 @@ def plan_probes(
 
     A probe has a level, which its widths vary about, so that the totals cover the range from the
     smallest to the uncut network evenly: independent widths alone would all add up to about a
-    quarter of it. In some all layers are cut alike; in others some are whole and others nearly
-    gone, as in what a solver picks. Every third probe drops some blocks too, since a layer's time changes with its
+    quarter of it. Every third probe drops some blocks too, since a layer's time changes with its
     neighbours. Networks with few structures get fewer probes.
     """
     names = sorted(sizes)
@@ -56,7 +54,7 @@ def plan_probes(
     if free and count > 1:
         planned.append(PlannedProbe(smallest))
         seen.add(_key(smallest))
-    generator = qmc.Sobol(len(free) + 2, scramble=True, rng=np.random.default_rng(seed))
+    generator = qmc.Sobol(len(free) + 1, scramble=True, rng=np.random.default_rng(seed))
     random = np.random.default_rng(seed)
     missed = 0
     while free and len(planned) < count and missed < 64:
@@ -76,14 +74,13 @@ def plan_probes(
 def _structure(
     point: NDArray[np.float64], sizes: Mapping[str, Sequence[int]], free: Sequence[str]
 ) -> dict[str, int]:
-    # Latency goes with the product of two widths: with these levels totals are about evenly spread.
-    level = _LOWEST + (_HIGHEST - _LOWEST) * point[0] ** 0.8
-    alike = _ALIKE[0] * (_ALIKE[1] / _ALIKE[0]) ** point[1]
-    shares = beta.ppf(point[2:], level * alike, (1 - level) * alike)
+    # ``level`` is the power's mean over ``own``; latency goes with the product of two widths, and
+    # with these levels the totals come out about evenly spread.
+    level = _LOWEST + (1 - _LOWEST) * point[0] ** 0.8
     chosen = {}
-    for name, share in zip(free, shares, strict=True):
+    for name, own in zip(free, point[1:], strict=True):
         options = sizes[name]
-        target = share * options[-1]
+        target = own ** ((1 - level) / level) * options[-1]
         size = min(options, key=lambda option: abs(option - target))
         if size != options[-1]:
             chosen[name] = size
