@@ -234,9 +234,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "Errors are median / 95th percentile / worst / rank correlation over unseen structures\n"
         "between 20% and 100% of the dense latency, at the speed that the machine had when the\n"
         "table was measured: the uncut network is timed in turn with every structure, and its\n"
-        "drift is taken out; where it was more than 5%, they were timed again, twice at most.\n"
-        "Raw: it is not taken out. Where not all structures were timed, their number is in\n"
-        "brackets. By python -m benchmarks.latency."
+        "drift is taken out. Raw: it is not. (Called again, the command times those anew where it\n"
+        "was more than 5%.) Where not all structures were timed, their number is in brackets. By\n"
+        "python -m benchmarks.latency."
     ]
     for device in sorted({row["device"] for row in rows}):
         own = [row for row in rows if row["device"] == device]

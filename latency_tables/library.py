@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from .device import Device
@@ -77,7 +77,7 @@ class Library:
             if header_path(place).is_file():
                 known = LatencyTable.load(place, table.device)
             if not {r.key for r in quiet} <= {r.key for r in known.readings}:
-                fresh = LatencyTable(table.device, quiet, contexts=table.contexts)
+                fresh = replace(table, readings=quiet, error=None, notes=(), provenance={})
                 joined([known, fresh]).save(place)
 
 

@@ -149,7 +149,7 @@ def _solve(
         raise KeyboardInterrupt
     if solution.choice is None:
         if solution.infeasibility is not None:
-            return f"budget {budget_ms:.4g} ms is below the reachable minimum: " + _reachable(
+            return f"budget {budget_ms:.4g} ms is below the reachable minimum: " + reachable(
                 net, table, solution.infeasibility
             )
         return f"no structure was found in {config.time_limit_s:g} s: raise --time-limit"
@@ -157,7 +157,7 @@ def _solve(
     return Round(plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped()))
 
 
-def _reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibility) -> str:
+def reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibility) -> str:
     """The smallest structure's latency and what takes most of it.
 
     Not at the solver's costs, which are those in a network as small as the budget.

@@ -6,7 +6,7 @@ options. Tables: a cell's latency over the blocks it lies in and the widths it d
 where a block is dropped), and the importance of what a Dim keeps, block by block. That is the
 MINLP of Multi-Dimensional Pruning (arXiv:2406.12079, eq. 5-7), whose products of decisions are
 entries of tables here. How large the network is in which a layer runs makes a difference to it
-(``latency_tables.Sensitivities``): latencies are those in a network that takes the whole budget.
+(``LatencyTable.sensitivity``): latencies are those in a network that takes the whole budget.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 import solver
 from latency_tables import Context
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
+from pruner.choose import reachable
 from pruner.formulate import worth as objective
 
 from .networks import Dense, Plain, Residual
@@ -150,6 +151,15 @@ def test_layers_are_those_of_a_network_as_large_as_the_budget(share):
     admitted = [value for value, ms in found.items() if ms <= limit]
     surely = [value for value, ms in found.items() if ms <= limit * (ms / limit) ** 0.3]
     assert max(surely, default=0) * (1 - 1e-9) <= answer.value <= max(admitted) * (1 + 1e-9)
+
+
+def test_the_reachable_minimum_is_of_its_own_network_not_of_one_as_small_as_the_budget():
+    net, table = traced(Residual, 4), Sensitive()
+    answer = solver.solve(formulate(net, table, random_importance(net, 0), budget="0.01ms"))
+    least = min(predict(net, table, *structure) for structure in structures(net))
+    assert answer.infeasibility.smallest_cost < 0.9 * least
+    told = reachable(net, table, answer.infeasibility)
+    assert float(told.split(" ms")[0]) == pytest.approx(least, rel=1e-3)
 
 
 def test_the_smallest_reachable_latency_is_told():
