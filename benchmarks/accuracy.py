@@ -2,10 +2,11 @@
 
     python examples/prepare.py
     python -m benchmarks.accuracy [--only resnet20] [--methods msprune halp] [--shares 50 25]
-                                  [--epochs 30] [--seeds 3] [--stage choose|tune]
+                                  [--epochs 30] [--train 50000] [--amp no|bf16] [--seeds 3]
+                                  [--stage choose|tune]
 
 Every method picks a structure for every share of the dense latency: a bisection by the table (of
-methods whose latency need not grow with their knob: the best of fifty), then up to four corrections
+methods whose latency need not grow with their knob: the best of fifty), then up to six corrections
 by what the device says, dense and pruned timed in turn. All structures are
 then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
 machine; `tune` can share it. Plans are kept in --work (default runs/accuracy), rows in
@@ -19,9 +20,11 @@ set: there nothing is tuned (epochs 0), and the table ends with the repair.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -53,13 +56,16 @@ RESULTS = Path(__file__).with_name("results")
 COLUMNS = (
     "dataset", "model", "method", "latency_share", "measured_ms", "spread_ms", "accuracy_before",
     "accuracy_repaired", "accuracy", "epochs", "seed", "device", "date", "dense_ms",
-    "dense_accuracy", "train_images", "minutes", "torch",
+    "dense_accuracy", "train_images", "amp", "minutes", "torch",
 )  # fmt: skip
-KEY = ["dataset", "model", "method", "latency_share", "epochs", "train_images", "seed", "device"]
+KEY = [
+    "dataset", "model", "method", "latency_share", "epochs", "train_images", "amp", "seed",
+    "device",
+]  # fmt: skip
 SHARES = (70, 50, 35, 25)
 ABOVE, BELOW = 0.005, 0.02
 """A structure is taken when it measures this close to the latency asked for, relative to dense."""
-CORRECTIONS = 4
+CORRECTIONS = 6
 BISECTIONS = 9
 SCANNED = 50
 
@@ -109,6 +115,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="*", type=int, help="percent of dense (default: all)")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--train", type=int, default=50_000, help="images to tune on")
+    parser.add_argument("--amp", choices=("no", "bf16"), default="no", help="of tuning")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--stage", choices=("choose", "tune"), help="default: both")
     parser.add_argument("--engine", default="onnxruntime")
@@ -128,6 +135,14 @@ def main() -> None:
     text = markdown(read_rows(options.results))
     write_text(options.results / "accuracy.md", text + "\n")
     print(text)
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A cut network before any tuning, and what a row says of it."""
+
+    module: nn.Module
+    row: dict[str, float]
 
 
 class Remembered(nn.Module):
@@ -207,6 +222,7 @@ class Bench:
     def match(self, name: str, share: float) -> dict[str, Any]:
         """The plan that measures closest to a share of the dense latency, below it if possible."""
         aim, tries, method = share, [], self.method(name)
+        seen: dict[float, float] = {}  # of an aim: the share that its structure measures
         for _ in range(CORRECTIONS + 1):
             plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
             probes = {
@@ -218,7 +234,8 @@ class Bench:
             tries.append((ratio, plan, timings))
             if share * (1 - BELOW) <= ratio <= share * (1 + ABOVE):
                 break
-            aim *= share / ratio
+            seen[aim] = ratio
+            aim = next_aim(seen, share)
         fitting = [t for t in tries if t[0] <= share * (1 + ABOVE)] or tries
         ratio, plan, timings = min(fitting, key=lambda t: abs(t[0] - share))
         return {
@@ -273,11 +290,13 @@ class Bench:
             if not path.is_file():
                 continue
             found = json.loads(path.read_text(encoding="utf-8"))
+            repaired: Repaired | None = None
             for seed in range(self.options.seeds if self.case.tuned else 1):
                 row = self.row(name, share, seed, found)
                 if _holds(read_rows(self.options.results), row):
                     continue
-                row |= self.tuned(self.method(name), found, seed, path.with_suffix(f".{seed}"))
+                repaired = repaired or self.repaired(self.method(name), found)
+                row |= self.tuned(repaired, seed, path.with_suffix(f".{seed}"))
                 # Read now, not before: another process may have added rows of its methods.
                 rows = read_rows(self.options.results)
                 rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
@@ -301,15 +320,15 @@ class Bench:
             "dense_ms": found["dense_ms"],
             "epochs": self.epochs,
             "train_images": self.options.train if self.epochs else 0,
+            "amp": self.options.amp if self.epochs else "no",
             "seed": seed,
             "device": found["device"],
             "date": str(date.today()),
             "torch": torch.__version__,
         }
 
-    def tuned(
-        self, method: Method, found: dict[str, Any], seed: int, folder: Path
-    ) -> dict[str, Any]:
+    def repaired(self, method: Method, found: dict[str, Any]) -> Repaired:
+        """What all seeds of a plan begin with."""
         begun = time.perf_counter()
         plan = Plan.from_json(json.dumps(found["plan"]))
         small = pruner.apply(method.net, plan)
@@ -319,12 +338,19 @@ class Bench:
         else:
             recalibrate(small, self.setting.batches)
         row["accuracy_repaired"] = row["accuracy"] = self.accuracy(small)
-        if self.epochs:
-            recipe = Recipe(recalibrate=0, evaluate_every=0)
-            data = FewerImages(self.data, self.options.train)
-            finetune(small, self.teacher, data, self.epochs, recipe=recipe, out=folder, seed=seed)
-            row["accuracy"] = self.accuracy(small)
-        return {**row, "minutes": (time.perf_counter() - begun) / 60}
+        return Repaired(small, {**row, "minutes": (time.perf_counter() - begun) / 60})
+
+    def tuned(self, repaired: Repaired, seed: int, folder: Path) -> dict[str, float]:
+        if not self.epochs:
+            return repaired.row
+        begun = time.perf_counter()
+        small = copy.deepcopy(repaired.module)
+        recipe = Recipe(recalibrate=0, evaluate_every=0, amp=self.options.amp)
+        data = FewerImages(self.data, self.options.train)
+        finetune(small, self.teacher, data, self.epochs, recipe=recipe, out=folder, seed=seed)
+        accuracy = self.accuracy(small)
+        minutes = repaired.row["minutes"] + (time.perf_counter() - begun) / 60
+        return {**repaired.row, "accuracy": accuracy, "minutes": minutes}
 
     def dense_accuracy(self) -> float:
         note = self.folder / "dense.json"
@@ -334,6 +360,21 @@ class Bench:
 
     def accuracy(self, module: nn.Module) -> float:
         return evaluate(module, self.data.test(250)).accuracy
+
+
+def next_aim(seen: Mapping[float, float], share: float) -> float:
+    """What to ask of the table, after what structures measure that were asked for before.
+
+    Between the nearest from below and from above, in proportion; while all lie on one side, the
+    last one is scaled by its error.
+    """
+    low = max((aim for aim, ratio in seen.items() if ratio <= share), default=0.0)
+    high = min((aim for aim, ratio in seen.items() if ratio > share and aim > low), default=0.0)
+    if not (low and high):
+        aim, ratio = list(seen.items())[-1]
+        return aim * share / ratio
+    part = (share - seen[low]) / (seen[high] - seen[low])
+    return low + (high - low) * min(max(part, 0.1), 0.9)
 
 
 def _holds(rows: pd.DataFrame, row: dict[str, Any]) -> bool:
@@ -348,10 +389,11 @@ def read_rows(results: Path) -> pd.DataFrame:
 def markdown(rows: pd.DataFrame) -> str:
     """One table a network, schedule and device: mean and range over the seeds."""
     text = []
-    groups = ["dataset", "model", "epochs", "train_images", "device"]
+    groups = ["dataset", "model", "epochs", "train_images", "amp", "device"]
     for key, group in rows.groupby(groups, sort=False):
-        dataset, model, epochs, images, device = key  # type: ignore[misc]
+        dataset, model, epochs, images, amp, device = key  # type: ignore[misc]
         how = f"{epochs} epochs of {images} images" if epochs else "not tuned"
+        how += f" in {amp}" if amp != "no" else ""
         text.append(
             f"**{model}, {dataset}**, dense {group['dense_accuracy'].iloc[0]:.1%}, {how}, {device}"
             "\n\n| latency | method | measured ms | of dense | cut | repaired | tuned | seeds | "
