@@ -374,7 +374,7 @@ def next_aim(seen: Mapping[float, float], share: float) -> float:
         aim, ratio = list(seen.items())[-1]
         return aim * share / ratio
     part = (share - seen[low]) / (seen[high] - seen[low])
-    return low + (high - low) * min(max(part, 0.1), 0.9)
+    return low + (high - low) * min(max(part, 0.25), 0.75)
 
 
 def _holds(rows: pd.DataFrame, row: dict[str, Any]) -> bool:
