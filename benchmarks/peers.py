@@ -336,6 +336,7 @@ def _solved(net: Network, problem: solver.Problem, scores: Importance) -> Plan:
 
 
 METHODS: dict[str, Callable[[Setting], Method]] = {
+    "msprune, refined": lambda s: msprune(s, "refined"),
     "msprune, calibrated": lambda s: msprune(s, "calibrated"),
     "msprune, measured": lambda s: msprune(s, "measured"),
     "msprune, taylor": lambda s: msprune(s, "taylor"),

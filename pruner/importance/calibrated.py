@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..formulate import worths
 from ..network import Network
 from ..plan import Plan
 from .importance import Importance
-from .measured import Measured, first, lost
+from .measured import Batch, Measured, first, lost
 from .whole import Loss, Progress
 
 Floats = NDArray[np.float64]
@@ -62,24 +62,47 @@ class Calibrated(Measured):
             if progress is not None:
                 progress(done, None if total is None else total + self.structures)
 
-        alone = super().score(net, batches, loss, tell)
-        few = [b for k, b in enumerate(batches) if k * len(first(b)) < REPAIRED_ON]
-        others = batches[len(few) :] or batches
-        rows, losses = [], []
-        for number, plan in enumerate(drawn(net, alone, self.structures)):
-            rows.append([-value for value in worths(net, alone, plan.sizes(), plan.dropped())])
-            losses.append(lost(net, plan, few, others))
+        sample = Sample.empty(net, super().score(net, batches, loss, tell), batches)
+        for number, plan in enumerate(drawn(net, sample.alone, self.structures)):
+            sample.add(plan)
             if progress is not None:
                 progress(steps + number + 1, steps + self.structures)
-        factors = weigh(np.array(rows), np.array(losses))
-        dims, blocks = list(alone.rises), list(alone.blocks)
+        return sample.weighed(self.name)
+
+
+@dataclass
+class Sample:
+    """Whole structures with what they lose: cut and repaired on few images, run on the others.
+
+    alone are the scores of single cuts; rows[structure] are the objective's terms by them.
+    """
+
+    net: Network
+    alone: Importance
+    few: list[Batch]
+    others: list[Batch]
+    rows: list[list[float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, net: Network, alone: Importance, batches: list[Batch]) -> Sample:
+        few = [b for k, b in enumerate(batches) if k * len(first(b)) < REPAIRED_ON]
+        return cls(net, alone, few, batches[len(few) :] or batches)
+
+    def add(self, plan: Plan) -> None:
+        terms = worths(self.net, self.alone, plan.sizes(), plan.dropped())
+        self.rows.append([-value for value in terms])
+        self.losses.append(lost(self.net, plan, self.few, self.others))
+
+    def weighed(self, name: str) -> Importance:
+        """The scores of single cuts, each curve and Block by a factor."""
+        factors = weigh(np.array(self.rows), np.array(self.losses))
+        rises, blocks = self.alone.rises, self.alone.blocks
         return replace(
-            alone,
-            criterion=self.name,
-            rises={n: f * alone.rises[n] for n, f in zip(dims, factors)},
-            blocks={
-                n: f * alone.blocks[n] for n, f in zip(blocks, factors[len(dims) :], strict=True)
-            },
+            self.alone,
+            criterion=name,
+            rises={n: f * rises[n] for n, f in zip(rises, factors)},
+            blocks={n: f * blocks[n] for n, f in zip(blocks, factors[len(rises) :], strict=True)},
         )
 
 

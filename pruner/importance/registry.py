@@ -14,6 +14,7 @@ from .hessian import Hessian
 from .magnitude import L2, Magnitude, NormScale, Random
 from .measured import Measured
 from .reconstruction import Reconstruction
+from .refined import Refined
 from .taylor import Taylor, TaylorRead, TaylorWeight
 from .whole import Whole
 
@@ -28,6 +29,7 @@ CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
         Hessian,
         Measured,
         Calibrated,
+        Refined,
         Reconstruction,
         Activation,
         Magnitude,

@@ -155,7 +155,7 @@ def test_bn_scale_is_the_scale_where_there_is_one_and_the_weights_elsewhere():
 
 
 # They need a graph: see tests of their own.
-GRAPHS = {"measured", "calibrated", "reconstruction", "hessian"}
+GRAPHS = {"measured", "calibrated", "refined", "reconstruction", "hessian"}
 ESTIMATES = sorted(set(CRITERIA) - GRAPHS)
 
 

@@ -10,11 +10,13 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pruner.apply import apply
+from pruner.cost import macs
 from pruner.errors import PrunerError
 from pruner.formulate import worth
 from pruner.importance import score
 from pruner.importance.calibrated import LEAST, weigh
 from pruner.importance.measured import Measured, between, lost
+from pruner.importance.refined import Savings, thrifty
 from pruner.plan import Plan, ranking
 from pruner.trace import trace
 
@@ -81,7 +83,7 @@ def test_measured_rises_are_the_divergence_of_the_cut_and_refitted_network():
     assert all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
 
 
-@pytest.mark.parametrize("criterion", ["measured", "reconstruction", "calibrated"])
+@pytest.mark.parametrize("criterion", ["measured", "reconstruction", "calibrated", "refined"])
 def test_rises_fall_with_the_width_and_cover_every_dim_and_block(criterion):
     for net, batches in (_residual(), bottleneck()):
         told: list[tuple[int, int | None]] = []
@@ -114,6 +116,10 @@ def test_factors_make_the_objective_foretell_what_structures_lose():
     assert saved[[0, 1, 2, 4]] == pytest.approx(truth[[0, 1, 2, 4]], rel=0.25, abs=0.1)
 
 
+def _ranks_agree(one, other) -> float:
+    return float(np.corrcoef(np.argsort(np.argsort(one)), np.argsort(np.argsort(other)))[0, 1])
+
+
 def test_a_calibrated_objective_foretells_the_loss_better():
     net, batches = _residual()
     rank = {}
@@ -123,8 +129,55 @@ def test_a_calibrated_objective_foretells_the_loss_better():
         plans = [Plan.random(net, share, seed, 0.2) for seed in range(20) for share in (0.4, 0.6)]
         terms = [worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
         true = [lost(net, plan, fits, held_out) for plan in plans]
-        rank[criterion] = np.corrcoef(np.argsort(np.argsort(true)), np.argsort(np.argsort(terms)))
-    assert rank["calibrated"][0, 1] < min(rank["measured"][0, 1], -0.6)
+        rank[criterion] = _ranks_agree(true, terms)
+    assert rank["calibrated"] < min(rank["measured"], -0.6)
+
+
+def test_a_refined_objective_foretells_what_it_flatters():
+    """On structures that are best by the very objective, each by its own."""
+    net, batches = _residual()
+    fits, held_out = [b for k, b in enumerate(batches) if k % 4 != 3], batches[3::4]
+    savings = Savings.of(net)
+    agreement = {}
+    for criterion in ("measured", "refined"):
+        found = score(net, batches, None, criterion)
+        plans = [
+            thrifty(net, found, savings, share, seed, 0.3)
+            for seed in range(6)
+            for share in (0.3, 0.4, 0.5, 0.6, 0.7)
+        ]
+        terms = [-worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
+        agreement[criterion] = _ranks_agree(terms, [lost(net, p, fits, held_out) for p in plans])
+    assert agreement["refined"] > max(agreement["measured"], 0.8)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+def test_a_thrifty_structure_loses_least_of_what_costs_as_much(share):
+    """Against structures that are changed in one place, where costs add up as it thinks."""
+    net, batches = _residual()
+    found, savings = score(net, batches, None, "reconstruction"), Savings.of(net)
+    plan = thrifty(net, found, savings, share, 0, 0.0)
+    assert macs(net, plan.sizes(), plan.dropped()) <= share * savings.total
+    assert thrifty(net, found, savings, share, 0, 0.0) == plan
+    assert thrifty(net, found, savings, share, 0, 2.0) != plan
+
+    def reckoned(sizes: dict[str, int], dropped: set[str]) -> tuple[float, float]:
+        saved = sum(savings.blocks[name] for name in dropped)
+        lost_by = sum(max(found.blocks[name], 0.0) for name in dropped)
+        for name, size in sizes.items():
+            options = net.dims[name].options()
+            least = options[0]
+            saved += savings.dims[name] * (options[-1] - size) / (options[-1] - least)
+            lost_by += found.rises[name][options.index(size)]
+        return saved, lost_by
+
+    sizes, dropped = plan.sizes(), set(plan.dropped())
+    saved, lost_by = reckoned(sizes, dropped)
+    others = [({**sizes, n: o}, dropped) for n, d in net.dims.items() for o in d.options()]
+    others += [(sizes, dropped ^ {name}) for name in net.blocks]
+    for other in others:
+        more, worse = reckoned(*other)
+        assert not (more >= saved and worse < lost_by - 1e-12)
 
 
 def test_a_dead_branch_costs_nothing_to_bypass_and_a_live_one_does():
