@@ -23,6 +23,7 @@ import pruner
 import solver
 from latency_tables import LatencyTable
 from pruner import Importance, Network, Plan
+from pruner.evaluate import evaluate
 from pruner.formulate import LATENCY
 from pruner.outputs import logits
 from pruner.plan import ranking
@@ -319,6 +320,69 @@ def _from_history(net: Network, model: nn.Module, history: Any) -> Plan:
     return plan
 
 
+def fastnas(setting: Setting) -> Method:
+    """FastNAS of NVIDIA's Model Optimizer: every width by itself, and one threshold for all.
+
+    Its search is run once, for what each width loses with batch norms recalibrated. By its rule,
+    the smallest width that loses no more than a threshold, every threshold then is a structure: so
+    what is met is a latency, not the multiply-adds that it knows.
+    """
+    try:
+        import modelopt.torch.prune as mtp
+    except ImportError as error:
+        raise pruner.PrunerError(
+            f"fastnas: {error}; pip install nvidia-modelopt torchprofile==0.0.4 requests"
+        ) from error
+    space = mtp.fastnas.FastNASConfig().model_dump()
+    for rules in space.values():
+        for rule in rules.values():
+            rule.update({key: 8 for key in rule if key.endswith("_divisor")})
+    model = copy.deepcopy(setting.model).eval()
+    # Nothing is cut by this constraint: channels come back in its order, all of them.
+    ordered, state = mtp.prune(
+        model,
+        mode=[("fastnas", space)],
+        constraints={"flops": "100%"},
+        dummy_input=setting.batches[0][0][:1],
+        config={
+            "data_loader": setting.batches,
+            "collect_func": lambda batch: (batch[0],),
+            "max_iter_data_loader": len(setting.batches),
+            "score_func": lambda module: -evaluate(module, setting.batches).loss,
+            "verbose": False,
+        },
+    )
+    weights, moved = setting.model.state_dict(), ordered.state_dict()
+    known = {}
+    for name, losses in state["sensitivity_map"].items():
+        tensor = f"{name.removesuffix('.out_channels')}.weight"
+        known[tensor] = (losses, _rows(moved[tensor], weights[tensor]))
+    thresholds = np.unique([loss for losses, _ in known.values() for loss in losses.values()])
+
+    def plan(knob: float) -> Plan:
+        most = thresholds[int(round((1 - knob) * (len(thresholds) - 1)))]
+        keep = {}
+        for name, dim in setting.net.dims.items():
+            for slot in dim.slots:
+                if slot.role == "out" and slot.axis == 0 and slot.tensor in known:
+                    losses, order = known[slot.tensor]
+                    width = min(width for width, loss in losses.items() if loss <= most)
+                    kept = {int(i) for i in slot.owner[order[:width]] if i >= 0}
+                    keep[name] = tuple(sorted(kept))
+        return Plan(
+            {**Plan.dense(setting.net).keep, **keep}, dict.fromkeys(setting.net.blocks, True)
+        )
+
+    return Method(setting.net, plan, monotone=False)
+
+
+def _rows(moved: torch.Tensor, original: torch.Tensor) -> NDArray[np.int64]:
+    """Which row of the original each row is, where columns may have changed places too."""
+    keys = [np.sort(t.detach().flatten(1).numpy(), axis=1) for t in (original, moved)]
+    place = {row.tobytes(): i for i, row in enumerate(keys[0])}
+    return np.array([place[row.tobytes()] for row in keys[1]])
+
+
 def _best(net: Network, scores: Importance, sizes: Mapping[str, int]) -> Plan:
     keep = {name: tuple(sorted(_ranked(scores, name)[: sizes[name]].tolist())) for name in net.dims}
     return Plan(keep, dict.fromkeys(net.blocks, True))
@@ -348,4 +412,5 @@ METHODS: dict[str, Callable[[Setting], Method]] = {
     "torch-pruning, local taylor": lambda s: torch_pruning(s, "local_taylor"),
     "torch-pruning, isomorphic": lambda s: torch_pruning(s, "isomorphic"),
     "torch-pruning, group norm": lambda s: torch_pruning(s, "group_norm"),
+    "fastnas": fastnas,
 }

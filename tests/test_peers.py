@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers import METHODS, Setting, _from_history, _knapsack
-from pruner import Plan, PlanError, apply, predict
+from benchmarks.peers import METHODS, Setting, _from_history, _knapsack, _rows
+from pruner import Plan, PlanError, apply, predict, trace
 
 from .pruner.networks import Residual
 from .pruner.test_formulate import Rule, random_importance, traced
@@ -23,7 +23,10 @@ def setting(tmp_path):
     return Setting(net.module, net, Rule(), batches, tmp_path)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if "torch-pruning" not in n])
+OTHERS = ("torch-pruning", "fastnas")  # they choose by libraries that are not always there
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if not n.startswith(OTHERS)])
 def test_a_larger_knob_keeps_more_and_every_plan_is_a_network(name, setting):
     method = METHODS[name](setting)
     dense = predict(setting.net, setting.table)
@@ -79,6 +82,29 @@ def test_a_history_of_torch_pruning_is_a_plan_or_is_refused():
     assert kept == {(0, 2, 3, 5), (1, 2, 3, 4)}
     with pytest.raises(PlanError, match="couples layers otherwise"):
         _from_history(net, module, history[:1])
+
+
+def test_fastnas_keeps_the_first_of_its_order_and_less_for_a_smaller_knob(tmp_path):
+    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
+    torch.manual_seed(0)
+    model = Residual(stream=16, inner=32, wide=24).eval()
+    batches = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
+    net = trace(model, batches[0][0])
+    method = METHODS["fastnas"](Setting(model, net, Rule(), batches, tmp_path))
+    plans = [method.plan(knob) for knob in np.linspace(0, 1, 9)]
+    for small, large in zip(plans, plans[1:]):
+        assert all(set(small.keep[name]) <= set(large.keep[name]) for name in net.dims)
+    assert plans[0].sizes()["a1"] == plans[0].sizes()["b1"] == 8
+    with torch.no_grad():
+        assert apply(net, plans[0])(batches[0][0]).shape == (4, 5)
+
+
+def test_rows_are_found_again_when_columns_have_moved_too():
+    original = torch.randn(6, 4, 3, 3)
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    assert (
+        _rows(original[order][:, torch.tensor([2, 0, 3, 1])], original).tolist() == order.tolist()
+    )
 
 
 def test_uniform_meets_many_latencies(setting):
