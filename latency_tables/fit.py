@@ -134,13 +134,16 @@ def fit_curve(
     return Curve(basis, coefficients, scale, 0.2 * float(points.ms.min()), process)
 
 
-def trend_of(sizes: Floats, ms: Floats, *, floor_ms: float) -> tuple[Floats, Floats]:
-    """The best basis' features [n, f] of samples, and the trend of them [n], in milliseconds."""
+def trend_of(
+    sizes: Floats, ms: Floats, *, floor_ms: float, basis: Basis | None = None
+) -> tuple[Basis, Floats, Floats]:
+    """The basis (the best if not given), its features of samples [n, f], their trend [n] in ms."""
     points = _merged(sizes, ms, floor_ms)
-    basis = best_basis(points)
+    if basis is None:
+        basis = best_basis(points)
     coefficients, scale = _trend(basis.features(points.sizes), points.ms, points.weight)
     features = basis.features(sizes) / scale
-    return features, features @ coefficients
+    return basis, features, features @ coefficients
 
 
 def best_basis(points: _Points) -> Basis:

@@ -15,7 +15,6 @@ from .table import LatencyTable, TableError
 
 COUNTED = 0.2
 _FOLDS = 5
-_ROUNDS = 2  # of fitting the easing
 _STEADY = 0.01  # standard deviation of the sentinel: nothing to be eased
 _MOST_EASING = 0.7
 # Of a constant, a slope and the easing: of a few probes that scatter by 2% the last is no more sure
@@ -44,9 +43,8 @@ def assessed(table: LatencyTable, network: str | None = None) -> LatencyTable:
     plain = replace(table, contexts={})
     unseen = unseen_sums(plain, network)
     if _drifted(plain):
-        for _ in range(_ROUNDS):
-            plain = replace(plain, easing=_easing(plain, unseen))
-            unseen = unseen_sums(plain, network)
+        plain = replace(plain, easing=_easing(plain, unseen))
+        unseen = unseen_sums(plain, network)
     networks = {u.reading.network for u in unseen}
     contexts = {network: fit_context(_pairs(unseen, network)) for network in networks}
     relative = [abs(predicted / measured - 1) for predicted, measured in unseen_totals(unseen)]

@@ -78,9 +78,11 @@ def _exponent(
         return None
     exponent, error = 0.0, np.inf
     size = np.log(totals / np.median(totals))
+    basis = None
     for _ in range(_STEPS):
         typical = ms * np.exp(-exponent * size)
-        features, trend = trend_of(sizes, typical, floor_ms=floor_ms)
+        # Which basis is the best takes long to find, and hardly changes with the exponent.
+        basis, features, trend = trend_of(sizes, typical, floor_ms=floor_ms, basis=basis)
         if np.any(trend <= 0):
             return None
         matrix = features / trend[:, None]
