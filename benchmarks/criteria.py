@@ -167,6 +167,7 @@ def main() -> int:
     images = list(data.train(32, augment=False, seed=given.seed, limit=given.images))
     test = list(data.test(250, limit=given.test))
     settings = {k: getattr(given, k) for k in ("share", "images", "test", "seed")}
+    settings["places"] = PLACES
     path = given.results / "criteria.json"
     given.results.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Any] = {"settings": settings, "date": str(date.today()), "criteria": {}}

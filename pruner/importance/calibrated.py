@@ -63,11 +63,15 @@ class Calibrated(Measured):
                 progress(done, None if total is None else total + self.structures)
 
         sample = Sample.empty(net, super().score(net, batches, loss, tell), batches)
-        for number, plan in enumerate(drawn(net, sample.alone, self.structures)):
+        for number, plan in enumerate(self.plans(sample)):
             sample.add(plan)
             if progress is not None:
                 progress(steps + number + 1, steps + self.structures)
         return sample.weighed(self.name)
+
+    def plans(self, sample: Sample) -> Iterator[Plan]:
+        """As many as ``structures``, one after the other; each is in the sample before the next."""
+        return drawn(sample.net, sample.alone, self.structures)
 
 
 @dataclass

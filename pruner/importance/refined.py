@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,8 @@ import numpy as np
 from ..cost import macs
 from ..network import Network
 from ..plan import Plan
-from .calibrated import Sample, drawn
+from .calibrated import Calibrated, Sample, drawn
 from .importance import Importance
-from .measured import Measured
-from .whole import Loss, Progress
 
 RANDOM = 30  # structures to start from
 ROUNDS, EACH = 4, 10
@@ -23,13 +21,13 @@ SPREAD = 0.7  # standard deviation of the logarithm of what a score is mistaken 
 _SEED = 104_729
 
 
-class Refined(Measured):
-    """`Measured`, with factors from structures near those that will be chosen.
+class Refined(Calibrated):
+    """`Calibrated`, with factors from structures near those that will be chosen.
 
     A solver takes what the objective flatters, and random structures tell little about that. So a
-    few random structures give first factors (see `Calibrated`); then, round by round, structures
-    that are best by the factors known, each score disturbed at random, are cut, repaired and run,
-    and the factors are fitted anew to all of them. What was flattered is found out in a round.
+    few random structures give first factors; then, round by round, structures that are best by the
+    factors known, each score disturbed at random, are cut, repaired and run, and the factors are
+    fitted anew to all of them. What was flattered is found out in a round.
     """
 
     name = "refined"
@@ -37,44 +35,18 @@ class Refined(Measured):
     def __init__(
         self, *, random: int = RANDOM, rounds: int = ROUNDS, each: int = EACH, **options: Any
     ) -> None:
-        super().__init__(**options)
+        super().__init__(structures=random + rounds * each, **options)
         self.random, self.rounds, self.each = random, rounds, each
 
-    def score(
-        self,
-        net: Network,
-        batches: Iterable[tuple[Any, Any]],
-        loss: Loss | None,
-        progress: Progress | None = None,
-    ) -> Importance:
-        """See `Whole.score`."""
-        batches = list(batches)
-        structures = self.random + self.rounds * self.each
-        done = 0
-
-        def tell(steps: int, total: int | None) -> None:
-            nonlocal done
-            done = steps
-            if progress is not None:
-                progress(steps, None if total is None else total + structures)
-
-        sample = Sample.empty(net, super().score(net, batches, loss, tell), batches)
-        single = done
-
-        def add(plan: Plan) -> None:
-            sample.add(plan)
-            if progress is not None:
-                progress(single + len(sample.losses), single + structures)
-
-        for plan in drawn(net, sample.alone, self.random):
-            add(plan)
-        savings = Savings.of(net)
+    def plans(self, sample: Sample) -> Iterator[Plan]:
+        """Random ones, then those of each round, by what the sample tells when it begins."""
+        yield from drawn(sample.net, sample.alone, self.random)
+        savings = Savings.of(sample.net)
         for number in range(self.rounds):
             known = sample.weighed(self.name)
             for place, share in enumerate(np.linspace(*SHARES, self.each)):
                 seed = _SEED + number * self.each + place
-                add(thrifty(net, known, savings, float(share), seed))
-        return sample.weighed(self.name)
+                yield thrifty(sample.net, known, savings, float(share), seed)
 
 
 @dataclass(frozen=True)
@@ -125,7 +97,7 @@ def thrifty(
 
     # Logarithms of prices at which nothing is cut and everything is.
     losses = [v[0] for v in importance.rises.values()] + list(importance.blocks.values())
-    high = np.log(1e3 * max(*losses, 1e-9))
+    high = np.log(1e3 * max([*losses, 1e-9]))
     low = high - 60.0
     for _ in range(50):
         middle = (low + high) / 2
