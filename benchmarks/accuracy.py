@@ -9,9 +9,10 @@ Every method picks a structure for every share of the dense latency: a bisection
 methods whose latency need not grow with their knob: the best of fifty), then up to six corrections
 by what the device says, dense and pruned timed in turn. All structures are
 then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
-machine; `tune` can share it. Plans are kept in --work (default runs/accuracy), rows in
-benchmarks/results/accuracy.csv, their table in accuracy.md. Both stages continue where they
-stopped, and a row is never done twice.
+machine, the one that the latencies are of; `tune` can share it, or run anywhere else. Plans are
+kept in benchmarks/results/plans, rows in benchmarks/results/accuracy.csv, their table in
+accuracy.md; the latency table and scores in --work (default runs/accuracy). Both stages continue
+where they stopped, and a row is never done twice.
 
 CIFAR-10's networks are tuned for --epochs on --train images. The 1,000 photographs are no training
 set: there nothing is tuned (epochs 0), and the table ends with the repair.
@@ -38,12 +39,13 @@ from torch import nn
 import latency_tables
 import pruner
 import solver
-from latency_tables import Engine
+from latency_tables import Engine, LatencyTable
 from pruner import Plan, PrunerError
 from pruner.data import ImageData, open_images
 from pruner.evaluate import evaluate
 from pruner.files import write_text
 from pruner.finetune import finetune
+from pruner.folder import fingerprint
 from pruner.models import load_model
 from pruner.outputs import logits
 from pruner.recalibrate import recalibrate
@@ -158,7 +160,7 @@ class Remembered(nn.Module):
         self.known: dict[bytes, torch.Tensor] = {}
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        key = hashlib.blake2b(inputs.contiguous().numpy().data, digest_size=16).digest()
+        key = hashlib.blake2b(inputs.cpu().contiguous().numpy().data, digest_size=16).digest()
         if key not in self.known:
             self.known[key] = logits(self.module(inputs))
         return self.known[key]
@@ -170,6 +172,7 @@ class Bench:
     def __init__(self, name: str, engine: Engine, options: argparse.Namespace) -> None:
         self.name, self.case, self.engine, self.options = name, CASES[name], engine, options
         self.folder = options.work / f"{name}-{engine.name}-{options.threads}"
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.epochs = options.epochs if self.case.tuned else 0
         dense = load_model(self.case.model, str(options.data / self.case.weights))
         side = self.case.side
@@ -179,19 +182,21 @@ class Bench:
             options.data / self.case.dataset, side, mean=how.mean, std=how.std, crop=how.crop,
             interpolation=how.interpolation,
         )  # fmt: skip
-        table = latency_tables.measure(
-            self.net,
-            engine,
-            path=self.folder,
-            progress=lambda p: print(f"  {name} {p.done}/{p.total} {p.note}", flush=True),
-        )
         fits = list(
             self.data.train(self.case.batch, augment=False, seed=0, limit=self.case.fit_images)
         )
-        self.setting = Setting(dense.module, self.net, table, fits, self.folder)
+        self.setting = Setting(dense.module, self.net, self.measure, fits, self.folder)
         self.teacher = Remembered(self.net.module)
         self.methods: dict[str, Method] = {}
         self.scans: dict[str, list[tuple[float, Plan]]] = {}
+
+    def measure(self) -> LatencyTable:
+        return latency_tables.measure(
+            self.net,
+            self.engine,
+            path=self.folder,
+            progress=lambda p: print(f"  {self.name} {p.done}/{p.total} {p.note}", flush=True),
+        )
 
     def method(self, name: str) -> Method:
         """Made once a run, and only where something is left to do; it scores when it is asked."""
@@ -201,23 +206,21 @@ class Bench:
         return self.methods[name]
 
     def choose(self, name: str) -> None:
-        """The plan of every share, with what it measures, into the work folder."""
+        """The plan of every share, with what it measures here, into the results."""
+        device = str(self.setting.table.device)
         for share in self.options.shares or self.case.shares:
-            path = self.path(name, share)
-            if path.is_file():
+            known = read_plans(self.options.results, self.name)
+            if any(own["device"] == device for own in _of(known, name, share)):
                 continue
             try:
                 found = self.match(name, share / 100)
             except (PrunerError, solver.SolverError) as error:
                 print(f"{self.name}, {name}, {share}%: {' '.join(str(error).split())}", flush=True)
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(found) + "\n")
+            row = {"method": name, "latency_share": share, "device": device, **found}
+            write_plans(self.options.results, self.name, [*known, row])
             ratio = found["measured_ms"] / found["dense_ms"]
             print(f"{self.name}, {name}, {share}%: measures {ratio:.1%}", flush=True)
-
-    def path(self, name: str, share: int) -> Path:
-        return self.folder / f"{name.replace(', ', '-').replace(' ', '_')}-{share}.json"
 
     def match(self, name: str, share: float) -> dict[str, Any]:
         """The plan that measures closest to a share of the dense latency, below it if possible."""
@@ -243,7 +246,6 @@ class Bench:
             "measured_ms": timings["pruned"].median_ms,
             "spread_ms": timings["pruned"].spread_ms,
             "dense_ms": timings["dense"].median_ms,
-            "device": str(self.setting.table.device),
             "tries": [t[0] for t in tries],
         }
 
@@ -285,44 +287,46 @@ class Bench:
 
     def tune(self, name: str) -> None:
         """Cut, repair and tune every plan with every seed, each a row."""
+        plans = read_plans(self.options.results, self.name)
         for share in self.options.shares or self.case.shares:
-            path = self.path(name, share)
-            if not path.is_file():
-                continue
-            found = json.loads(path.read_text(encoding="utf-8"))
-            repaired: Repaired | None = None
-            for seed in range(self.options.seeds if self.case.tuned else 1):
-                row = self.row(name, share, seed, found)
-                if _holds(read_rows(self.options.results), row):
-                    continue
-                repaired = repaired or self.repaired(self.method(name), found)
-                row |= self.tuned(repaired, seed, path.with_suffix(f".{seed}"))
-                # Read now, not before: another process may have added rows of its methods.
-                rows = read_rows(self.options.results)
-                rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
-                self.options.results.mkdir(parents=True, exist_ok=True)
-                rows[list(COLUMNS)].to_csv(self.options.results / "accuracy.csv", index=False)
-                steps = ("accuracy_before", "accuracy_repaired", "accuracy")
-                print(
-                    f"{self.name}, {name}, {share}%, seed {seed}: cut, repaired, tuned: "
-                    + ", ".join(f"{row[step]:.1%}" for step in steps),
-                    flush=True,
-                )
+            for found in _of(plans, name, share):
+                self.tune_plan(found)
 
-    def row(self, name: str, share: int, seed: int, found: dict[str, Any]) -> dict[str, Any]:
+    def tune_plan(self, found: dict[str, Any]) -> None:
+        name, share = found["method"], found["latency_share"]
+        slug = f"{name.replace(', ', '-').replace(' ', '_')}-{share}"
+        scratch = self.folder / f"{slug}-{fingerprint(found['plan'])[:8]}"
+        repaired: Repaired | None = None
+        for seed in range(self.options.seeds if self.case.tuned else 1):
+            row = self.row(found, seed)
+            if _holds(read_rows(self.options.results), row):
+                continue
+            repaired = repaired or self.repaired(self.method(name), found)
+            row |= self.tuned(repaired, seed, scratch.with_name(f"{scratch.name}.{seed}"))
+            # Read now, not before: another process may have added rows of its methods.
+            rows = read_rows(self.options.results)
+            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+            self.options.results.mkdir(parents=True, exist_ok=True)
+            rows[list(COLUMNS)].to_csv(self.options.results / "accuracy.csv", index=False)
+            steps = ("accuracy_before", "accuracy_repaired", "accuracy")
+            print(
+                f"{self.name}, {name}, {share}%, seed {seed}: cut, repaired, tuned: "
+                + ", ".join(f"{row[step]:.1%}" for step in steps),
+                flush=True,
+            )
+
+    def row(self, found: dict[str, Any], seed: int) -> dict[str, Any]:
+        taken = (
+            "method", "latency_share", "measured_ms", "spread_ms", "dense_ms", "device",
+        )  # fmt: skip
         return {
             "dataset": self.case.dataset,
             "model": self.name,
-            "method": name,
-            "latency_share": share,
-            "measured_ms": found["measured_ms"],
-            "spread_ms": found["spread_ms"],
-            "dense_ms": found["dense_ms"],
+            **{key: found[key] for key in taken},
             "epochs": self.epochs,
             "train_images": self.options.train if self.epochs else 0,
             "amp": self.options.amp if self.epochs else "no",
             "seed": seed,
-            "device": found["device"],
             "date": str(date.today()),
             "torch": torch.__version__,
         }
@@ -375,6 +379,25 @@ def next_aim(seen: Mapping[float, float], share: float) -> float:
         return aim * share / ratio
     part = (share - seen[low]) / (seen[high] - seen[low])
     return low + (high - low) * min(max(part, 0.25), 0.75)
+
+
+def _of(plans: list[dict[str, Any]], method: str, share: int) -> list[dict[str, Any]]:
+    return [p for p in plans if (p["method"], p["latency_share"]) == (method, share)]
+
+
+def read_plans(results: Path, model: str) -> list[dict[str, Any]]:
+    """What was chosen for a network, on whatever devices: one JSON object a line."""
+    file = results / "plans" / f"{model}.jsonl"
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def write_plans(results: Path, model: str, plans: list[dict[str, Any]]) -> None:
+    """Replace them, whole or not at all."""
+    file = results / "plans" / f"{model}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, "".join(f"{json.dumps(plan)}\n" for plan in plans))
 
 
 def _holds(rows: pd.DataFrame, row: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,19 @@ TIME_LIMIT_S = 120.0
 class Setting:
     """A network with its weights, its table, and the images that scores may look at.
 
-    model is the network as its author wrote it; folder keeps scores that take long.
+    model is the network as its author wrote it; folder keeps scores that take long. The table is
+    measured when it is first asked for: who tunes what was chosen elsewhere needs none.
     """
 
     model: nn.Module
     net: Network
-    table: LatencyTable
+    measure: Callable[[], LatencyTable]
     batches: Batches
     folder: Path
+
+    @cached_property
+    def table(self) -> LatencyTable:
+        return self.measure()
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
     The budget falls from round to round; scores and costs are those of what the round before left.
     No training in between: all methods are tuned alike, afterwards.
     """
-    net, table = setting.net, setting.table
+    net = setting.net
     shares = np.geomspace(1.0, least, rounds + 1)[1:]
     scored: list[tuple[Plan, Importance]] = []
 
@@ -124,7 +129,7 @@ def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
         return pruner.score(with_tensors(net, values), setting.batches, loss, "taylor")
 
     def step(before: Plan, scores: Importance, share: float) -> Plan:
-        return _knapsack(net, table, before, scores, share)
+        return _knapsack(net, setting.table, before, scores, share)
 
     def extend(number: int) -> None:
         while len(scored) <= number:
@@ -327,6 +332,29 @@ def fastnas(setting: Setting) -> Method:
     the smallest width that loses no more than a threshold, every threshold then is a structure: so
     what is met is a latency, not the multiply-adds that it knows.
     """
+    found = cache(lambda: _by_fastnas(setting))
+
+    def plan(knob: float) -> Plan:
+        known = found()
+        thresholds = np.unique([loss for losses, _ in known.values() for loss in losses.values()])
+        most = thresholds[int(round((1 - knob) * (len(thresholds) - 1)))]
+        keep = {}
+        for name, dim in setting.net.dims.items():
+            for slot in dim.slots:
+                if slot.role == "out" and slot.axis == 0 and slot.tensor in known:
+                    losses, order = known[slot.tensor]
+                    width = min(width for width, loss in losses.items() if loss <= most)
+                    kept = {int(i) for i in slot.owner[order[:width]] if i >= 0}
+                    keep[name] = tuple(sorted(kept))
+        return Plan(
+            {**Plan.dense(setting.net).keep, **keep}, dict.fromkeys(setting.net.blocks, True)
+        )
+
+    return Method(setting.net, plan, monotone=False)
+
+
+def _by_fastnas(setting: Setting) -> dict[str, tuple[dict[int, float], NDArray[np.int64]]]:
+    """Of each weight that it may narrow: what its widths lose, and its order of the channels."""
     try:
         import modelopt.torch.prune as mtp
     except ImportError as error:
@@ -353,27 +381,13 @@ def fastnas(setting: Setting) -> Method:
         },
     )
     weights, moved = setting.model.state_dict(), ordered.state_dict()
-    known = {}
-    for name, losses in state["sensitivity_map"].items():
-        tensor = f"{name.removesuffix('.out_channels')}.weight"
-        known[tensor] = (losses, _rows(moved[tensor], weights[tensor]))
-    thresholds = np.unique([loss for losses, _ in known.values() for loss in losses.values()])
-
-    def plan(knob: float) -> Plan:
-        most = thresholds[int(round((1 - knob) * (len(thresholds) - 1)))]
-        keep = {}
-        for name, dim in setting.net.dims.items():
-            for slot in dim.slots:
-                if slot.role == "out" and slot.axis == 0 and slot.tensor in known:
-                    losses, order = known[slot.tensor]
-                    width = min(width for width, loss in losses.items() if loss <= most)
-                    kept = {int(i) for i in slot.owner[order[:width]] if i >= 0}
-                    keep[name] = tuple(sorted(kept))
-        return Plan(
-            {**Plan.dense(setting.net).keep, **keep}, dict.fromkeys(setting.net.blocks, True)
-        )
-
-    return Method(setting.net, plan, monotone=False)
+    tensors = {
+        name: f"{name.removesuffix('.out_channels')}.weight" for name in state["sensitivity_map"]
+    }
+    return {
+        tensor: (state["sensitivity_map"][name], _rows(moved[tensor], weights[tensor]))
+        for name, tensor in tensors.items()
+    }
 
 
 def _rows(moved: torch.Tensor, original: torch.Tensor) -> NDArray[np.int64]:

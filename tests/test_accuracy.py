@@ -1,11 +1,18 @@
-"""The accuracy benchmark: what to ask of the table until a structure measures what was asked."""
+"""The accuracy benchmark: what to ask the table for, and plans that outlive their machine."""
 
 from __future__ import annotations
+
+import argparse
+import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.accuracy import CORRECTIONS, next_aim
+import latency_tables
+from benchmarks import accuracy
+from benchmarks.accuracy import CORRECTIONS, Bench, Case, next_aim, read_rows, write_plans
+from pruner import Plan
+from pruner.demo import WEIGHTS, unpack
 
 
 @given(st.floats(0.1, 0.9), st.floats(0.6, 1.6), st.floats(0.85, 1.15))
@@ -30,3 +37,31 @@ def test_a_cliff_is_not_jumped_over_for_ever(share, height):
         aim = next_aim(seen, share)
     below = max(a for a, ratio in seen.items() if ratio <= share)
     assert cliff - below < 0.1 * share
+
+
+def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(tmp_path, monkeypatch):
+    unpack(tmp_path / "images")
+    case = Case("images", "pruner.demo.resnet:resnet20", str(WEIGHTS), 32, (70,), 64, 32)
+    monkeypatch.setitem(accuracy.CASES, "small", case)
+    monkeypatch.setattr(latency_tables, "measure", None)
+    options = argparse.Namespace(
+        work=tmp_path / "work", results=tmp_path / "results", data=tmp_path, threads=1, epochs=1,
+        train=128, amp="no", seeds=1, shares=None,
+    )  # fmt: skip
+    bench = Bench("small", latency_tables.engine("onnxruntime"), options)
+    plan = Plan.random(bench.net, macs=0.6, seed=1)
+    chosen = {
+        "method": "uniform", "latency_share": 70, "device": "elsewhere",
+        "plan": json.loads(plan.to_json()), "measured_ms": 1.4, "spread_ms": 0.1, "dense_ms": 2.0,
+        "tries": [0.7],
+    }  # fmt: skip
+    write_plans(options.results, "small", [chosen, {**chosen, "device": "here"}])
+    bench.tune("uniform")
+    first = read_rows(options.results)
+    assert sorted(zip(first["device"], first["seed"])) == [
+        ("elsewhere", 0), ("here", 0),
+    ]  # fmt: skip
+    assert set(first["measured_ms"]) == {1.4}
+    assert (first["accuracy"] > 0.15).all()
+    bench.tune("uniform")
+    assert len(read_rows(options.results)) == 2

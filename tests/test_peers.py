@@ -20,7 +20,7 @@ def setting(tmp_path):
     torch.manual_seed(0)
     batches = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
     net = traced(Residual, 2)
-    return Setting(net.module, net, Rule(), batches, tmp_path)
+    return Setting(net.module, net, Rule, batches, tmp_path)
 
 
 OTHERS = ("torch-pruning", "fastnas")  # they choose by libraries that are not always there
@@ -90,7 +90,7 @@ def test_fastnas_keeps_the_first_of_its_order_and_less_for_a_smaller_knob(tmp_pa
     model = Residual(stream=16, inner=32, wide=24).eval()
     batches = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
     net = trace(model, batches[0][0])
-    method = METHODS["fastnas"](Setting(model, net, Rule(), batches, tmp_path))
+    method = METHODS["fastnas"](Setting(model, net, Rule, batches, tmp_path))
     plans = [method.plan(knob) for knob in np.linspace(0, 1, 9)]
     for small, large in zip(plans, plans[1:]):
         assert all(set(small.keep[name]) <= set(large.keep[name]) for name in net.dims)
