@@ -57,7 +57,7 @@ def configuration(out: Path, data: Path) -> Config:
             "budgets": ["70%"],
             "measure": {"quick": True, "probes": 14},
             "solve": {"attempts": 3},
-            "score": {"images": 512},
+            "score": {"criterion": "measured", "images": 512},
             "finetune": {"repair": 128, "epochs": 5, "batch": 64, "recalibrate": 1024},
         }
     )
