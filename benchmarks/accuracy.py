@@ -295,7 +295,9 @@ class Bench:
     def tune_plan(self, found: dict[str, Any]) -> None:
         name, share = found["method"], found["latency_share"]
         slug = f"{name.replace(', ', '-').replace(' ', '_')}-{share}"
-        scratch = self.folder / f"{slug}-{fingerprint(found['plan'])[:8]}"
+        # Another schedule of the same plan is another run, and not this one's rest.
+        how = (found["plan"], self.epochs, self.options.train, self.options.amp)
+        scratch = self.folder / f"{slug}-{fingerprint(how)[:8]}"
         repaired: Repaired | None = None
         for seed in range(self.options.seeds if self.case.tuned else 1):
             row = self.row(found, seed)

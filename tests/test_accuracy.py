@@ -58,10 +58,11 @@ def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(tmp_path, m
     write_plans(options.results, "small", [chosen, {**chosen, "device": "here"}])
     bench.tune("uniform")
     first = read_rows(options.results)
-    assert sorted(zip(first["device"], first["seed"])) == [
-        ("elsewhere", 0), ("here", 0),
-    ]  # fmt: skip
+    assert sorted(zip(first["device"], first["seed"])) == [("elsewhere", 0), ("here", 0)]
     assert set(first["measured_ms"]) == {1.4}
     assert (first["accuracy"] > 0.15).all()
     bench.tune("uniform")
     assert len(read_rows(options.results)) == 2
+    options.train = 64
+    bench.tune("uniform")  # another schedule: rows of its own
+    assert list(read_rows(options.results)["train_images"]) == [128, 128, 64, 64]
