@@ -2,7 +2,7 @@
 
     python examples/prepare.py
     python -m benchmarks.accuracy [--only resnet20] [--methods msprune halp] [--shares 50 25]
-                                  [--epochs 30] [--train 50000] [--amp no|bf16] [--seeds 3]
+                                  [--epochs 30] [--train 50000] [--amp no|bf16] [--seeds 0 1 2]
                                   [--stage choose|tune]
 
 Every method picks a structure for every share of the dense latency: a bisection by the table (of
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--train", type=int, default=50_000, help="images to tune on")
     parser.add_argument("--amp", choices=("no", "bf16"), default="no", help="of tuning")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="of tuning")
     parser.add_argument("--stage", choices=("choose", "tune"), help="default: both")
     parser.add_argument("--engine", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
@@ -299,7 +299,7 @@ class Bench:
         how = (found["plan"], self.epochs, self.options.train, self.options.amp)
         scratch = self.folder / f"{slug}-{fingerprint(how)[:8]}"
         repaired: Repaired | None = None
-        for seed in range(self.options.seeds if self.case.tuned else 1):
+        for seed in self.options.seeds if self.case.tuned else (0,):
             row = self.row(found, seed)
             if _holds(read_rows(self.options.results), row):
                 continue

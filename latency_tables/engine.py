@@ -62,7 +62,7 @@ class Session(Protocol):
         ...
 
     def profile(self, runs: int) -> Profile:
-        """Runs this many times, after warming up, with the engine's profiler on."""
+        """Runs up to this many times, after warming up, with the engine's profiler on."""
         ...
 
     def close(self) -> None:

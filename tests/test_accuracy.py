@@ -46,7 +46,7 @@ def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(tmp_path, m
     monkeypatch.setattr(latency_tables, "measure", None)
     options = argparse.Namespace(
         work=tmp_path / "work", results=tmp_path / "results", data=tmp_path, threads=1, epochs=1,
-        train=128, amp="no", seeds=1, shares=None,
+        train=128, amp="no", seeds=[0], shares=None,
     )  # fmt: skip
     bench = Bench("small", latency_tables.engine("onnxruntime"), options)
     plan = Plan.random(bench.net, macs=0.6, seed=1)
