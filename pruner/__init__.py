@@ -2,7 +2,7 @@
 
 net     = pruner.trace(model, (x,))
 table   = latency_tables.measure(net, latency_tables.engine("onnxruntime"))
-scores  = pruner.score(net, batches, loss, criterion="taylor")
+scores  = pruner.score(net, batches, loss)
 problem = pruner.formulate(net, table, scores, budget="50%")
 answer  = solver.solve(problem)
 plan    = pruner.Plan.from_solution(net, answer, scores)

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--data", metavar="DIR", help="images for the scores")
     verb.add_argument(
         "--criterion",
-        help="taylor (default); measured is slower and best untuned; magnitude needs no data",
+        help="measured (default); refined is slower and better; taylor; magnitude needs no data",
     )
     verb.add_argument("--images", type=int, help="images that the scores look at")
     verb.add_argument(

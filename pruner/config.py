@@ -54,7 +54,7 @@ class ScoreConfig:
     With rotate, linear streams are turned to their main directions first (`pruner.rotate`).
     """
 
-    criterion: str = "taylor"
+    criterion: str = "measured"
     images: int = 1024
     batch_size: int = 64
     rotate: bool = True

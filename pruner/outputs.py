@@ -10,17 +10,18 @@ from torch import Tensor
 from .errors import PrunerError
 
 
-def logits(results: Any) -> Tensor:
+def logits(results: Any, kind: type = Tensor) -> Any:
     """The scores that a loss or an accuracy looks at: the tensor itself, or its entry ``logits``.
 
-    Classifiers return a tensor; those of Hugging Face a record that calls it ``logits``. Raises
-    PrunerError for anything else: which of several results is meant, nobody can know.
+    Classifiers return a tensor; those of Hugging Face a record that calls it ``logits``. With
+    another kind, fx.Node, the same of what a graph returns. Raises PrunerError for anything else:
+    which of several results is meant, nobody can know.
     """
-    if isinstance(results, Tensor):
+    if isinstance(results, kind):
         return results
     if isinstance(results, Mapping):
         found = results.get("logits")
-        if isinstance(found, Tensor):
+        if isinstance(found, kind):
             return found
         named = f" with {', '.join(map(str, results))}"
     else:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, nnls
+from torch import Tensor
 
 from ..formulate import worths
 from ..network import Network
 from ..plan import Plan
 from .importance import Importance
-from .measured import Batch, Measured, first, lost
+from .measured import Batch, Measured, answers, first, lost
 from .whole import Loss, Progress
 
 Floats = NDArray[np.float64]
@@ -78,25 +79,28 @@ class Calibrated(Measured):
 class Sample:
     """Whole structures with what they lose: cut and repaired on few images, run on the others.
 
-    alone are the scores of single cuts; rows[structure] are the objective's terms by them.
+    alone are the scores of single cuts; base is what the dense network answers to the others;
+    rows[structure] are the objective's terms by alone.
     """
 
     net: Network
     alone: Importance
     few: list[Batch]
     others: list[Batch]
+    base: list[Tensor]
     rows: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     @classmethod
     def empty(cls, net: Network, alone: Importance, batches: list[Batch]) -> Sample:
         few = [b for k, b in enumerate(batches) if k * len(first(b)) < REPAIRED_ON]
-        return cls(net, alone, few, batches[len(few) :] or batches)
+        others = batches[len(few) :] or batches
+        return cls(net, alone, few, others, list(answers(net.module, others)))
 
     def add(self, plan: Plan) -> None:
         terms = worths(self.net, self.alone, plan.sizes(), plan.dropped())
         self.rows.append([-value for value in terms])
-        self.losses.append(lost(self.net, plan, self.few, self.others))
+        self.losses.append(lost(self.net, plan, self.few, self.others, self.base))
 
     def weighed(self, name: str) -> Importance:
         """The scores of single cuts, each curve and Block by a factor."""

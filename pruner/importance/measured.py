@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..apply import apply
 from ..elimination import Elimination
 from ..network import Block, Dim, Network
+from ..outputs import logits
 from ..plan import Plan
 from ..repair import repair
 from ..replay import Replay
@@ -23,6 +24,8 @@ from .study import Study, inputs_of, study
 from .whole import Loss, Progress, Whole
 
 Batch = tuple[Any, Any]
+# Images that every cut is measured on: what costs the time, and tells a divergence well enough.
+MEASURED_ON = 128
 # Images that repair the layers behind a dropped block, and how many of those layers.
 BYPASSED, REPAIRED = 128, 8
 SHARES = (0.9, 0.75, 0.55, 0.35, 0.15)
@@ -37,7 +40,8 @@ class Measured(Whole):
     cross-entropy if labels were drawn from what the dense network says: it needs no labels, and is
     smooth on few images. Between measured sizes it is interpolated as a power of the
     reconstruction's error. Layers before a cut are run once for all its sizes. Of four batches
-    three are for the fits, one for the measurement: what a fit has learnt by heart does not count.
+    three are for the fits, one for the measurement, as long as that has less than ``MEASURED_ON``
+    images: what a fit has learnt by heart does not count.
     """
 
     name = "measured"
@@ -54,9 +58,8 @@ class Measured(Whole):
     ) -> Importance:
         """See `Whole.score`."""
         batches = list(batches)
-        fits = [b for k, b in enumerate(batches) if k % 4 != 3]
+        fits, held_out = parted(batches)
         dense = study(net, fits, self.places)
-        held_out = batches[3::4] or batches
         few = [b for k, b in enumerate(fits) if k * len(first(b)) < BYPASSED]
         replay = Replay(net.module, inputs_of(net.module, held_out))
         output = _output(net)
@@ -71,7 +74,8 @@ class Measured(Whole):
             for _ in replay.values([], before=start):
                 pass
             if isinstance(what, Block):
-                blocks[what.name] = _bypassed(net, what, few, held_out)
+                plan = Plan({}, {what.name: False})
+                blocks[what.name] = lost(net, plan, few, held_out, base, layers=REPAIRED)
                 done += 1
             else:
                 eliminated = dense.eliminate(what, cuts[what.name])
@@ -96,6 +100,20 @@ class Measured(Whole):
         return sorted({*nearest, int(options[0])}, reverse=True)
 
 
+def parted(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """What to fit on and what to measure on; the same where there are too few batches."""
+    fits: list[Batch] = []
+    held_out: list[Batch] = []
+    images = 0
+    for k, batch in enumerate(batches):
+        if k % 4 == 3 and images < MEASURED_ON:
+            held_out.append(batch)
+            images += len(first(batch))
+        else:
+            fits.append(batch)
+    return fits, held_out or batches
+
+
 def between(
     dim: Dim, errors: Mapping[int, float], measured: Mapping[int, float]
 ) -> NDArray[np.float64]:
@@ -114,13 +132,17 @@ def between(
 
 
 def divergence(found: Iterator[dict[str, Any]], output: str, base: list[Any]) -> float:
-    """Mean KL(dense || cut) of the class probabilities over the images, in nats."""
-    total, images = 0.0, 0
+    """Mean KL(dense || cut) of the class probabilities over the images, in nats.
+
+    Of maps [images, classes, H, W] over the pixels, too.
+    """
+    total, count = 0.0, 0
     for values, target in zip(found, base, strict=True):
-        p, q = (torch.log_softmax(v.double(), -1) for v in (target, values[output]))
+        axis = 1 if target.ndim == 4 else -1
+        p, q = (torch.log_softmax(v.double(), axis) for v in (target, values[output]))
         total += float((p.exp() * (p - q)).sum())
-        images += p[..., 0].numel()
-    return total / images
+        count += p.numel() // p.shape[axis]
+    return total / count
 
 
 def first(batch: Batch) -> Tensor:
@@ -129,8 +151,9 @@ def first(batch: Batch) -> Tensor:
 
 
 def _output(net: Network) -> str:
-    node = next(n for n in net.module.graph.nodes if n.op == "output")
-    return str(node.all_input_nodes[0].name)
+    graph = net.module.graph
+    node = next(n for n in graph.nodes if n.op == "output")
+    return str(logits(graph.process_outputs(node.args[0]), fx.Node).name)
 
 
 def _in_order(net: Network, dense: Study, replay: Replay) -> list[tuple[str, Dim | Block]]:
@@ -164,9 +187,12 @@ def _changed(module: nn.Module, changes: Mapping[str, Tensor]) -> Iterator[None]
                 tensors[name].copy_(value)
 
 
-def _bypassed(net: Network, block: Block, fits: list[Batch], measured: list[Batch]) -> float:
-    """Divergence with the block dropped and the next layers repaired."""
-    return lost(net, Plan({}, {block.name: False}), fits, measured, layers=REPAIRED)
+def answers(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
+    """A network's class scores in evaluation mode, batch by batch."""
+    module.eval()
+    with torch.no_grad():
+        for x in inputs_of(module, batches):
+            yield logits(module(*x))
 
 
 def lost(
@@ -174,16 +200,14 @@ def lost(
     plan: Plan,
     fits: list[Batch],
     measured: list[Batch],
+    base: list[Tensor],
     *,
     layers: int | None = None,
 ) -> float:
-    """Divergence of a structure, cut and repaired (``layers``: see `pruner.repair`)."""
+    """Divergence of a structure, cut and repaired (``layers``: see `pruner.repair`).
+
+    base is what the dense network answers to the measured batches.
+    """
     small = apply(net, plan)
     repair(small, net, plan, fits, layers=layers)
-    total, images = 0.0, 0
-    with torch.no_grad():
-        for x in inputs_of(net.module, measured):
-            pair = [{"": module(*x)} for module in (net.module, small)]
-            total += len(x[0]) * divergence(iter(pair[1:]), "", [pair[0][""]])
-            images += len(x[0])
-    return total / images
+    return divergence(({"": scores} for scores in answers(small, measured)), "", base)

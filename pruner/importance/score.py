@@ -34,7 +34,7 @@ def score(
     net: Scorable,
     batches: Iterable[tuple[Any, Any]] | None,
     loss: Loss | None,
-    criterion: str | Criterion | Whole | UserCriterion = "taylor",
+    criterion: str | Criterion | Whole | UserCriterion = "measured",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Importance:
     """Estimate what every index of every Dim is worth.

@@ -15,7 +15,15 @@ from pruner.errors import PrunerError
 from pruner.formulate import worth
 from pruner.importance import score
 from pruner.importance.calibrated import LEAST, weigh
-from pruner.importance.measured import Measured, between, lost
+from pruner.importance.measured import (
+    MEASURED_ON,
+    Measured,
+    answers,
+    between,
+    divergence,
+    lost,
+    parted,
+)
 from pruner.importance.refined import Savings, thrifty
 from pruner.plan import Plan, ranking
 from pruner.trace import trace
@@ -123,12 +131,13 @@ def _ranks_agree(one, other) -> float:
 def test_a_calibrated_objective_foretells_the_loss_better():
     net, batches = _residual()
     rank = {}
-    fits, held_out = [b for k, b in enumerate(batches) if k % 4 != 3], batches[3::4]
+    fits, held_out = parted(batches)
+    base = list(answers(net.module, held_out))
     for criterion in ("measured", "calibrated"):
         found = score(net, batches, None, criterion)
         plans = [Plan.random(net, share, seed, 0.2) for seed in range(20) for share in (0.4, 0.6)]
         terms = [worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
-        true = [lost(net, plan, fits, held_out) for plan in plans]
+        true = [lost(net, plan, fits, held_out, base) for plan in plans]
         rank[criterion] = _ranks_agree(true, terms)
     assert rank["calibrated"] < min(rank["measured"], -0.6)
 
@@ -136,7 +145,8 @@ def test_a_calibrated_objective_foretells_the_loss_better():
 def test_a_refined_objective_foretells_what_it_flatters():
     """On structures that are best by the very objective, each by its own."""
     net, batches = _residual()
-    fits, held_out = [b for k, b in enumerate(batches) if k % 4 != 3], batches[3::4]
+    fits, held_out = parted(batches)
+    base = list(answers(net.module, held_out))
     savings = Savings.of(net)
     agreement = {}
     for criterion in ("measured", "refined"):
@@ -147,7 +157,8 @@ def test_a_refined_objective_foretells_what_it_flatters():
             for share in (0.3, 0.4, 0.5, 0.6, 0.7)
         ]
         terms = [-worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
-        agreement[criterion] = _ranks_agree(terms, [lost(net, p, fits, held_out) for p in plans])
+        true = [lost(net, plan, fits, held_out, base) for plan in plans]
+        agreement[criterion] = _ranks_agree(terms, true)
     assert agreement["refined"] > max(agreement["measured"], 0.8)
 
 
@@ -199,6 +210,42 @@ def test_attention_is_measured_too():
         assert net.module(batches[0][0]).ndim == 2
     found = score(net, batches, None, "measured")
     assert all(found.rises[name][0] > 0 for name in net.dims)
+
+
+class _Recorded(Residual):
+    """Says more than its class scores, as Hugging Face's networks do."""
+
+    def forward(self, x):
+        scores = super().forward(x)
+        return {"sizes": scores.square().sum(1), "logits": scores}
+
+
+def test_of_several_results_the_class_scores_count():
+    found = []
+    for kind in (Residual, _Recorded):
+        torch.manual_seed(0)
+        net = trace(kind(), (torch.zeros(1, 3, 8, 8),))
+        batches = [(torch.randn(12, 3, 8, 8), None) for _ in range(8)]
+        found.append(score(net, batches, None, "measured"))
+    plain, recorded = found
+    assert plain.blocks and recorded.blocks == pytest.approx(plain.blocks)
+    assert all(np.allclose(recorded.rises[name], plain.rises[name]) for name in plain.rises)
+
+
+def test_maps_diverge_by_their_classes():
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(2, 3, 7, 4, 5)
+    rows = [maps.permute(0, 2, 3, 1).reshape(-1, 7) for maps in (ours, theirs)]
+    found = divergence(iter([{"": ours}]), "", [theirs])
+    assert found == pytest.approx(divergence(iter([{"": rows[0]}]), "", [rows[1]]))
+
+
+def test_cuts_are_measured_on_a_quarter_of_the_images_until_there_are_enough():
+    batches = [(torch.zeros(30, 1), k) for k in range(40)]
+    fits, held_out = parted(batches)
+    assert [k for _, k in held_out] == [3, 7, 11, 15, 19] and 5 * 30 >= MEASURED_ON > 4 * 30
+    assert sorted([k for _, k in fits] + [3, 7, 11, 15, 19]) == list(range(40))
+    assert parted(batches[:2]) == (batches[:2], batches[:2])
 
 
 def test_between_measured_sizes_the_curve_is_a_power_of_the_error():
