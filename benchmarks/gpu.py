@@ -7,7 +7,8 @@ graphs, channels-last) and, where its libraries load, TensorRT: the table and it
 structures held out, the structures that the solver picks for 70%, 50% and 30% by magnitude, what
 they were predicted and what they take, dense and pruned timed in turn. It needs torch, timm,
 torchvision and what this package needs, and no data. After --minutes it stops in good order, and
-the same command continues; finished settings are in --results (benchmarks/results/gpu.json).
+the same command continues; finished settings are in --results (benchmarks/results/gpu.json, and
+gpu.md as a table).
 `--on cpu --side 64 --probes 6` tries it out without a GPU.
 """
 
@@ -42,7 +43,7 @@ NETWORKS = {
     "deit_b": "timm:deit_base_patch16_224",
 }
 PRECISIONS = ("fp16", "fp32")
-BATCHES = (1, 64)
+BATCHES = (64, 1)
 ROUNDS = 40
 
 
@@ -80,15 +81,17 @@ def main() -> None:
             continue
         options.results.parent.mkdir(parents=True, exist_ok=True)
         options.results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        print(line(key, rows[key]), flush=True)
-    print("\n".join(line(key, row) for key, row in rows.items()))
+    text = markdown(rows)
+    options.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 def settings(on: str) -> Iterator[tuple[str, str, str, int, str]]:
+    """All networks in one setting before the next: a machine may be at hand for some of it only."""
     for kind in ("torch", "tensorrt") if on == "cuda" else ("torch",):
-        for name in NETWORKS:
-            for precision in PRECISIONS if on == "cuda" else ("fp32",):
-                for batch in BATCHES:
+        for precision in PRECISIONS if on == "cuda" else ("fp32",):
+            for batch in BATCHES:
+                for name in NETWORKS:
                     yield f"{name}-{precision}-batch{batch}-{kind}", name, precision, batch, kind
 
 
@@ -185,19 +188,26 @@ def traced(name: str, batch: int, side: int) -> Network:
     return pruner.trace(module.eval(), (torch.rand(batch, 3, side, side),), name=NETWORKS[name])
 
 
-def line(key: str, row: dict[str, Any]) -> str:
-    error = row["error"]
-    text = f"{error['median']:.1%} / {error['p95']:.1%}" if error else "too few to tell"
-    picks = ", ".join(
-        f"{s['budget']}: {s['speed_up']:.2f}x ({s['measured_ms'] / s['predicted_ms'] - 1:+.1%})"
-        if "speed_up" in s
-        else f"{s['budget']}: {s['status']}"
-        for s in row["solved"]
-    )
-    return (
-        f"{key}: {row['dense_ms']:.3g} ms dense, {row['probes']} probes in "
-        f"{row['minutes']:.1f} min, off by {text}; {picks}; on {row['device']}"
-    )
+def markdown(rows: dict[str, Any]) -> str:
+    """One row a setting; of each solved budget the speed-up, and measured against predicted."""
+    head = ["setting", "dense ms", "probes", "min", "median", "p95", "worst", "rank", *BUDGETS]
+    lines = [head, ["---"] * len(head)]
+    for key, row in rows.items():
+        error, rank = row["error"], row["rank"]
+        cells = [key, f"{row['dense_ms']:.3g}", str(row["probes"]), f"{row['minutes']:.1f}"]
+        for name in ("median", "p95", "worst"):
+            cells.append(f"{error[name]:.1%}" if error else "-")
+        cells.append(f"{rank:.3f}" if rank is not None else "-")
+        for found in row["solved"]:
+            if "speed_up" in found:
+                off_by = found["measured_ms"] / found["predicted_ms"] - 1
+                cells.append(f"{found['speed_up']:.2f}x, {off_by:+.1%}")
+            else:
+                cells.append(found["status"])
+        lines.append(cells)
+    devices = sorted({f"{row['device']}, {row['date']}" for row in rows.values()})
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return f"{table}\n\n" + "\n".join(f"- {device}" for device in devices)
 
 
 if __name__ == "__main__":

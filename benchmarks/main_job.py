@@ -4,8 +4,9 @@
     msprune run examples/mobilenetv2_imagenet.yaml
     python -m benchmarks.main_job                  # runs/resnet56_cifar10 runs/mobilenetv2_imagenet
 
-Copies the figures of every budget out of the RUN folders, prints one table a run, and rewrites what
-stands between the markers of README.md from the files in benchmarks/results/. Nothing is measured.
+Copies the figures of every budget out of the RUN folders, prints one table a run, adds what
+`benchmarks.accuracy` found of all methods on one network, and rewrites what stands between the
+markers of README.md from the files in benchmarks/results/. Nothing is measured.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pruner.files import write_text
 from pruner.folder import METRICS, RunFolder
+
+from .accuracy import read_rows
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
@@ -25,6 +30,7 @@ TITLES = {
     "resnet56_cifar10": "ResNet-56, CIFAR-10 (JPEG copies), 10,000 test images",
     "mobilenetv2_imagenet": "MobileNetV2, 1,000 ImageNet photographs, 500 of them for the test",
 }
+COMPARED = "resnet56"
 BEGIN, END = "<!-- results: begin, by python -m benchmarks.main_job -->", "<!-- results: end -->"
 
 
@@ -41,6 +47,7 @@ def main() -> None:
         print(f"{path.relative_to(ROOT)} is written")
     paths = sorted(RESULTS.glob("main_job_*.json"), reverse=True)
     tables = [table(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    tables.append(side_by_side(read_rows(RESULTS), COMPARED))
     text = "\n\n".join(tables)
     print(text)
     if tables and options.readme.is_file():
@@ -95,6 +102,34 @@ def table(result: dict[str, Any]) -> str:
         f"Median ± interquartile range of at least {runs} runs, dense and pruned in turn, on "
         f"{device}. "
         f"Solver: {', '.join(sorted(proofs))}. Fine-tune: {rows[0].get('finetune', 'none')}.",
+    ]
+    return "\n".join(lines)
+
+
+def side_by_side(rows: pd.DataFrame, model: str) -> str:
+    """All methods on one network at the same measured latencies: mean accuracies, tuned alike."""
+    rows = rows[rows["model"] == model]
+    first = rows.iloc[0]
+    alike = ["epochs", "train_images", "amp", "device"]
+    rows = rows[(rows[alike] == first[alike]).all(axis=1)]
+    found = rows.pivot_table("accuracy", "method", "latency_share")
+    found = found[sorted(found.columns, reverse=True)]
+    found = found.sort_values(found.columns[-1], ascending=False)
+    lines = [
+        f"**{model}: methods side by side**, accuracy at the same measured latency",
+        "",
+        "| method | " + " | ".join(f"{share}%" for share in found.columns) + " |",
+        "|---|" + "---|" * len(found.columns),
+    ]
+    for method, means in found.iterrows():
+        shown = ["-" if pd.isna(mean) else f"{mean:.1%}" for mean in means]
+        lines.append(f"| {method} | {' | '.join(shown)} |")
+    lines += [
+        "",
+        f"Shares of the dense latency. Every method's structure is tuned alike, "
+        f"{first['epochs']} epochs of {first['train_images']:,} images, mean of "
+        f"{rows['seed'].nunique()} seeds; dense {first['dense_accuracy']:.1%}; on "
+        f"{first['device']}.",
     ]
     return "\n".join(lines)
 
