@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..denormals import denormals_as_zero
 from ..device import Device, cpu_device
@@ -21,6 +22,9 @@ _WARM_UP = 3
 # Queueing a network's operators one by one takes far longer than the GPU does: after so many
 # profiled runs, those that were asked for are cut short at so many seconds.
 _PROFILED, _PROFILE_S = 12, 0.6
+# Replays of the whole network that its profiled steps are held against; the least that is left of
+# a step.
+_REPLAYS, _LEAST = 12, 0.1
 _NOT_RUN = ("placeholder", "output", "get_attr")
 _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 
@@ -156,7 +160,7 @@ class TorchCudaSession:
     def __init__(self, module: Any, inputs: tuple[Any, ...], compiled: bool = False) -> None:
         import torch
 
-        self._module, self._inputs = module, inputs
+        self._module, self._inputs, self._compiled = module, inputs, compiled
         call = _running(module, compiled)
         self._stream: Any = torch.cuda.Stream()
         self._graph: Any = None
@@ -204,7 +208,13 @@ class TorchCudaSession:
 
     def profile(self, runs: int) -> Profile:
         """Events between the operators. The stream is held up first, so that they are all queued
-        when it starts and no kernel waits for the processor; the GPU's own gaps remain."""
+        when it starts and no kernel waits for the processor.
+
+        What remains is the GPU's own gap at every event, a few microseconds whatever lies between
+        two of them: on an H200 a network's steps, large ones or cut ones, added up to the replayed
+        graph and the same gap for each of them. Left in, it would make many small operators look
+        dearer than few large ones.
+        """
         import torch
 
         names: list[str] = []
@@ -242,10 +252,33 @@ class TorchCudaSession:
                 rows.append([float(a.elapsed_time(b)) for a, b in pairs])
                 laps.append(Lap(sum(rows[-1]), sum(rows[-1])))
         steps = [Step(name, (name,)) for name in names]
-        return Profile(steps, np.array(rows[_WARM_UP:]), laps[_WARM_UP:])
+        ms = np.array(rows[_WARM_UP:])
+        if self._graph is not None and not self._compiled:
+            total = float(np.median([self.run().wall_ms for _ in range(_REPLAYS)]))
+            ms = ms * without_gaps(np.median(ms, axis=0), total)
+        return Profile(steps, ms, laps[_WARM_UP:])
 
     def close(self) -> None:
         self._graph = self._kept = self._call = self._module = None
+
+
+def without_gaps(steps_ms: NDArray[np.float64], total_ms: float) -> NDArray[np.float64]:
+    """What is left of each step [steps], as a share of it, once the same gap is taken off all.
+
+    The gap is the one with which they add up to the total; ``_LEAST`` of a step stays in any case.
+    1 for all where they add up to no more than the total.
+    """
+    if steps_ms.sum() <= total_ms:
+        return np.ones_like(steps_ms)
+
+    def left(gap_ms: float) -> NDArray[np.float64]:
+        return np.maximum(steps_ms - gap_ms, _LEAST * steps_ms)
+
+    low, high = 0.0, float(steps_ms.max())
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if left(middle).sum() > total_ms else (low, middle)
+    return np.asarray(left(high) / np.maximum(steps_ms, 1e-12))
 
 
 @contextmanager
