@@ -7,8 +7,9 @@ dense network's; a block in ten dropped) are cut by each criterion's own order o
 solver's objective for a structure, as `pruner.formulate` writes it, is then set against the loss of
 the network as it would be used: repaired on calibration images (``repaired``), and with nothing but
 its batch norms recalibrated (``cut``). Spearman's rank correlation, with the sign such that 1 is
-perfect. With ``--tune`` also after a short fine-tune. How far two halves of the test images agree
-on the order of the structures is said beside it: no objective can agree much better with either.
+perfect. With ``--tune`` also after a short fine-tune, of so many structures as ``of`` says. How far
+two halves of the test images agree on the order of the structures is said beside it: no objective
+can agree much better with either.
 Every structure that is finished is kept in ``results/criteria.json`` and not run again: an
 interrupted benchmark goes on where it stopped.
 """
@@ -114,8 +115,8 @@ class _Few:
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
     """One row a criterion: rank correlations, mean accuracies, seconds."""
-    head = ["criterion", "structures", "cut", "repaired", "halves", "tuned", "accuracy, cut",
-            "accuracy, repaired", "scoring, s"]  # fmt: skip
+    head = ["criterion", "structures", "cut", "repaired", "halves", "tuned", "of",
+            "accuracy, cut", "accuracy, repaired", "scoring, s"]  # fmt: skip
     lines = []
     for name, run in sorted(runs.items(), key=lambda item: -(_rank(item[1], "repaired") or 0)):
         rows = run["structures"]
@@ -125,6 +126,7 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
         cut, repaired, tuned = (_rank(run, key) for key in ("cut", "repaired", "tuned"))
         ranks = (cut, repaired, float(halves[0]), tuned)
         shown = ["-" if r is None else f"{r:.3f}" for r in ranks]
+        shown.append(str(sum("tuned" in r for r in rows)))
         means = [np.mean([r[f"{key}_accuracy"] for r in rows]) for key in ("cut", "repaired")]
         lines.append(
             [name, str(len(rows)), *shown, *(f"{m:.1%}" for m in means), f"{run['seconds']:.0f}"]
@@ -180,19 +182,25 @@ def main() -> int:
     plans = structures(net, given.structures, given.share, given.seed)
     for name in given.only:
         run = kept["criteria"].setdefault(name, {"structures": [], "seconds": 0.0})
-        if len(run["structures"]) >= len(plans):
+        rows = run["structures"]
+        left = [
+            k
+            for k in range(len(plans))
+            if k >= len(rows) or (given.tune and "tuned" not in rows[k])
+        ]
+        if not left:
             continue
         begun = time.perf_counter()
         scores = score(net, images, cross_entropy, name)
         run["seconds"] = time.perf_counter() - begun
-        for k in range(len(run["structures"]), len(plans)):
+        for k in left:
             plan = plans[k].filled(scores)
             key = fingerprint(plan.to_json())[:16]
             found = known(kept["criteria"], key, given.tune) or losses(
                 net, plan, images, test, data if given.tune else None
             )
             value = worth(net, scores, plan.sizes(), plan.dropped())
-            run["structures"].append({"objective": value, **found, "plan": key})
+            rows[k : k + 1] = [{"objective": value, **found, "plan": key}]
             write_text(path, json.dumps(kept, indent=1) + "\n")
         print(f"{name}: rank correlation {_rank(run, 'repaired')}", flush=True)
     text = "\n".join(
