@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+_PACED_BY = 4  # lines
 # done, total (0: unknown) and a short remark.
 Advance = Callable[..., None]
 
@@ -70,19 +72,22 @@ class Progress:
 
     @contextmanager
     def _plain(self, label: str) -> Iterator[Advance]:
-        start = last = time.monotonic()
-        said = -1.0
+        # When the last lines were said, and what was done: steps need not all be as long, so the
+        # estimate is by the present pace.
+        said = deque([(time.monotonic(), 0.0)], maxlen=_PACED_BY)
 
         def advance(done: float, total: float | None = None, note: str = "") -> None:
-            nonlocal last, said
             now = time.monotonic()
             finished = total is not None and 0 < total <= done
-            if done == said or (now - last < self.every_s and not finished):
+            since, before = said[0]
+            if done == said[-1][1] and len(said) > 1:
                 return
-            last, said = now, done
+            if now - said[-1][0] < self.every_s and not finished:
+                return
             left = ""
-            if total and 0 < done < total:
-                left = f", about {_span((now - start) * (total - done) / done)} left"
+            if total and before < done < total:
+                left = f", about {_span((now - since) * (total - done) / (done - before))} left"
+            said.append((now, done))
             share = f"{done:g} of {total:g}" if total else f"{done:g}"
             self.say(f"{label}: {share}{', ' + note if note else ''}{left}")
 
