@@ -114,17 +114,21 @@ class _Few:
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
-    """One row a criterion: rank correlations, mean accuracies, seconds."""
-    head = ["criterion", "structures", "cut", "repaired", "halves", "tuned", "of",
-            "accuracy, cut", "accuracy, repaired", "scoring, s"]  # fmt: skip
+    """One row a criterion: rank correlations, mean accuracies, seconds.
+
+    Few structures tell less than many, and other ones: criteria compare by those that all have.
+    """
+    runs = {name: run for name, run in runs.items() if len(run["structures"]) >= 3}
+    common = min((len(run["structures"]) for run in runs.values()), default=0)
+    head = ["criterion", "structures", "cut", "repaired", f"repaired, first {common}", "halves",
+            "tuned", "of", "accuracy, cut", "accuracy, repaired", "scoring, s"]  # fmt: skip
     lines = []
     for name, run in sorted(runs.items(), key=lambda item: -(_rank(item[1], "repaired") or 0)):
         rows = run["structures"]
-        if len(rows) < 3:
-            continue
+        first = {"structures": rows[:common]}
         halves = spearmanr([r["repaired_even"] for r in rows], [r["repaired_odd"] for r in rows])
         cut, repaired, tuned = (_rank(run, key) for key in ("cut", "repaired", "tuned"))
-        ranks = (cut, repaired, float(halves[0]), tuned)
+        ranks = (cut, repaired, _rank(first, "repaired"), float(halves[0]), tuned)
         shown = ["-" if r is None else f"{r:.3f}" for r in ranks]
         shown.append(str(sum("tuned" in r for r in rows)))
         means = [np.mean([r[f"{key}_accuracy"] for r in rows]) for key in ("cut", "repaired")]
