@@ -32,6 +32,7 @@ CONFIG = {
     "solve": {"check": False},
     "finetune": {"epochs": 1, "batch": 12, "reference": True},
 }
+NEAR_TIE = 1.01 / 24  # one test image, on which batches and single images may disagree
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -175,7 +176,7 @@ def test_two_processes_tune_a_run(killed_measure: Path, tmp_path: Path) -> None:
     assert 0 <= metrics["dense"]["accuracy_after_same_finetune"] <= 1
     small = pruner.load(folder / "RUN")
     # How well it does hangs on the structure, and that on what this machine measures.
-    assert metrics["pruned"]["accuracy"] == accuracy(small, folder)
+    assert metrics["pruned"]["accuracy"] == pytest.approx(accuracy(small, folder), abs=NEAR_TIE)
     assert sum(p.numel() for p in small.parameters()) == metrics["pruned"]["parameters"]
     assert not (folder / "RUN" / "checkpoints").exists()
 
@@ -212,7 +213,8 @@ def test_rounds_are_kept_and_only_cut_more(tmp_path: Path, monkeypatch) -> None:
         assert all(set(narrow.keep[n]) <= set(wide.keep[n]) for n in narrow.keep)
     metrics = json.loads((folder / "RUN" / "metrics.json").read_text())
     assert "3 rounds" in metrics["finetune"]
-    assert metrics["pruned"]["accuracy"] == accuracy(pruner.load(folder / "RUN"), folder)
+    own = accuracy(pruner.load(folder / "RUN"), folder)
+    assert metrics["pruned"]["accuracy"] == pytest.approx(own, abs=NEAR_TIE)
     monkeypatch.chdir(folder)
     assert finish(start(folder, *command)) == said  # nothing is done again
 
