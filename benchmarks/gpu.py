@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = {}
     if options.results.is_file():
         rows = json.loads(options.results.read_text(encoding="utf-8"))
@@ -79,7 +80,6 @@ def main() -> None:
             # Not kept: it may be put right, and the setting tried again.
             print(f"{key}: {' '.join(str(error).split())}")
             continue
-        options.results.parent.mkdir(parents=True, exist_ok=True)
         options.results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     text = markdown(rows)
     options.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
