@@ -3,16 +3,17 @@
     python examples/prepare.py
     python -m benchmarks.accuracy [--only resnet20] [--methods msprune halp] [--shares 50 25]
                                   [--epochs 30] [--train 50000] [--amp no|bf16] [--seeds 0 1 2]
-                                  [--stage choose|tune]
+                                  [--stage score|choose|tune]
 
 Every method picks a structure for every share of the dense latency: a bisection by the table (of
 methods whose latency need not grow with their knob: the best of fifty), then up to six corrections
-by what the device says, dense and pruned timed in turn. All structures are
-then tuned alike, with the dense network as the teacher. `choose` is to run on an otherwise idle
-machine, the one that the latencies are of; `tune` can share it, or run anywhere else. Plans are
-kept in benchmarks/results/plans, rows in benchmarks/results/accuracy.csv, their table in
-accuracy.md; the latency table and scores in --work (default runs/accuracy). Both stages continue
-where they stopped, and a row is never done twice.
+by what the device says, dense and pruned timed in turn. All structures are then tuned alike, with
+the dense network as the teacher. `choose` is to run on an otherwise idle machine, the one that the
+latencies are of; `score`, what a method finds out for a latency before it chooses, can share it
+once the table is measured, and `tune` can run anywhere. Plans are kept in benchmarks/results/plans,
+rows in benchmarks/results/accuracy.csv, their table in accuracy.md; the latency table, scores and
+repaired networks in --work (default runs/accuracy). All stages continue where they stopped, and a
+row is never done twice.
 
 CIFAR-10's networks are tuned for --epochs on --train images. The 1,000 photographs are no training
 set: there nothing is tuned (epochs 0), and the table ends with the repair.
@@ -26,7 +27,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from pruner.models import load_model
 from pruner.outputs import logits
 from pruner.recalibrate import recalibrate
 from pruner.recipe import Recipe
+from pruner.store import load, save
 from pruner.tuning import FewerImages
 
 from .peers import METHODS, Method, Setting
@@ -64,6 +66,7 @@ KEY = [
     "dataset", "model", "method", "latency_share", "epochs", "train_images", "amp", "seed",
     "device",
 ]  # fmt: skip
+STAGES = ("score", "choose", "tune")
 SHARES = (70, 50, 35, 25)
 ABOVE, BELOW = 0.005, 0.02
 """A structure is taken when it measures this close to the latency asked for, relative to dense."""
@@ -119,7 +122,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=50_000, help="images to tune on")
     parser.add_argument("--amp", choices=("no", "bf16"), default="no", help="of tuning")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="of tuning")
-    parser.add_argument("--stage", choices=("choose", "tune"), help="default: both")
+    parser.add_argument("--stage", choices=STAGES, help="default: all")
     parser.add_argument("--engine", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -130,10 +133,10 @@ def main() -> None:
     engine = latency_tables.engine(options.engine, threads=options.threads)
     for name in options.only:
         bench = Bench(name, engine, options)
-        for stage in (options.stage,) if options.stage else ("choose", "tune"):
+        for stage in (options.stage,) if options.stage else STAGES:
             for method in METHODS:
                 if any(text in method for text in options.methods):
-                    {"choose": bench.choose, "tune": bench.tune}[stage](method)
+                    getattr(bench, stage)(method)
     text = markdown(read_rows(options.results))
     write_text(options.results / "accuracy.md", text + "\n")
     print(text)
@@ -151,7 +154,8 @@ class Remembered(nn.Module):
     """A classifier that is asked once for every batch, however often it is shown.
 
     With one seed all methods are tuned on the same batches, and most of a slim network's tuning
-    would be its teacher's time. Who comes first pays: a row's minutes depend on it.
+    would be its teacher's time. Who comes first pays: a row's minutes depend on it. A GPU answers
+    sooner than a batch is recognized.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -160,6 +164,8 @@ class Remembered(nn.Module):
         self.known: dict[bytes, torch.Tensor] = {}
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if inputs.is_cuda:
+            return logits(self.module(inputs))
         key = hashlib.blake2b(inputs.cpu().contiguous().numpy().data, digest_size=16).digest()
         if key not in self.known:
             self.known[key] = logits(self.module(inputs))
@@ -205,6 +211,12 @@ class Bench:
             self.methods[name] = METHODS[name](self.setting)
         return self.methods[name]
 
+    def score(self, name: str) -> None:
+        """What a method has to find out for every share before it can choose, kept by it."""
+        near = self.method(name).near
+        for share in (self.options.shares or self.case.shares) if near is not None else ():
+            near(share / 100)
+
     def choose(self, name: str) -> None:
         """The plan of every share, with what it measures here, into the results."""
         device = str(self.setting.table.device)
@@ -225,6 +237,8 @@ class Bench:
     def match(self, name: str, share: float) -> dict[str, Any]:
         """The plan that measures closest to a share of the dense latency, below it if possible."""
         aim, tries, method = share, [], self.method(name)
+        if method.near is not None:
+            method = replace(method, plan=method.near(share))
         seen: dict[float, float] = {}  # of an aim: the share that its structure measures
         for _ in range(CORRECTIONS + 1):
             plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
@@ -294,16 +308,15 @@ class Bench:
 
     def tune_plan(self, found: dict[str, Any]) -> None:
         name, share = found["method"], found["latency_share"]
-        slug = f"{name.replace(', ', '-').replace(' ', '_')}-{share}"
         # Another schedule of the same plan is another run, and not this one's rest.
         how = (found["plan"], self.epochs, self.options.train, self.options.amp)
-        scratch = self.folder / f"{slug}-{fingerprint(how)[:8]}"
+        scratch = self.folder / f"{_slug(name, share)}-{fingerprint(how)[:8]}"
         repaired: Repaired | None = None
         for seed in self.options.seeds if self.case.tuned else (0,):
             row = self.row(found, seed)
             if _holds(read_rows(self.options.results), row):
                 continue
-            repaired = repaired or self.repaired(self.method(name), found)
+            repaired = repaired or self.repaired(found)
             row |= self.tuned(repaired, seed, scratch.with_name(f"{scratch.name}.{seed}"))
             # Read now, not before: another process may have added rows of its methods.
             rows = read_rows(self.options.results)
@@ -333,9 +346,15 @@ class Bench:
             "torch": torch.__version__,
         }
 
-    def repaired(self, method: Method, found: dict[str, Any]) -> Repaired:
-        """What all seeds of a plan begin with."""
+    def repaired(self, found: dict[str, Any]) -> Repaired:
+        """What all seeds and schedules of a plan begin with, kept."""
+        name, share = found["method"], found["latency_share"]
+        folder = self.folder / f"repaired-{_slug(name, share)}-{fingerprint(found['plan'])[:8]}"
+        note = folder / "row.json"
+        if note.is_file():
+            return Repaired(load(folder), json.loads(note.read_text(encoding="utf-8")))
         begun = time.perf_counter()
+        method = self.method(name)
         plan = Plan.from_json(json.dumps(found["plan"]))
         small = pruner.apply(method.net, plan)
         row = {"dense_accuracy": self.dense_accuracy(), "accuracy_before": self.accuracy(small)}
@@ -344,7 +363,10 @@ class Bench:
         else:
             recalibrate(small, self.setting.batches)
         row["accuracy_repaired"] = row["accuracy"] = self.accuracy(small)
-        return Repaired(small, {**row, "minutes": (time.perf_counter() - begun) / 60})
+        row["minutes"] = (time.perf_counter() - begun) / 60
+        save(small, None, folder)
+        write_text(note, json.dumps(row))  # last: where it is, the network is
+        return Repaired(small, row)
 
     def tuned(self, repaired: Repaired, seed: int, folder: Path) -> dict[str, float]:
         if not self.epochs:
@@ -381,6 +403,10 @@ def next_aim(seen: Mapping[float, float], share: float) -> float:
         return aim * share / ratio
     part = (share - seen[low]) / (seen[high] - seen[low])
     return low + (high - low) * min(max(part, 0.25), 0.75)
+
+
+def _slug(method: str, share: int) -> str:
+    return f"{method.replace(', ', '-').replace(' ', '_')}-{share}"
 
 
 def _of(plans: list[dict[str, Any]], method: str, share: int) -> list[dict[str, Any]]:

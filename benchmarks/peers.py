@@ -33,6 +33,7 @@ from pruner.verify import silence
 
 Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
 TIME_LIMIT_S = 120.0
+TRIALS = 40
 
 
 @dataclass(frozen=True)
@@ -59,35 +60,54 @@ class Method:
     """plan(knob) keeps more, the larger the knob in (0, 1]; net is what the plans cut.
 
     repairs says whether least-squares repair belongs to the method; the others get their batch
-    norms recalibrated. monotone: whether latency grows with the knob.
+    norms recalibrated. monotone: whether latency grows with the knob. near gives, for a share of
+    the latency, the way that is meant for it and what is close to it; None: one way for all.
     """
 
     net: Network
     plan: Callable[[float], Plan]
     repairs: bool = False
     monotone: bool = True
+    near: Callable[[float], Callable[[float], Plan]] | None = None
 
 
 def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits(results), labels)
 
 
-def msprune(setting: Setting, criterion: str) -> Method:
-    """This package: linear streams turned, widths and blocks solved for together."""
-    net = pruner.rotate(setting.net, setting.batches)
-    path = setting.folder / f"scores-{criterion}.safetensors"
+def msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
+    """This package: linear streams turned, widths and blocks solved for together.
 
-    @cache
-    def scores() -> Importance:
+    With trials, scores are made for every share of the latency anew.
+    """
+    net = pruner.rotate(setting.net, setting.batches)
+
+    def kept(name: str, make: Callable[[], Importance]) -> Importance:
+        path = setting.folder / f"scores-{name}.safetensors"
         if not path.is_file():
-            pruner.score(net, setting.batches, loss, criterion).save(path)
+            make().save(path)
         return Importance.load(path)
 
-    def plan(knob: float) -> Plan:
-        problem = pruner.formulate(net, setting.table, scores(), f"{100 * knob}%")
-        return _solved(net, problem, scores())
+    @cache
+    def scores(share: float | None = None) -> Importance:
+        if share is None:
+            return kept(criterion, lambda: pruner.score(net, setting.batches, loss, criterion))
+        percent = f"{100 * share:g}%"
+        table, batches = setting.table, setting.batches
+        return kept(
+            f"{criterion}-{trials}-trials-{percent[:-1]}",
+            lambda: pruner.tried(net, table, scores(), batches, percent, trials),
+        )
 
-    return Method(net, plan, repairs=True)
+    def plan(knob: float, share: float | None = None) -> Plan:
+        found = scores(share)
+        return _solved(net, pruner.formulate(net, setting.table, found, f"{100 * knob}%"), found)
+
+    def near(share: float) -> Callable[[float], Plan]:
+        scores(share)
+        return lambda knob: plan(knob, share)
+
+    return Method(net, plan, repairs=True, near=near if trials else None)
 
 
 def mdp(setting: Setting) -> Method:
@@ -414,6 +434,7 @@ def _solved(net: Network, problem: solver.Problem, scores: Importance) -> Plan:
 
 
 METHODS: dict[str, Callable[[Setting], Method]] = {
+    "msprune, trials": lambda s: msprune(s, "measured", TRIALS),
     "msprune, refined": lambda s: msprune(s, "refined"),
     "msprune, calibrated": lambda s: msprune(s, "calibrated"),
     "msprune, measured": lambda s: msprune(s, "measured"),

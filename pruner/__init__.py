@@ -20,10 +20,11 @@ from .repair import repair
 from .rotate import rotate
 from .store import load, save
 from .trace import trace
+from .trials import tried
 from .verify import verify
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",
     "TraceError", "apply", "formulate", "load", "predict", "repair", "rotate", "save", "score",
-    "splice", "trace", "verify",
+    "splice", "trace", "tried", "verify",
 ]  # fmt: skip

@@ -105,7 +105,7 @@ def choose(
             f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured {measured:.4g} ms"
             f" ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
         )
-        low = budget_ms * (1 - BELOW - _margin(config, table))
+        low = budget_ms * (1 - BELOW - margin(config, table))
         if low <= measured <= budget_ms * (1 + ABOVE):
             break
         if number > 1:
@@ -137,8 +137,8 @@ def _solve(
     within: Plan | None,
 ) -> Round | str:
     """A round that is not measured yet, or why there is none."""
-    margin = _margin(config, table)
-    problem = formulate(net, table, importance, budget_ms, margin=margin, within=within)
+    free = margin(config, table)
+    problem = formulate(net, table, importance, budget_ms, margin=free, within=within)
     with progress.task("solve") as advance:
         solution = solver.solve(
             problem,
@@ -171,8 +171,11 @@ def reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibi
     return f"{total_ms:.4g} ms, made up of {shown} ms and smaller parts"
 
 
-def _margin(config: SolveConfig, table: LatencyTable) -> float:
-    """``auto``: what the table was off by, at worst but for one in twenty."""
+def margin(config: SolveConfig, table: LatencyTable) -> float:
+    """The share of the budget to keep free.
+
+    ``auto``: what the table was off by, at worst but for one in twenty.
+    """
     if isinstance(config.margin, float):
         return config.margin
     return min(table.error.p95, 0.2) if table.error is not None else 0.05

@@ -107,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--round-epochs", type=int, metavar="N", help="epochs of tuning between rounds (1)"
     )
+    verb.add_argument(
+        "--trials", type=int, metavar="N", help="structures to try out before one is chosen (0)"
+    )
     verb.add_argument("--margin", help="share of the budget to keep free: 0.02, or auto")
     verb.add_argument("--time-limit", type=float, metavar="S", help="seconds a solve may take")
     verb.add_argument(
@@ -212,7 +215,7 @@ def _solve(options: argparse.Namespace) -> None:
             **({"epochs": options.round_epochs} if options.round_epochs is not None else {}),
         },
         "solve": {
-            **_given(options, "margin", "check"),
+            **_given(options, "trials", "margin", "check"),
             **({"time_limit_s": options.time_limit} if options.time_limit is not None else {}),
         },
     }

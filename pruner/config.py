@@ -68,11 +68,13 @@ class ScoreConfig:
 class SolveConfig:
     """How the structure is chosen.
 
-    margin is the share of the budget that is kept free (``auto``: from the table's own error);
-    check measures the chosen structure on the device, and solves again with what that tells, at
-    most attempts times.
+    trials is how many structures at the budget are tuned for a moment and run before one is chosen
+    (see `pruner.tried`; 0: none, the scores are taken at their word). margin is the share of the
+    budget that is kept free (``auto``: from the table's own error); check measures the chosen
+    structure on the device, and solves again with what that tells, at most attempts times.
     """
 
+    trials: int = 0
     margin: float | str = 0.0
     check: bool = True
     attempts: int = 4
@@ -88,6 +90,7 @@ class SolveConfig:
             object.__setattr__(self, "margin", margin)
         if not isinstance(margin, str):
             _require(0 <= margin < 1, "solve.margin", "a share from 0 to 1, or auto", margin)
+        _require(self.trials >= 0, "solve.trials", "0 or more", self.trials)
         _require(self.attempts >= 1, "solve.attempts", "at least 1", self.attempts)
         _require(self.time_limit_s > 0, "solve.time_limit_s", "above 0", self.time_limit_s)
 

@@ -17,7 +17,7 @@ from . import metrics as figures
 from . import summary
 from .apply import apply
 from .budget import Budget
-from .choose import choose
+from .choose import choose, margin
 from .config import Config
 from .errors import PrunerError
 from .files import write_text
@@ -26,6 +26,7 @@ from .gradual import Start, approach, reached, rounds_key, scored
 from .importance import Importance
 from .plan import Plan
 from .summary import Outcome
+from .trials import tried
 from .tuning import assist, assist_reference, dense_accuracy, reference_accuracy, tune
 from .turned import turned, turned_as
 from .workspace import Workspace, resolved
@@ -148,12 +149,13 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     scores = importance(space, config)
     net, rotation = turned(space, config)
     start = approach(space, folder, config, Start(net, scores), budget_ms)
+    scores = _tried(space, folder, config, start, budget_ms, key)
     aim_ms = budget_ms
     for attempt in range(2):
         choice = choose(
             net,
             table,
-            start.scores,
+            scores,
             space.engine,
             aim_ms,
             config.solve,
@@ -190,6 +192,36 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     )
     _outdate(space, folder)
     return summary.solved(folder.path, metrics)
+
+
+def _tried(
+    space: Workspace, folder: RunFolder, config: Config, start: Start, budget_ms: float, key: str
+) -> Importance:
+    """The scores to solve by: those of the start, or what trials say, which the RUN keeps."""
+    trials, table = config.solve.trials, space.table()
+    if not trials:
+        return start.scores
+    if folder.finished("trials", key) is None:
+        images = space.data.train(
+            config.score.batch_size, augment=False, seed=config.seed, limit=config.score.images
+        )
+        journal = folder / names.CHECKPOINTS / f"trials-{key[:16]}.txt"
+        with space.progress.task("try structures") as advance:
+            scores = tried(
+                start.net,
+                table,
+                start.scores,
+                images,
+                budget_ms,
+                trials,
+                margin=margin(config.solve, table),
+                within=start.plan,
+                journal=journal,
+                progress=advance,
+            )
+        folder.commit("trials", key, lambda scratch: scores.save(scratch / names.TRIED))
+        journal.unlink(missing_ok=True)
+    return Importance.load(folder.verify(names.TRIED))
 
 
 def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, nnls
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..formulate import worths
 from ..network import Network
 from ..plan import Plan
 from .importance import Importance
+from .lesson import learn
 from .measured import Batch, Measured, answers, first, lost
+from .study import inputs_of
 from .whole import Loss, Progress
 
 Floats = NDArray[np.float64]
@@ -80,7 +82,8 @@ class Sample:
     """Whole structures with what they lose: cut and repaired on few images, run on the others.
 
     alone are the scores of single cuts; base is what the dense network answers to the others;
-    rows[structure] are the objective's terms by alone.
+    lessons, if any, are what a structure learns from in that many steps before it is run (see
+    `pruner.importance.lesson`); rows[structure] are the objective's terms by alone.
     """
 
     net: Network
@@ -88,19 +91,34 @@ class Sample:
     few: list[Batch]
     others: list[Batch]
     base: list[Tensor]
+    lessons: list[tuple[tuple[Tensor, ...], Tensor]]
+    steps: int
     rows: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, net: Network, alone: Importance, batches: list[Batch]) -> Sample:
+    def empty(cls, net: Network, alone: Importance, batches: list[Batch], steps: int = 0) -> Sample:
         few = [b for k, b in enumerate(batches) if k * len(first(b)) < REPAIRED_ON]
         others = batches[len(few) :] or batches
-        return cls(net, alone, few, others, list(answers(net.module, others)))
+        studied: list[Batch] = []
+        if steps:  # what was learnt by heart does not count
+            studied = [b for k, b in enumerate(batches) if k % 4 != 3]
+            others = batches[3::4] or batches
+        lessons = list(zip(inputs_of(net.module, studied), answers(net.module, studied)))
+        return cls(net, alone, few, others, list(answers(net.module, others)), lessons, steps)
 
-    def add(self, plan: Plan) -> None:
+    def add(self, plan: Plan, known: float | None = None) -> float:
+        """What the structure loses, found out or known already."""
         terms = worths(self.net, self.alone, plan.sizes(), plan.dropped())
         self.rows.append([-value for value in terms])
-        self.losses.append(lost(self.net, plan, self.few, self.others, self.base))
+        if known is None:
+            known = lost(self.net, plan, self.few, self.others, self.base, then=self._learn)
+        self.losses.append(known)
+        return known
+
+    def _learn(self, module: nn.Module) -> None:
+        if self.steps:
+            learn(module, self.lessons, self.steps)
 
     def weighed(self, name: str) -> Importance:
         """The scores of single cuts, each curve and Block by a factor."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -138,11 +138,21 @@ def divergence(found: Iterator[dict[str, Any]], output: str, base: list[Any]) ->
     """
     total, count = 0.0, 0
     for values, target in zip(found, base, strict=True):
-        axis = 1 if target.ndim == 4 else -1
-        p, q = (torch.log_softmax(v.double(), axis) for v in (target, values[output]))
-        total += float((p.exp() * (p - q)).sum())
-        count += p.numel() // p.shape[axis]
+        total += float(apart(target.double(), values[output].double()))
+        count += answered(target)
     return total / count
+
+
+def apart(target: Tensor, found: Tensor) -> Tensor:
+    """Sum of KL(target || found) of class scores [n, classes], or of maps [n, classes, H, W]."""
+    axis = 1 if target.ndim == 4 else -1
+    p, q = (torch.log_softmax(v, axis) for v in (target, found))
+    return (p.exp() * (p - q)).sum()
+
+
+def answered(scores: Tensor) -> int:
+    """How many distributions class scores hold: one an image, or one a pixel."""
+    return scores.numel() // scores.shape[1 if scores.ndim == 4 else -1]
 
 
 def first(batch: Batch) -> Tensor:
@@ -203,11 +213,15 @@ def lost(
     base: list[Tensor],
     *,
     layers: int | None = None,
+    then: Callable[[nn.Module], None] | None = None,
 ) -> float:
     """Divergence of a structure, cut and repaired (``layers``: see `pruner.repair`).
 
-    base is what the dense network answers to the measured batches.
+    base is what the dense network answers to the measured batches. What else is to be done to the
+    structure before it is measured is ``then``.
     """
     small = apply(net, plan)
     repair(small, net, plan, fits, layers=layers)
+    if then is not None:
+        then(small)
     return divergence(({"": scores} for scores in answers(small, measured)), "", base)
