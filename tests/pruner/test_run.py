@@ -219,6 +219,35 @@ def test_rounds_are_kept_and_only_cut_more(tmp_path: Path, monkeypatch) -> None:
     assert finish(start(folder, *command)) == said  # nothing is done again
 
 
+def test_trials_go_on_where_they_were_killed(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    content = {
+        **CONFIG,
+        "budgets": ["50%"],
+        "solve": {"check": False, "trials": 6},
+        "out": "RUN",
+    }
+    (folder / "trials.yaml").write_text(json.dumps(content))
+    command = ("run", "trials.yaml", "--until", "solve")
+    scratch = folder / "RUN" / "checkpoints"
+
+    def lines() -> list[str]:
+        return [x for file in scratch.glob("trials-*") for x in file.read_text().splitlines() if x]
+
+    kill_when(start(folder, *command), lambda: len(lines()) >= 2)
+    kept = lines()
+    # Undisturbed, from the same table and scores, it comes to the same.
+    shutil.copytree(folder / "RUN", folder / "OTHER")
+    shutil.rmtree(folder / "OTHER" / "checkpoints")
+    said = finish(start(folder, *command))
+    run_folder = RunFolder(folder / "RUN")
+    assert {"trials", "solve"} <= set(run_folder.state()["steps"]) and not lines() and kept
+    finish(start(folder, *command, "--out", "OTHER"))
+    plans = [(folder / name / "plan.json").read_text() for name in ("RUN", "OTHER")]
+    assert plans[0] == plans[1]
+    assert finish(start(folder, *command)) == said  # nothing is done again
+
+
 def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "RUN")
     with folder.lock(), pytest.raises(PrunerError, match="another msprune"), folder.lock():
