@@ -27,7 +27,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ import pruner
 import solver
 from latency_tables import Engine, LatencyTable
 from pruner import Plan, PrunerError
+from pruner.choose import TRIALS
 from pruner.data import ImageData, open_images
 from pruner.evaluate import evaluate
 from pruner.files import write_text
@@ -191,7 +192,9 @@ class Bench:
         fits = list(
             self.data.train(self.case.batch, augment=False, seed=0, limit=self.case.fit_images)
         )
-        self.setting = Setting(dense.module, self.net, self.measure, fits, self.folder)
+        self.setting = Setting(
+            dense.module, self.net, self.measure, fits, self.folder, self.case.tuned
+        )
         self.teacher = Remembered(self.net.module)
         self.methods: dict[str, Method] = {}
         self.scans: dict[str, list[tuple[float, Plan]]] = {}
@@ -213,9 +216,9 @@ class Bench:
 
     def score(self, name: str) -> None:
         """What a method has to find out for every share before it can choose, kept by it."""
-        near = self.method(name).near
-        for share in (self.options.shares or self.case.shares) if near is not None else ():
-            near(share / 100)
+        tried = self.method(name).tried
+        for share in (self.options.shares or self.case.shares) if tried is not None else ():
+            tried(share / 100)
 
     def choose(self, name: str) -> None:
         """The plan of every share, with what it measures here, into the results."""
@@ -235,26 +238,38 @@ class Bench:
             print(f"{self.name}, {name}, {share}%: measures {ratio:.1%}", flush=True)
 
     def match(self, name: str, share: float) -> dict[str, Any]:
-        """The plan that measures closest to a share of the dense latency, below it if possible."""
+        """The plan that measures closest to a share of the dense latency, below it if possible.
+
+        Of structures that were tried, the best that measures below it.
+        """
         aim, tries, method = share, [], self.method(name)
-        if method.near is not None:
-            method = replace(method, plan=method.near(share))
-        seen: dict[float, float] = {}  # of an aim: the share that its structure measures
-        for _ in range(CORRECTIONS + 1):
-            plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
+
+        def measured(plan: Plan) -> float:
             probes = {
                 "dense": method.net.probe({}),
                 "pruned": method.net.probe(plan.sizes(), plan.dropped()),
             }
             timings = latency_tables.compare(self.engine, probes, 40)
-            ratio = timings["pruned"].median_ms / timings["dense"].median_ms
-            tries.append((ratio, plan, timings))
+            tries.append((timings["pruned"].median_ms / timings["dense"].median_ms, plan, timings))
+            return float(tries[-1][0])
+
+        for plan in (method.tried(share) if method.tried is not None else ())[:TRIALS]:
+            if measured(plan) <= share * (1 + ABOVE):
+                return self.found(*tries[-1], tries)
+        seen: dict[float, float] = {}  # of an aim: the share that its structure measures
+        for _ in range(CORRECTIONS + 1):
+            plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
+            ratio = measured(plan)
             if share * (1 - BELOW) <= ratio <= share * (1 + ABOVE):
                 break
             seen[aim] = ratio
             aim = next_aim(seen, share)
         fitting = [t for t in tries if t[0] <= share * (1 + ABOVE)] or tries
-        ratio, plan, timings = min(fitting, key=lambda t: abs(t[0] - share))
+        return self.found(*min(fitting, key=lambda t: abs(t[0] - share)), tries)
+
+    @staticmethod
+    def found(ratio: float, plan: Plan, timings: Any, tries: list[Any]) -> dict[str, Any]:
+        """What a plan's line says of it."""
         return {
             "plan": json.loads(plan.to_json()),
             "measured_ms": timings["pruned"].median_ms,

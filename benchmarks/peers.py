@@ -7,6 +7,7 @@ timing) is the same for all: what is compared is which structure and which chann
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -24,11 +25,13 @@ import solver
 from latency_tables import LatencyTable
 from pruner import Importance, Network, Plan
 from pruner.evaluate import evaluate
+from pruner.files import write_text
 from pruner.formulate import LATENCY
 from pruner.outputs import logits
 from pruner.plan import ranking
 from pruner.recalibrate import recalibrate
 from pruner.rotate import with_tensors
+from pruner.trials import STEPS
 from pruner.verify import silence
 
 Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -40,8 +43,9 @@ TRIALS = 40
 class Setting:
     """A network with its weights, its table, and the images that scores may look at.
 
-    model is the network as its author wrote it; folder keeps scores that take long. The table is
-    measured when it is first asked for: who tunes what was chosen elsewhere needs none.
+    model is the network as its author wrote it; folder keeps scores that take long; tuned says
+    whether what is chosen will be tuned, or repaired only. The table is measured when it is first
+    asked for: who tunes what was chosen elsewhere needs none.
     """
 
     model: nn.Module
@@ -49,6 +53,7 @@ class Setting:
     measure: Callable[[], LatencyTable]
     batches: Batches
     folder: Path
+    tuned: bool = True
 
     @cached_property
     def table(self) -> LatencyTable:
@@ -60,15 +65,15 @@ class Method:
     """plan(knob) keeps more, the larger the knob in (0, 1]; net is what the plans cut.
 
     repairs says whether least-squares repair belongs to the method; the others get their batch
-    norms recalibrated. monotone: whether latency grows with the knob. near gives, for a share of
-    the latency, the way that is meant for it and what is close to it; None: one way for all.
+    norms recalibrated. monotone: whether latency grows with the knob. tried gives, for a share of
+    the latency, structures that were tried at it, the best first; None: there are none.
     """
 
     net: Network
     plan: Callable[[float], Plan]
     repairs: bool = False
     monotone: bool = True
-    near: Callable[[float], Callable[[float], Plan]] | None = None
+    tried: Callable[[float], Sequence[Plan]] | None = None
 
 
 def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -78,36 +83,41 @@ def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
 def msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
     """This package: linear streams turned, widths and blocks solved for together.
 
-    With trials, scores are made for every share of the latency anew.
+    With trials, structures are tried for every share of the latency.
     """
     net = pruner.rotate(setting.net, setting.batches)
-
-    def kept(name: str, make: Callable[[], Importance]) -> Importance:
-        path = setting.folder / f"scores-{name}.safetensors"
-        if not path.is_file():
-            make().save(path)
-        return Importance.load(path)
+    path = setting.folder / f"scores-{criterion}.safetensors"
 
     @cache
-    def scores(share: float | None = None) -> Importance:
-        if share is None:
-            return kept(criterion, lambda: pruner.score(net, setting.batches, loss, criterion))
-        percent = f"{100 * share:g}%"
-        table, batches = setting.table, setting.batches
-        return kept(
-            f"{criterion}-{trials}-trials-{percent[:-1]}",
-            lambda: pruner.tried(net, table, scores(), batches, percent, trials),
-        )
+    def scores() -> Importance:
+        if not path.is_file():
+            pruner.score(net, setting.batches, loss, criterion).save(path)
+        return Importance.load(path)
 
-    def plan(knob: float, share: float | None = None) -> Plan:
-        found = scores(share)
-        return _solved(net, pruner.formulate(net, setting.table, found, f"{100 * knob}%"), found)
+    def plan(knob: float) -> Plan:
+        problem = pruner.formulate(net, setting.table, scores(), f"{100 * knob}%")
+        return _solved(net, problem, scores())
 
-    def near(share: float) -> Callable[[float], Plan]:
-        scores(share)
-        return lambda knob: plan(knob, share)
+    def tried(share: float) -> list[Plan]:
+        percent = f"{100 * share:g}"
+        file = setting.folder / f"trials-{criterion}-{trials}-{percent}.json"
+        if not file.is_file():
+            found = pruner.tried(
+                net,
+                setting.table,
+                scores(),
+                setting.batches,
+                f"{percent}%",
+                trials,
+                steps=STEPS * setting.tuned,
+                journal=file.with_suffix(".txt"),
+            )
+            rows = [{"loss": t.loss, "plan": json.loads(t.plan.to_json())} for t in found]
+            write_text(file, json.dumps(rows))
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return [Plan.from_json(json.dumps(row["plan"])) for row in rows]
 
-    return Method(net, plan, repairs=True, near=near if trials else None)
+    return Method(net, plan, repairs=True, tried=tried if trials else None)
 
 
 def mdp(setting: Setting) -> Method:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import latency_tables
@@ -19,10 +19,13 @@ from .progress import Progress
 if TYPE_CHECKING:
     from .importance import Importance
     from .network import Network
+    from .trials import Trial
 
 # A structure is taken when it measures this close to the budget: above, what the median of a few
 # hundred runs cannot tell apart; below, what another solve could hardly gain.
 ABOVE, BELOW = 0.005, 0.03
+# Of structures that were tried, at most so many are measured.
+TRIALS = 8
 # Solver status that a user's Ctrl-C leaves behind.
 _INTERRUPTED = solver.Status.INTERRUPTED
 
@@ -59,18 +62,30 @@ def choose(
     progress: Progress,
     keep: Callable[[LatencyTable], None],
     within: Plan | None = None,
+    trials: Sequence[Trial] = (),
 ) -> Choice:
     """Solve, measure the answer, correct the table by it, and solve again until it fits.
 
     Of the structures that measure within the budget, the most important one is taken. keep is
     called with every corrected table; within is the plan of an earlier round, whose rest may be
     cut. Where none fits in ``config.attempts`` rounds the closest is taken, with a warning.
+    Of trials, the best first, the first that measures within the budget is taken.
 
     Raises PrunerError where the budget is below the reachable minimum.
     """
     rounds: list[Round] = []
+    for trial in trials[:TRIALS]:
+        spent_ms = predict(net, table, trial.plan.sizes(), trial.plan.dropped())
+        found = Round(trial.plan, trial.solution, budget_ms, spent_ms)
+        if not config.check:
+            return Choice(found, (found,), table)
+        checked, table = _check(net, table, engine, found, budget_ms, len(rounds) + 1, progress)
+        keep(table)
+        rounds.append(checked)
+        if _measured(checked) <= budget_ms * (1 + ABOVE):
+            return Choice(checked, tuple(rounds), table)
     asked_ms = budget_ms
-    for number in range(1, config.attempts + 1):
+    for number in range(len(rounds) + 1, len(rounds) + config.attempts + 1):
         found = _solve(net, table, importance, asked_ms, config, progress, within)
         if isinstance(found, str):
             if rounds:  # the corrected table leaves no room below; what was measured stands
@@ -85,26 +100,10 @@ def choose(
                 break
             asked_ms *= budget_ms / known.measured_ms
             continue
-        progress.say(f"  round {number}: measuring the solved structure")
-        sizes, dropped = found.plan.sizes(), found.plan.dropped()
-        checked = latency_tables.check(table, net, engine, sizes, dropped)
-        table = checked.table
+        checked, table = _check(net, table, engine, found, budget_ms, number, progress)
         keep(table)
-        measured = checked.measured_ms
-        rounds.append(
-            Round(
-                found.plan,
-                found.solution,
-                asked_ms,
-                checked.predicted_ms,
-                measured,
-                checked.spread_ms,
-            )
-        )
-        progress.say(
-            f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured {measured:.4g} ms"
-            f" ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
-        )
+        rounds.append(checked)
+        measured = _measured(checked)
         low = budget_ms * (1 - BELOW - margin(config, table))
         if low <= measured <= budget_ms * (1 + ABOVE):
             break
@@ -125,6 +124,32 @@ def choose(
         f"the structure measures {over:.1%} above the budget after {len(rounds)} rounds; "
         "a larger --margin leaves room",
     )
+
+
+def _check(
+    net: Network,
+    table: LatencyTable,
+    engine: Engine,
+    found: Round,
+    budget_ms: float,
+    number: int,
+    progress: Progress,
+) -> tuple[Round, LatencyTable]:
+    """A round with what the device says of it, and the table corrected by that."""
+    progress.say(f"  round {number}: measuring the solved structure")
+    sizes, dropped = found.plan.sizes(), found.plan.dropped()
+    checked = latency_tables.check(table, net, engine, sizes, dropped)
+    progress.say(
+        f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured "
+        f"{checked.measured_ms:.4g} ms ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
+    )
+    timed = replace(
+        found,
+        predicted_ms=checked.predicted_ms,
+        measured_ms=checked.measured_ms,
+        spread_ms=checked.spread_ms,
+    )
+    return timed, checked.table
 
 
 def _solve(

@@ -68,13 +68,14 @@ class ScoreConfig:
 class SolveConfig:
     """How the structure is chosen.
 
-    trials is how many structures at the budget are tuned for a moment and run before one is chosen
-    (see `pruner.tried`; 0: none, the scores are taken at their word). margin is the share of the
-    budget that is kept free (``auto``: from the table's own error); check measures the chosen
-    structure on the device, and solves again with what that tells, at most attempts times.
+    trials is how many structures at the budget are tuned, for trial_steps batches, and run before
+    one is chosen (see `pruner.tried`; 0: none, the scores are taken at their word). margin is the
+    share of the budget that is kept free (``auto``: from the table's own error); check measures the
+    chosen structure on the device, and solves again with what that tells, at most attempts times.
     """
 
     trials: int = 0
+    trial_steps: int = 96
     margin: float | str = 0.0
     check: bool = True
     attempts: int = 4
@@ -91,6 +92,7 @@ class SolveConfig:
         if not isinstance(margin, str):
             _require(0 <= margin < 1, "solve.margin", "a share from 0 to 1, or auto", margin)
         _require(self.trials >= 0, "solve.trials", "0 or more", self.trials)
+        _require(self.trial_steps >= 0, "solve.trial_steps", "0 or more", self.trial_steps)
         _require(self.attempts >= 1, "solve.attempts", "at least 1", self.attempts)
         _require(self.time_limit_s > 0, "solve.time_limit_s", "above 0", self.time_limit_s)
 

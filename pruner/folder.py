@@ -19,7 +19,6 @@ FORMAT = 1
 STATE = "run.json"
 LATENCY = "latency.parquet"
 IMPORTANCE = "importance.safetensors"
-TRIED = "importance-tried.safetensors"
 ROTATION = "rotation.safetensors"
 PLAN = "plan.json"
 METRICS = "metrics.json"

@@ -26,7 +26,7 @@ from .gradual import Start, approach, reached, rounds_key, scored
 from .importance import Importance
 from .plan import Plan
 from .summary import Outcome
-from .trials import tried
+from .trials import Trial, tried
 from .tuning import assist, assist_reference, dense_accuracy, reference_accuracy, tune
 from .turned import turned, turned_as
 from .workspace import Workspace, resolved
@@ -149,19 +149,20 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     scores = importance(space, config)
     net, rotation = turned(space, config)
     start = approach(space, folder, config, Start(net, scores), budget_ms)
-    scores = _tried(space, folder, config, start, budget_ms, key)
+    trials, journal = _tried(space, folder, config, start, budget_ms, key)
     aim_ms = budget_ms
     for attempt in range(2):
         choice = choose(
             net,
             table,
-            scores,
+            start.scores,
             space.engine,
             aim_ms,
             config.solve,
             space.progress,
             keep=lambda grown: grown.save(space.base.path),
             within=start.plan,
+            trials=trials,
         )
         small = apply(start.net, choice.best.plan)
         metrics = figures.solved(space, budget, budget_ms, choice, small)
@@ -190,38 +191,37 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         config=config.to_dict(),
         forget=("finetune", "bench"),
     )
+    journal.unlink(missing_ok=True)
     _outdate(space, folder)
     return summary.solved(folder.path, metrics)
 
 
 def _tried(
     space: Workspace, folder: RunFolder, config: Config, start: Start, budget_ms: float, key: str
-) -> Importance:
-    """The scores to solve by: those of the start, or what trials say, which the RUN keeps."""
-    trials, table = config.solve.trials, space.table()
-    if not trials:
-        return start.scores
-    if folder.finished("trials", key) is None:
-        images = space.data.train(
-            config.score.batch_size, augment=False, seed=config.seed, limit=config.score.images
+) -> tuple[tuple[Trial, ...], Path]:
+    """Structures that were tried, if any are to be, and the file that keeps what they lose."""
+    options, table = config.solve, space.table()
+    journal = folder / names.CHECKPOINTS / f"trials-{key[:16]}.txt"
+    if not options.trials:
+        return (), journal
+    images = space.data.train(
+        config.score.batch_size, augment=False, seed=config.seed, limit=config.score.images
+    )
+    with space.progress.task("try structures") as advance:
+        found = tried(
+            start.net,
+            table,
+            start.scores,
+            images,
+            budget_ms,
+            options.trials,
+            steps=options.trial_steps,
+            margin=margin(options, table),
+            within=start.plan,
+            journal=journal,
+            progress=advance,
         )
-        journal = folder / names.CHECKPOINTS / f"trials-{key[:16]}.txt"
-        with space.progress.task("try structures") as advance:
-            scores = tried(
-                start.net,
-                table,
-                start.scores,
-                images,
-                budget_ms,
-                trials,
-                margin=margin(config.solve, table),
-                within=start.plan,
-                journal=journal,
-                progress=advance,
-            )
-        folder.commit("trials", key, lambda scratch: scores.save(scratch / names.TRIED))
-        journal.unlink(missing_ok=True)
-    return Importance.load(folder.verify(names.TRIED))
+    return found, journal
 
 
 def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:

@@ -1,9 +1,9 @@
-"""Trials: structures at the very budget, tuned for a moment, say which scores to solve by."""
+"""Trials: structures at the very budget, tuned for a moment and run before one is chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,26 @@ if TYPE_CHECKING:
     from .importance import Importance
     from .network import Network
 
-STEPS = 96  # of tuning, before a structure is measured
+STEPS = 64  # of tuning, where a structure will be tuned
 FIRST = 6  # structures before anything is fitted
 SPREAD = 0.5  # standard deviation of the logarithm of what a score is mistaken by
 TOGETHER = 0.7  # the same of all Blocks together, against all Dims
+ASIDE = 4  # levels of what is left of the budget, up to what the table may be off by
+LARGEST_ASIDE = 0.1
 TIME_LIMIT_S = 10.0
 _SEED = 15_485_863
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A structure that was tried, what it loses, and the proof that by its scores none is better.
+
+    loss is the divergence of its class probabilities from the dense network's, in nats.
+    """
+
+    plan: Plan
+    solution: solver.Solution
+    loss: float
 
 
 def tried(
@@ -39,61 +53,68 @@ def tried(
     budget: str | float,
     trials: int,
     *,
+    steps: int = STEPS,
     margin: float = 0.0,
     within: Plan | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-) -> Importance:
-    """The scores by which the solver's choice at this budget was found to lose least.
+) -> tuple[Trial, ...]:
+    """Structures that the solver picks at a budget, tuned for a moment; what loses least is first.
 
     The solver takes what the objective flatters, and where much is cut, cuts neither add up nor do
     they lose in the end what they lose at first: tuning makes good one thing more than another.
     So that many structures are solved for at this budget, each by other scores, cut, repaired,
-    tuned for ``STEPS`` steps towards the dense network's answers, and run on images that they have
-    not learnt from. The first scores are those given, and these disturbed at random: each by
-    itself, and Blocks against Dims. Then, in turn, factors of the scores are fitted to what all
-    structures have lost (see `pruner.importance.calibrated`); such fitted scores are disturbed;
-    and those that were best so far are, by half as much.
+    tuned for some steps towards the dense network's answers, and run on images that they have not
+    learnt from. The first scores are those given, and these disturbed at random: each by itself,
+    and Blocks against Dims. Then, in turn, factors of the scores are fitted to what all structures
+    have lost (see `pruner.importance.calibrated`); such fitted scores are disturbed; and those that
+    were best so far are, by half as much. What the solver picks is also what the table flatters:
+    three of four structures leave some of the budget, up to what the table may be off by, so that
+    on the device some of the best will meet it.
 
     importance
         Scores with rises: of the criteria measured, calibrated, refined or reconstruction.
     batches
         Calibration images. Labels are not looked at.
+    steps
+        Of tuning, a batch each; 0 where the chosen structure will be repaired only.
     budget, margin, within
         As `formulate` takes them.
     journal
         A file that what structures lose is written to, one after the other: the same call looks it
         up there and continues.
 
-    Raises PrunerError for scores without rises. Where nothing meets the budget, the scores come
-    back as they were.
+    Raises PrunerError for scores without rises. Where nothing meets the budget, nothing is tried.
     """
     if not importance.rises:
         raise PrunerError(
             f"trials: criterion {importance.criterion!r} says nothing of whole widths; choose "
             "measured, calibrated, refined or reconstruction"
         )
-    sample = Sample.empty(net, importance, list(batches), STEPS)
-    best, least = importance, np.inf
+    sample = Sample.empty(net, importance, list(batches), steps)
+    off = LARGEST_ASIDE if table.error is None else min(table.error.p95, LARGEST_ASIDE)
+    best = importance
     known = _read(journal)
-    plans: set[str] = set()
+    found: dict[str, Trial] = {}
     for number in range(trials):
+        free = margin + off * (number % ASIDE) / ASIDE
         for scores in _guesses(sample, best, number):
-            plan = _solved(net, table, scores, budget, margin, within)
-            if plan is None:
-                return importance
+            solution = _solved(net, table, scores, budget, min(free, 0.99), within)
+            if solution.choice is None:
+                break
+            plan = Plan.from_solution(net, solution, scores, within)
             key = fingerprint(plan.to_json())
-            if key not in plans:
-                plans.add(key)
+            if key not in found:
                 loss = sample.add(plan, known.get(key))
                 if journal is not None and key not in known:
                     _append(journal, key, loss)
-                if loss < least:
-                    best, least = scores, loss
+                if all(loss < other.loss for other in found.values()):
+                    best = scores
+                found[key] = Trial(plan, solution, loss)
                 break
         if progress is not None:
             progress(number + 1, trials)
-    return best
+    return tuple(sorted(found.values(), key=lambda trial: trial.loss))
 
 
 def _read(journal: Path | None) -> dict[str, float]:
@@ -146,9 +167,9 @@ def _solved(
     budget: str | float,
     margin: float,
     within: Plan | None,
-) -> Plan | None:
+) -> solver.Solution:
     problem = formulate(net, table, importance, budget, margin=margin, within=within)
     found = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
     if found.status is solver.Status.INTERRUPTED:
         raise KeyboardInterrupt
-    return None if found.choice is None else Plan.from_solution(net, found, importance, within)
+    return found

@@ -27,6 +27,7 @@ class Rule:
     """A latency table by formula: what a table promises, with no device behind it."""
 
     overhead_ms = 0.25
+    error = None
 
     def predict(self, spec, sizes, network_ms=None):
         weight = 1 + sum(map(ord, spec.operator)) % 7
