@@ -217,8 +217,9 @@ class Bench:
     def score(self, name: str) -> None:
         """What a method has to find out for every share before it can choose, kept by it."""
         tried = self.method(name).tried
-        for share in (self.options.shares or self.case.shares) if tried is not None else ():
-            tried(share / 100)
+        if tried is not None:
+            for share in self.options.shares or self.case.shares:
+                tried(share / 100)
 
     def choose(self, name: str) -> None:
         """The plan of every share, with what it measures here, into the results."""

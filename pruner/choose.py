@@ -76,10 +76,10 @@ def choose(
     rounds: list[Round] = []
     for trial in trials[:TRIALS]:
         spent_ms = predict(net, table, trial.plan.sizes(), trial.plan.dropped())
-        found = Round(trial.plan, trial.solution, budget_ms, spent_ms)
+        best = Round(trial.plan, trial.solution, budget_ms, spent_ms)
         if not config.check:
-            return Choice(found, (found,), table)
-        checked, table = _check(net, table, engine, found, budget_ms, len(rounds) + 1, progress)
+            return Choice(best, (best,), table)
+        checked, table = _check(net, table, engine, best, budget_ms, len(rounds) + 1, progress)
         keep(table)
         rounds.append(checked)
         if _measured(checked) <= budget_ms * (1 + ABOVE):

@@ -75,7 +75,7 @@ class SolveConfig:
     """
 
     trials: int = 0
-    trial_steps: int = 96
+    trial_steps: int = 64
     margin: float | str = 0.0
     check: bool = True
     attempts: int = 4
