@@ -27,8 +27,8 @@ STEPS = 64  # of tuning, where a structure will be tuned
 FIRST = 6  # structures before anything is fitted
 SPREAD = 0.5  # standard deviation of the logarithm of what a score is mistaken by
 TOGETHER = 0.7  # the same of all Blocks together, against all Dims
-ASIDE = 4  # levels of what is left of the budget, up to what the table may be off by
-LARGEST_ASIDE = 0.1
+LEVELS = 4  # of what is left of the budget: from nothing to what the table may be off by
+UNKNOWN, LARGEST = 0.1, 0.2  # of a table that does not say it; and at most
 TIME_LIMIT_S = 10.0
 _SEED = 15_485_863
 
@@ -92,12 +92,12 @@ def tried(
             "measured, calibrated, refined or reconstruction"
         )
     sample = Sample.empty(net, importance, list(batches), steps)
-    off = LARGEST_ASIDE if table.error is None else min(table.error.p95, LARGEST_ASIDE)
+    off = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
     best = importance
     known = _read(journal)
     found: dict[str, Trial] = {}
     for number in range(trials):
-        free = margin + off * (number % ASIDE) / ASIDE
+        free = max(margin, off * (number % LEVELS) / (LEVELS - 1))
         for scores in _guesses(sample, best, number):
             solution = _solved(net, table, scores, budget, min(free, 0.99), within)
             if solution.choice is None:
