@@ -42,7 +42,6 @@ import pruner
 import solver
 from latency_tables import Engine, LatencyTable
 from pruner import Plan, PrunerError
-from pruner.choose import TRIALS, may_fit
 from pruner.data import ImageData, open_images
 from pruner.evaluate import evaluate
 from pruner.files import write_text
@@ -254,13 +253,9 @@ class Bench:
             tries.append((timings["pruned"].median_ms / timings["dense"].median_ms, plan, timings))
             return float(tries[-1][0])
 
-        factors: list[float] = []
         for plan in method.tried(share) if method.tried is not None else ():
-            told = self.told(method, plan)
-            if len(tries) < TRIALS and may_fit(told, factors, share * (1 + ABOVE)):
-                factors.append(measured(plan) / told)
-                if tries[-1][0] <= share * (1 + ABOVE):
-                    return self.found(*tries[-1], tries)
+            if measured(plan) <= share * (1 + ABOVE):
+                return self.found(*tries[-1], tries)
         seen: dict[float, float] = {}  # of an aim: the share that its structure measures
         for _ in range(CORRECTIONS + 1):
             plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
@@ -271,11 +266,6 @@ class Bench:
             aim = next_aim(seen, share)
         fitting = [t for t in tries if t[0] <= share * (1 + ABOVE)] or tries
         return self.found(*min(fitting, key=lambda t: abs(t[0] - share)), tries)
-
-    def told(self, method: Method, plan: Plan) -> float:
-        """What the table says of a plan, as a share of the dense latency."""
-        cost = pruner.predict(method.net, self.setting.table, plan.sizes(), plan.dropped())
-        return cost / self.setting.table.uncut_ms(self.net)
 
     @staticmethod
     def found(ratio: float, plan: Plan, timings: Any, tries: list[Any]) -> dict[str, Any]:

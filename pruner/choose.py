@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 # A structure is taken when it measures this close to the budget: above, what the median of a few
 # hundred runs cannot tell apart; below, what another solve could hardly gain.
 ABOVE, BELOW = 0.005, 0.03
-# Of structures that were tried, at most so many are measured.
-TRIALS = 16
 # Solver status that a user's Ctrl-C leaves behind.
 _INTERRUPTED = solver.Status.INTERRUPTED
 
@@ -74,19 +72,14 @@ def choose(
     Raises PrunerError where the budget is below the reachable minimum.
     """
     rounds: list[Round] = []
-    told = table  # as it was when they were solved for
-    factors: list[float] = []
     for trial in trials:
-        spent_ms = predict(net, told, trial.plan.sizes(), trial.plan.dropped())
+        spent_ms = predict(net, table, trial.plan.sizes(), trial.plan.dropped())
         best = Round(trial.plan, trial.solution, budget_ms, spent_ms)
         if not config.check:
             return Choice(best, (best,), table)
-        if len(rounds) == TRIALS or not may_fit(spent_ms, factors, budget_ms * (1 + ABOVE)):
-            continue
         checked, table = _check(net, table, engine, best, budget_ms, len(rounds) + 1, progress)
         keep(table)
         rounds.append(checked)
-        factors.append(_measured(checked) / spent_ms)
         if _measured(checked) <= budget_ms * (1 + ABOVE):
             return Choice(checked, tuple(rounds), table)
     asked_ms = budget_ms
@@ -129,14 +122,6 @@ def choose(
         f"the structure measures {over:.1%} above the budget after {len(rounds)} rounds; "
         "a larger --margin leaves room",
     )
-
-
-def may_fit(predicted: float, factors: Sequence[float], limit: float) -> bool:
-    """Whether a structure is worth measuring: within the limit where the table errs least.
-
-    factors are measured over predicted of those that were measured.
-    """
-    return predicted * min(factors, default=0.0) <= limit
 
 
 def _check(
