@@ -26,7 +26,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -213,26 +213,32 @@ class Bench:
             self.methods[name] = METHODS[name](self.setting)
         return self.methods[name]
 
+    def left(self, name: str) -> Iterator[int]:
+        """The shares that the method has no plan for yet, of this device."""
+        device = str(self.setting.table.device)
+        for share in self.options.shares or self.case.shares:
+            known = read_plans(self.options.results, self.name)
+            if not any(own["device"] == device for own in _of(known, name, share)):
+                yield share
+
     def score(self, name: str) -> None:
         """What a method has to find out for every share before it can choose, kept by it."""
-        tried = self.method(name).tried
-        if tried is not None:
-            for share in self.options.shares or self.case.shares:
+        for share in self.left(name):
+            tried = self.method(name).tried
+            if tried is not None:
                 tried(share / 100)
 
     def choose(self, name: str) -> None:
         """The plan of every share, with what it measures here, into the results."""
-        device = str(self.setting.table.device)
-        for share in self.options.shares or self.case.shares:
-            known = read_plans(self.options.results, self.name)
-            if any(own["device"] == device for own in _of(known, name, share)):
-                continue
+        for share in self.left(name):
             try:
                 found = self.match(name, share / 100)
             except (PrunerError, solver.SolverError) as error:
                 print(f"{self.name}, {name}, {share}%: {' '.join(str(error).split())}", flush=True)
                 continue
+            device = str(self.setting.table.device)
             row = {"method": name, "latency_share": share, "device": device, **found}
+            known = read_plans(self.options.results, self.name)
             write_plans(self.options.results, self.name, [*known, row])
             ratio = found["measured_ms"] / found["dense_ms"]
             print(f"{self.name}, {name}, {share}%: measures {ratio:.1%}", flush=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from types import SimpleNamespace
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import latency_tables
 from benchmarks import accuracy
 from benchmarks.accuracy import CORRECTIONS, Bench, Case, next_aim, read_rows, write_plans
+from benchmarks.peers import Method
 from pruner import Plan
 from pruner.demo import WEIGHTS, unpack
 
@@ -39,7 +43,9 @@ def test_a_cliff_is_not_jumped_over_for_ever(share, height):
     assert cliff - below < 0.1 * share
 
 
-def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(tmp_path, monkeypatch):
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Of the embedded network; it has no table."""
     unpack(tmp_path / "images")
     case = Case("images", "pruner.demo.resnet:resnet20", str(WEIGHTS), 32, (70,), 64, 32)
     monkeypatch.setitem(accuracy.CASES, "small", case)
@@ -48,7 +54,31 @@ def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(tmp_path, m
         work=tmp_path / "work", results=tmp_path / "results", data=tmp_path, threads=1, epochs=1,
         train=128, amp="no", seeds=[0], shares=None,
     )  # fmt: skip
-    bench = Bench("small", latency_tables.engine("onnxruntime"), options)
+    return Bench("small", latency_tables.engine("onnxruntime"), options)
+
+
+@pytest.mark.parametrize("over", [0, 2])
+def test_of_what_was_tried_the_first_that_the_device_finds_fast_enough_is_taken(
+    bench, monkeypatch, over
+):
+    plans = [Plan.random(bench.net, macs=0.6, seed=seed) for seed in range(4)]
+    bench.methods["some"] = Method(bench.net, None, tried=lambda share: plans)
+    timed = []
+
+    def compare(engine, probes, rounds):
+        timed.append(probes)
+        pruned = 1.5 if len(timed) <= over else 1.39
+        return {"dense": SimpleNamespace(median_ms=2.0),
+                "pruned": SimpleNamespace(median_ms=pruned, spread_ms=0.1)}  # fmt: skip
+
+    monkeypatch.setattr(latency_tables, "compare", compare)
+    found = bench.match("some", 0.7)
+    assert found["plan"] == json.loads(plans[over].to_json())
+    assert found["tries"] == [0.75] * over + [0.695]
+
+
+def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(bench):
+    options = bench.options
     plan = Plan.random(bench.net, macs=0.6, seed=1)
     chosen = {
         "method": "uniform", "latency_share": 70, "device": "elsewhere",
@@ -66,3 +96,15 @@ def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(tmp_path, m
     options.train = 64
     bench.tune("uniform")  # another schedule: rows of its own
     assert list(read_rows(options.results)["train_images"]) == [128, 128, 64, 64]
+
+
+def test_a_plan_is_cut_and_repaired_once(bench, monkeypatch):
+    plan = Plan.random(bench.net, macs=0.6, seed=1)
+    found = {"method": "uniform", "latency_share": 70, "plan": json.loads(plan.to_json())}
+    first = bench.repaired(found)
+    monkeypatch.setattr(bench, "method", None)
+    again = bench.repaired(found)
+    assert again.row == first.row
+    images = next(iter(bench.data.test(8)))[0]
+    with torch.no_grad():
+        assert torch.equal(again.module(images), first.module.eval()(images))
