@@ -95,7 +95,8 @@ def tried(
     off = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
     best = importance
     known = _read(journal)
-    found: dict[str, Trial] = {}
+    seen: set[str] = set()
+    found: list[Trial] = []
     for number in range(trials):
         free = max(margin, off * (number % LEVELS) / (LEVELS - 1))
         for scores in _guesses(sample, best, number):
@@ -104,17 +105,19 @@ def tried(
                 break
             plan = Plan.from_solution(net, solution, scores, within)
             key = fingerprint(plan.to_json())
-            if key not in found:
+            if key not in seen:
+                seen.add(key)
                 loss = sample.add(plan, known.get(key))
                 if journal is not None and key not in known:
                     _append(journal, key, loss)
-                if all(loss < other.loss for other in found.values()):
-                    best = scores
-                found[key] = Trial(plan, solution, loss)
+                if np.isfinite(loss):  # or its tuning blew up
+                    if all(loss < other.loss for other in found):
+                        best = scores
+                    found.append(Trial(plan, solution, loss))
                 break
         if progress is not None:
             progress(number + 1, trials)
-    return tuple(sorted(found.values(), key=lambda trial: trial.loss))
+    return tuple(sorted(found, key=lambda trial: trial.loss))
 
 
 def _read(journal: Path | None) -> dict[str, float]:

@@ -108,12 +108,13 @@ class Sample:
         return cls(net, alone, few, others, list(answers(net.module, others)), lessons, steps)
 
     def add(self, plan: Plan, known: float | None = None) -> float:
-        """What the structure loses, found out or known already."""
-        terms = worths(self.net, self.alone, plan.sizes(), plan.dropped())
-        self.rows.append([-value for value in terms])
+        """What the structure loses, found out or known already; not taken in if not finite."""
         if known is None:
             known = lost(self.net, plan, self.few, self.others, self.base, then=self._learn)
-        self.losses.append(known)
+        if np.isfinite(known):
+            terms = worths(self.net, self.alone, plan.sizes(), plan.dropped())
+            self.rows.append([-value for value in terms])
+            self.losses.append(known)
         return known
 
     def _learn(self, module: nn.Module) -> None:

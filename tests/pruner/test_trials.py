@@ -15,6 +15,7 @@ from pruner import trials as module
 from pruner.choose import choose
 from pruner.config import SolveConfig
 from pruner.folder import fingerprint
+from pruner.importance import calibrated
 from pruner.importance.lesson import learn
 from pruner.importance.measured import answers, divergence, lost
 from pruner.progress import Silent
@@ -132,6 +133,24 @@ def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
     again = tried(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
     assert seen[-2:] == [True, True] and not any(seen[:-2]) and len(seen) == text.count("lost")
     assert [(t.plan, t.loss) for t in again] == [(t.plan, t.loss) for t in whole]
+
+
+def test_a_structure_whose_tuning_blows_up_is_left_out(case, monkeypatch, tmp_path):
+    net, batches, scores = case
+    journal = tmp_path / "journal.txt"
+    lessons = []
+
+    def blown(module, lesson, steps):
+        lessons.append(steps)
+        if len(lessons) % 2:
+            with torch.no_grad():
+                module.head.weight.fill_(float("nan"))
+
+    monkeypatch.setattr(calibrated, "learn", blown)
+    found = tried(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
+    assert found and len(found) == len(lessons) // 2
+    again = tried(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
+    assert [t.plan for t in again] == [t.plan for t in found]
 
 
 def test_scores_without_rises_are_refused_and_out_of_reach_nothing_is_tried(case):
