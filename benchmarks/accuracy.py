@@ -261,7 +261,7 @@ class Bench:
 
         for plan in method.tried(share) if method.tried is not None else ():
             if measured(plan) <= share * (1 + ABOVE):
-                return self.found(*tries[-1], tries)
+                return self.found(tries[-1], tries)
         seen: dict[float, float] = {}  # of an aim: the share that its structure measures
         for _ in range(CORRECTIONS + 1):
             plan = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
@@ -271,11 +271,12 @@ class Bench:
             seen[aim] = ratio
             aim = next_aim(seen, share)
         fitting = [t for t in tries if t[0] <= share * (1 + ABOVE)] or tries
-        return self.found(*min(fitting, key=lambda t: abs(t[0] - share)), tries)
+        return self.found(min(fitting, key=lambda t: abs(t[0] - share)), tries)
 
     @staticmethod
-    def found(ratio: float, plan: Plan, timings: Any, tries: list[Any]) -> dict[str, Any]:
-        """What a plan's line says of it."""
+    def found(taken: Any, tries: list[Any]) -> dict[str, Any]:
+        """What a plan's line says of the one that is taken: (share, plan, timings), as all are."""
+        _, plan, timings = taken
         return {
             "plan": json.loads(plan.to_json()),
             "measured_ms": timings["pruned"].median_ms,

@@ -176,6 +176,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         space.progress.say(f"  {over - 1:+.1%} from the budget when timed in turn")
         if attempt == 0:
             table, aim_ms = choice.table, aim_ms / over
+            trials = trials[len(choice.rounds) - 1 :]  # those before measured above the budget
     if metrics["warning"]:
         space.progress.say(f"  warning: {metrics['warning']}")
 

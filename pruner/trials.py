@@ -100,7 +100,7 @@ def tried(
     for number in range(trials):
         free = max(margin, off * (number % LEVELS) / (LEVELS - 1))
         for scores in _guesses(sample, best, number):
-            solution = _solved(net, table, scores, budget, min(free, 0.99), within)
+            solution = _solved(net, table, scores, budget, free, within)
             if solution.choice is None:
                 break
             plan = Plan.from_solution(net, solution, scores, within)

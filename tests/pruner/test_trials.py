@@ -94,8 +94,7 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
         assert trial.solution.status is solver.Status.OPTIMAL
     # What the scores by themselves choose is among them.
     answer = solver.solve(formulate(net, Rule(), scores, BUDGET))
-    own = losses[fingerprint(Plan.from_solution(net, answer, scores).to_json())]
-    assert found[0].loss <= own
+    assert fingerprint(Plan.from_solution(net, answer, scores).to_json()) in losses
 
 
 def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
