@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import pruner
 from latency_tables import Engine, LatencyTable, Probe, Reading, measure_structure
 from latency_tables.probing import batch_of
 from latency_tables.reading import DRIFTED
 from latency_tables.storage import Journal
 from latency_tables.timing import Clock
 from pruner import Network
+from pruner.choose import choose
+from pruner.config import SolveConfig
 from pruner.probe_export import probe_onnx
+from pruner.progress import Progress
 
 LEAST, MOST = 0.2, 1.0  # of the dense latency
+BUDGETS = ("70%", "50%", "30%")
 _DRAWS = 60
 _ATTEMPTS = 3
 
@@ -107,6 +112,52 @@ def steady_ms(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
     """
     grown = table.add(readings)
     return [grown.total_ms(reading) for reading in readings]
+
+
+def solved(
+    net: Network, table: LatencyTable, engine: Engine, scores: Any, budget: str
+) -> tuple[dict[str, Any], pruner.Plan | None]:
+    """What ``msprune solve --margin auto`` does for a budget: all its rounds, and what it takes.
+
+    predicted_ms, measured_ms
+        Of the first structure, which the table as it was measured led to.
+    taken
+        The same of the structure that is taken in the end, predicted by the table as the rounds
+        before had corrected it; how many structures were measured; and whether it was warned of.
+    """
+    budget_ms = table.uncut_ms(net) * float(budget.rstrip("%")) / 100
+    row: dict[str, Any] = {"budget": budget, "budget_ms": budget_ms}
+    config = SolveConfig(margin="auto")
+    try:
+        found = choose(
+            net, table, scores, engine, budget_ms, config, Progress(), keep=lambda _: None
+        )
+    except pruner.PrunerError as error:
+        return {**row, "status": str(error)}, None
+    first, best = found.rounds[0], found.best
+    return {
+        **row,
+        "status": best.solution.status.name,
+        "predicted_ms": first.predicted_ms,
+        "measured_ms": first.measured_ms,
+        "taken": {
+            "predicted_ms": best.predicted_ms,
+            "measured_ms": best.measured_ms,
+            "rounds": len(found.rounds),
+            "warning": found.warning,
+        },
+    }, best.plan
+
+
+def off_by(solved: dict[str, Any], structure: dict[str, Any]) -> str:
+    """How much slower than predicted a structure for a budget is; by how much it is above the
+    budget; in how many rounds it was found."""
+    if "measured_ms" not in structure:
+        return str(solved["status"])
+    text = f"{structure['measured_ms'] / structure['predicted_ms'] - 1:+.1%}"
+    over = structure["measured_ms"] / solved["budget_ms"] - 1
+    text += f" (over by {over:.1%})" if over > 0 else ""
+    return text + (f" in {structure['rounds']}" if "rounds" in structure else "")
 
 
 def in_place(table: LatencyTable, reading: Reading) -> float:
