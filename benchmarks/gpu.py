@@ -197,7 +197,11 @@ def markdown(rows: dict[str, Any]) -> str:
         for name in ("median", "p95", "worst"):
             cells.append(f"{error[name]:.1%}" if error else "-")
         cells.append(f"{rank:.3f}" if rank is not None else "-")
-        for found in row["solved"]:
+        by_budget = {found["budget"]: found for found in row["solved"]}
+        for found in map(by_budget.get, st.BUDGETS):
+            if found is None:  # time was up
+                cells.append("-")
+                continue
             cells.append(
                 f"{found['in_turn']['speed_up']:.2f}x, {st.off_by(found, found)}, "
                 f"{st.off_by(found, found['taken'])}"
@@ -213,7 +217,8 @@ def markdown(rows: dict[str, Any]) -> str:
         "first structure was, solved with the margin that the table states; and the one that is\n"
         "taken, after checks, in so many rounds. By python -m benchmarks.gpu."
     )
-    return f"{about}\n\n{table}\n\n" + "\n".join(f"- {device}" for device in devices)
+    remarks = [*devices, *(f"{key}: {note}" for key, row in rows.items() for note in row["notes"])]
+    return f"{about}\n\n{table}\n\n" + "\n".join(f"- {remark}" for remark in remarks)
 
 
 if __name__ == "__main__":

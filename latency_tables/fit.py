@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.spatial.distance import cdist
 
 from .basis import ALIGNMENTS, DEPTHS, PLAIN, TILES, Basis
 from .leastsquares import huber
@@ -214,8 +215,8 @@ def _trend(matrix: Floats, ms: Floats, weight: Floats) -> tuple[Floats, Floats]:
 
 def _kernel(left: Floats, right: Floats, length: float) -> Floats:
     # Exponential of the distance (Matern 1/2): stairs have corners, which smoother kernels ring at.
-    squared = ((left[:, None, :] - right[None, :, :]) ** 2).sum(axis=2)
-    return np.exp(-np.sqrt(squared) / length)
+    distance: Floats = cdist(left, right)
+    return np.exp(distance / -length)
 
 
 def _process(basis: Basis, points: _Points, residual: Floats, noise: Floats) -> Process | None:

@@ -1,12 +1,13 @@
 """From a network, a latency table and scores to the problem that the solver sees.
 
 Variables: ``size:DIM`` (one option for every size of the Dim), ``keep:BLOCK`` (0 dropped, 1 kept)
-and ``sum:N``, the width of a concatenation, tied to its parts by tables that admit only consistent
-options. Tables: a cell's latency over the blocks it lies in and the widths it depends on (zero
-where a block is dropped), and the importance of what a Dim keeps, block by block. That is the
-MINLP of Multi-Dimensional Pruning (arXiv:2406.12079, eq. 5-7), whose products of decisions are
-entries of tables here. How large the network is in which a layer runs makes a difference to it
-(``LatencyTable.sensitivity``): latencies are those in a network that takes the whole budget.
+and ``sum:N``, the width of a concatenation of parts that have no variable in common, tied to them
+by tables that admit only consistent options. Tables: a cell's latency over the blocks it lies in
+and the widths it depends on (zero where a block is dropped), and the importance of what a Dim
+keeps, block by block. That is the MINLP of Multi-Dimensional Pruning (arXiv:2406.12079, eq. 5-7),
+whose products of decisions are entries of tables here. How large the network is in which a layer
+runs makes a difference to it (``LatencyTable.sensitivity``): latencies are those in a network that
+takes the whole budget.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ from .network import Network, Placed
 from .plan import Plan, ranking
 
 if TYPE_CHECKING:
-    from latency_tables import LatencyTable
+    from latency_tables import LatencyTable, LayerSpec
 
     from .importance import Importance
 
 LATENCY = "latency_ms"
+
+# Joint options up to which a sum of parts that share variables (queries, keys and values: the
+# number of heads) is read as a function of those. A variable of its own would not take them apart:
+# an elimination joins them all the same, and that variable besides.
+_JOINT = 10_000
 
 
 def formulate(
@@ -132,7 +138,7 @@ class _Width:
 
 @dataclass
 class _Builder:
-    """Collects variables; a concatenation's width becomes one of its own, shared by all readers."""
+    """Collects variables; a concatenation's width may become one of its own, for all readers."""
 
     net: Network
     options: dict[str, int] = field(default_factory=dict)
@@ -208,6 +214,9 @@ class _Builder:
         if key in self.sums:
             return self.sums[key]
         both = _combine(left, right, np.add)
+        if set(left.vars) & set(right.vars) and both.values.size <= _JOINT:
+            self.sums[key] = both
+            return both
         sizes = np.unique(both.values)
         name = f"sum:{len(self.sums)}"
         self.options[name] = len(sizes)
@@ -248,6 +257,15 @@ def _latencies(
     net: Network, table: LatencyTable, builder: _Builder, network_ms: float
 ) -> list[Table]:
     result = []
+    # Blocks repeat: the same layer at the same widths is predicted once.
+    known: dict[tuple[LayerSpec, bytes], NDArray[np.float64]] = {}
+
+    def predicted(spec: LayerSpec, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        key = (spec, rows.tobytes())
+        if key not in known:
+            known[key] = table.predict(spec, rows, network_ms)
+        return known[key]
+
     for placed in net.placed:
         widths = [builder.width(axis) for axis in placed.widths]
         scope = tuple(dict.fromkeys(v for width in widths for v in width.vars))
@@ -258,9 +276,9 @@ def _latencies(
         if not scope and not placed.blocks:  # nothing to choose: a table over the one option
             scope, shape = (_constant(builder),), (1,)
         cell = placed.cell
-        cost = table.predict(cell.spec, unique, network_ms)[place.ravel()].reshape(shape)
+        cost = predicted(cell.spec, unique)[place.ravel()].reshape(shape)
         if cell.otherwise is not None:
-            rest = table.predict(cell.otherwise, unique, network_ms)[place.ravel()].reshape(shape)
+            rest = predicted(cell.otherwise, unique)[place.ravel()].reshape(shape)
             scope = (*(f"keep:{name}" for name in cell.without), *scope)
             cost = np.broadcast_to(cost, (2,) * len(cell.without) + shape).copy()
             cost[(0,) * len(cell.without)] = rest
