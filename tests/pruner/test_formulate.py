@@ -17,7 +17,7 @@ from pruner import Importance, Plan, PrunerError, formulate, predict, score, tra
 from pruner.choose import reachable
 from pruner.formulate import worth as objective
 
-from .networks import Dense, Plain, Residual
+from .networks import Attention, Dense, Plain, Residual
 
 IMAGE = (torch.zeros(2, 3, 8, 8),)
 TRACED = {}
@@ -112,7 +112,7 @@ def worth(net, importance, sizes, dropped):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.sampled_from([(Residual, 4), (Plain, 5), (Dense, 2)]),
+    st.sampled_from([(Residual, 4), (Plain, 5), (Dense, 2), (Attention, 2)]),
     st.integers(0, 10_000),
     st.floats(0.3, 1.0),
 )
@@ -191,6 +191,15 @@ def test_concatenations_share_their_running_sums():
     problem = formulate(net, Rule(), random_importance(net, 0), "50%")
     assert sum(name.startswith("sum:") for name in problem.options) == 6
     assert max(len(table.scope) for table in problem.tables) == 3
+
+
+def test_queries_keys_and_values_need_no_width_of_their_own():
+    """All three go with the number of heads: a variable for their sum would only join it to them,
+    and that made solving for a large transformer hopeless."""
+    net = traced(Attention, 2)
+    problem = formulate(net, Rule(), random_importance(net, 0), "50%")
+    named = {f"size:{name}" for name in net.dims} | {f"keep:{name}" for name in net.blocks}
+    assert set(problem.options) <= named | {"network"}
 
 
 def test_measured_blocks_correct_what_their_parts_add_up_to():
