@@ -32,6 +32,9 @@ def network_digest(source: ProbeSource) -> str:
 
 _DROPPING = 3  # one probe in so many drops blocks
 _MOST_DROPPED = 0.6
+_EXTREME = 4  # one probe in so many is made of extremes
+_DRAWS = 16  # of which the one is taken that brings most pairs of Dims together
+_LEAST_WHOLE, _MOST_WHOLE = 0.15, 0.85  # the share of its Dims that are not cut
 _LOWEST = 0.3  # mean share of a width that a probe may have
 
 
@@ -43,7 +46,9 @@ def plan_probes(
     A probe has a level, which its widths vary about, so that the totals cover the range from the
     smallest to the uncut network evenly: independent widths alone would all add up to about a
     quarter of it. Every third probe drops some blocks too, since a layer's time changes with its
-    neighbours. Networks with few structures get fewer probes.
+    neighbours. Every fourth is made of extremes, some Dims whole and the others cut to little: so
+    are the structures that a solver picks, and there a table should not have to extrapolate.
+    Networks with few structures get fewer probes.
     """
     names = sorted(sizes)
     free = [name for name in names if len(sizes[name]) > 1]
@@ -54,11 +59,23 @@ def plan_probes(
     if free and count > 1:
         planned.append(PlannedProbe(smallest))
         seen.add(_key(smallest))
-    generator = qmc.Sobol(len(free) + 1, scramble=True, rng=np.random.default_rng(seed))
+    # A sequence for each kind: every fourth point of one lies in a quarter of the range.
+    points, extremes = (
+        qmc.Sobol(len(free) + 1, scramble=True, rng=np.random.default_rng(rng))
+        for rng in (seed, [seed, 1])
+    )
     random = np.random.default_rng(seed)
+    met = np.zeros((len(free), len(free)), bool)
     missed = 0
     while free and len(planned) < count and missed < 64:
-        chosen = _structure(generator.random(1)[0], sizes, free)
+        if (len(planned) + missed) % _EXTREME == _EXTREME - 1:
+            drawn = extremes.random(_DRAWS)
+            drawn[:, 0] = drawn[0, 0]
+            candidates = [_extreme(point, sizes, free) for point in drawn]
+            chosen = max(candidates, key=lambda c: np.sum(_met(c, free) & ~met))
+            met |= _met(chosen, free)
+        else:
+            chosen = _spread(points.random(1)[0], sizes, free)
         if _key(chosen) in seen:
             missed += 1  # few structures, and all of them drawn
             continue
@@ -71,7 +88,7 @@ def plan_probes(
     return tuple(planned)
 
 
-def _structure(
+def _spread(
     point: NDArray[np.float64], sizes: Mapping[str, Sequence[int]], free: Sequence[str]
 ) -> dict[str, int]:
     # ``level`` is the power's mean over ``own``; latency goes with the product of two widths, and
@@ -85,6 +102,31 @@ def _structure(
         if size != options[-1]:
             chosen[name] = size
     return chosen
+
+
+def _extreme(
+    point: NDArray[np.float64], sizes: Mapping[str, Sequence[int]], free: Sequence[str]
+) -> dict[str, int]:
+    # The first coordinate says how many Dims are whole; the rest of a Dim's own, how small it is:
+    # from the smallest size to a quarter of the largest, in equal ratios.
+    whole = _LEAST_WHOLE + (_MOST_WHOLE - _LEAST_WHOLE) * point[0]
+    chosen = {}
+    for name, own in zip(free, point[1:], strict=True):
+        options = sizes[name]
+        if own < whole:
+            continue
+        low, high = options[0], max(options[0], options[-1] / 4)
+        target = low * (high / low) ** ((own - whole) / (1 - whole))
+        size = min(options, key=lambda option: abs(option - target))
+        if size != options[-1]:
+            chosen[name] = size
+    return chosen
+
+
+def _met(chosen: Mapping[str, int], free: Sequence[str]) -> NDArray[np.bool_]:
+    """[i, j]: whether Dim i is whole and Dim j is cut."""
+    cut = np.array([name in chosen for name in free])
+    return ~cut[:, None] & cut[None, :]
 
 
 def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -55,6 +55,22 @@ def test_the_plan_follows_from_the_seed_and_holds_the_ends():
     assert len({tuple(sorted(p.sizes.items())) for p in plan}) == 25
 
 
+def test_for_every_two_dims_some_probe_has_one_whole_and_the_other_small():
+    sizes = {f"d{i}": tuple(range(8, 8 * (n + 1), 8)) for i, n in enumerate((4, 12, 24, 48, 120))}
+    plan = plan_probes(sizes, 50, seed=0)
+    for one, other in itertools.permutations(sizes, 2):
+        small = sizes[other][-1] / 4
+        assert any(one not in p.sizes and p.sizes.get(other, np.inf) <= small for p in plan)
+    shares = [np.mean([p.sizes.get(n, o[-1]) / o[-1] for n, o in sizes.items()]) for p in plan]
+    assert min(shares) < 0.15 and max(shares) == 1 and np.std(shares) > 0.15
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+def test_of_few_structures_every_one_is_planned(count):
+    options = tuple(range(8, 8 * count + 1, 8))
+    assert len(plan_probes({"a": options}, 25, seed=0)) == count
+
+
 def test_some_probes_drop_blocks_and_their_cells_are_not_in_them():
     source = FakeSource(blocks=("c1", "c2"))
     plan = plan_probes(source.sizes(), 24, 0, source.blocks)
