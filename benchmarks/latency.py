@@ -8,9 +8,10 @@ and after checks (as msprune solve does); and three models are held against them
 cell timed alone at the very widths, and HALP's linear model with frozen input widths. All are
 compared at one speed of the machine: the uncut network is timed in turn with every structure, and
 its drift is taken out (the errors without that are kept beside, as "raw"); where it was off by more
-than 5%, the same command measures the structure again, up to three times in all. ResNet-101 is
-measured with ResNet-50's table at hand, and without timing its cells one by one; elsewhere that is
-done for every fourth structure. Tables and structures are kept in --work (default runs/latency),
+than 5%, the same command measures the structure again, up to three times in all. Every fourth one
+is measured twice in any case, which tells what the machine's own noise is. ResNet-101 is measured
+with ResNet-50's table at hand, and without timing its cells one by one; elsewhere that is done for
+every fourth structure. Tables and structures are kept in --work (default runs/latency),
 and the same command continues; rows go to benchmarks/results/latency.json and .md. --quick tries
 everything out on a few small structures, and writes no results. Run it on an otherwise idle
 machine.
@@ -49,10 +50,11 @@ NETWORKS = {
 SECOND_OF_FAMILY = {"resnet101": "resnet50"}
 ENGINES = ("onnxruntime", "openvino", "torch")
 UNSEEN = 40
-ALONE = 4  # of so many structures one is timed cell by cell: that is hundreds of networks
+SOME = 4  # of so many structures one is timed twice, and cell by cell: hundreds of networks
 MODELS = {
     "in_place": "in place",
     "raw": "in place, raw",
+    "again": "measured again",
     "cell_by_cell": "cell by cell",
     "frozen_linear": "frozen input",
 }
@@ -112,13 +114,14 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
     chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed)
     readings = list(st.measured(net, engine, chosen, folder, table, options.quick))
     actual = st.steady_ms(table, readings)
+    again = list(st.measured(net, engine, chosen[::SOME], folder / "again", table, options.quick))
     models = {
         "in_place": [st.in_place(table, r) for r in readings],
         "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
     }
     if kind != "torch" and first is None:  # torch reads no ONNX; hundreds of layers take long
         alone: dict[Any, float] = {}
-        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::ALONE]]
+        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::SOME]]
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]
     dense = next(r for r in own if not r.sizes and not r.dropped)
@@ -138,9 +141,10 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "stated": None if table.error is None else table.error.p95,
         "notes": list(table.notes),
         **{
-            model: st.off(predicted, actual[:: ALONE if model == "cell_by_cell" else 1])
+            model: st.off(predicted, actual[:: SOME if model == "cell_by_cell" else 1])
             for model, predicted in models.items()
         },
+        "again": st.off(st.steady_ms(table, again), actual[::SOME]),
         "raw": st.off(models["in_place"], [reading.latency_ms for reading in readings]),
         "solved": [st.solved(net, table, engine, scores, budget)[0] for budget in st.BUDGETS],
     }
@@ -202,7 +206,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "between 20% and 100% of the dense latency, at the speed that the machine had when the\n"
         "table was measured: the uncut network is timed in turn with every structure, and its\n"
         "drift is taken out. Raw: it is not. (Called again, the command times those anew where it\n"
-        "was more than 5%.) Where not all structures were timed, their number is in brackets.\n"
+        "was more than 5%.) Measured again: how far two measurements of one structure differ,\n"
+        "minutes apart and likewise without drift: the machine's noise, which is in all errors\n"
+        "here. Where not all structures were timed, their number is in brackets.\n"
         "Solved: by magnitude, with the margin that the table states; first what it says of the\n"
         "structure for a budget, then of the one that is taken, after checks, in so many rounds,\n"
         "as msprune solve does. By python -m benchmarks.latency."
