@@ -7,11 +7,11 @@ the dense latency are timed, and the ones that the solver picks for 70%, 50% and
 and after checks (as msprune solve does); and three models are held against them: this table, every
 cell timed alone at the very widths, and HALP's linear model with frozen input widths. All are
 compared at one speed of the machine: the uncut network is timed in turn with every structure, and
-its drift is taken out (the errors without that are kept beside, as "raw"); where it was off by more
-than 5%, the same command measures the structure again, up to three times in all. Every fourth one
-is measured twice in any case, which tells what the machine's own noise is. ResNet-101 is measured
-with ResNet-50's table at hand, and without timing its cells one by one; elsewhere that is done for
-every fourth structure. Tables and structures are kept in --work (default runs/latency),
+its drift is taken out (the errors without that are kept beside, as "raw"). Every structure is
+visited twice, minutes apart, and the mean taken; how far the two differ tells the machine's own
+noise. Visits where it was off by more than 5% are repeated at the end, up to twice. ResNet-101 is
+measured with ResNet-50's table at hand, and without timing its cells one by one; elsewhere that is
+done for every fourth structure. Tables and structures are kept in --work (default runs/latency),
 and the same command continues; rows go to benchmarks/results/latency.json and .md. --quick tries
 everything out on a few small structures, and writes no results. Run it on an otherwise idle
 machine.
@@ -30,6 +30,7 @@ import torch
 import latency_tables
 import pruner
 from latency_tables import LatencyTable
+from latency_tables.reading import averaged
 from pruner import Network
 
 from . import structures as st
@@ -50,11 +51,11 @@ NETWORKS = {
 SECOND_OF_FAMILY = {"resnet101": "resnet50"}
 ENGINES = ("onnxruntime", "openvino", "torch")
 UNSEEN = 40
-SOME = 4  # of so many structures one is timed twice, and cell by cell: hundreds of networks
+ALONE = 4  # of so many structures one is timed cell by cell: that is hundreds of networks
 MODELS = {
     "in_place": "in place",
     "raw": "in place, raw",
-    "again": "measured again",
+    "again": "two visits",
     "cell_by_cell": "cell by cell",
     "frozen_linear": "frozen input",
 }
@@ -91,13 +92,13 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
     torch.set_num_threads(options.threads)
     net = traced(name, 64 if options.quick and "vit" not in name and "swin" not in name else 224)
     engine = latency_tables.engine(kind, threads=options.threads)
-    first = SECOND_OF_FAMILY.get(name)
+    after = SECOND_OF_FAMILY.get(name)
     family = None
-    if first is not None:
-        before = folder.with_name(folder.name.replace(name, first))
+    if after is not None:
+        before = folder.with_name(folder.name.replace(name, after))
         if not (before / "latency.parquet").is_file():
             raise SystemExit(
-                f"{name} comes after {first}: python -m benchmarks.latency --only {first}"
+                f"{name} comes after {after}: python -m benchmarks.latency --only {after}"
             )
         family = folder / "library"
         latency_tables.Library(family).add(LatencyTable.load(before))
@@ -112,16 +113,17 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         progress=lambda p: print(f"  {name} {kind} {p.done}/{p.total} {p.note}", flush=True),
     )
     chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed)
-    readings = list(st.measured(net, engine, chosen, folder, table, options.quick))
+    visits = st.measured(net, engine, chosen, folder, table, options.quick)
+    readings = [averaged(own) for own in visits]
     actual = st.steady_ms(table, readings)
-    again = list(st.measured(net, engine, chosen[::SOME], folder / "again", table, options.quick))
+    first, second = (st.steady_ms(table, [own[i] for own in visits]) for i in range(st.VISITS))
     models = {
         "in_place": [st.in_place(table, r) for r in readings],
         "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
     }
-    if kind != "torch" and first is None:  # torch reads no ONNX; hundreds of layers take long
+    if kind != "torch" and after is None:  # torch reads no ONNX; hundreds of layers take long
         alone: dict[Any, float] = {}
-        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::SOME]]
+        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::ALONE]]
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]
     dense = next(r for r in own if not r.sizes and not r.dropped)
@@ -134,17 +136,17 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "torch": torch.__version__,
         "probes": len(own),
         "minutes": table.provenance["seconds"] / 60,
-        "after": first,
+        "after": after,
         "dense_ms": table.uncut_ms(net),
         "kernels_to_end_to_end": dense.kernel_ms / dense.latency_ms,
         "unseen": len(readings),
         "stated": None if table.error is None else table.error.p95,
         "notes": list(table.notes),
         **{
-            model: st.off(predicted, actual[:: SOME if model == "cell_by_cell" else 1])
+            model: st.off(predicted, actual[:: ALONE if model == "cell_by_cell" else 1])
             for model, predicted in models.items()
         },
-        "again": st.off(st.steady_ms(table, again), actual[::SOME]),
+        "again": st.off(second, first),
         "raw": st.off(models["in_place"], [reading.latency_ms for reading in readings]),
         "solved": [st.solved(net, table, engine, scores, budget)[0] for budget in st.BUDGETS],
     }
@@ -205,10 +207,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "Errors are median / 95th percentile / worst / rank correlation over unseen structures\n"
         "between 20% and 100% of the dense latency, at the speed that the machine had when the\n"
         "table was measured: the uncut network is timed in turn with every structure, and its\n"
-        "drift is taken out. Raw: it is not. (Called again, the command times those anew where it\n"
-        "was more than 5%.) Measured again: how far two measurements of one structure differ,\n"
-        "minutes apart and likewise without drift: the machine's noise, which is in all errors\n"
-        "here. Where not all structures were timed, their number is in brackets.\n"
+        "drift is taken out. Raw: it is not. Two visits: how far two measurements of a structure\n"
+        "differ, minutes apart, of which the mean is taken: the machine's noise. (Rows without it\n"
+        "are older: a structure's two builds were timed in one visit.) Where not all structures\n"
+        "were timed, their number is in brackets.\n"
         "Solved: by magnitude, with the margin that the table states; first what it says of the\n"
         "structure for a budget, then of the one that is taken, after checks, in so many rounds,\n"
         "as msprune solve does. By python -m benchmarks.latency."

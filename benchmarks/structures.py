@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pruner
 from latency_tables import Engine, LatencyTable, Probe, Reading, measure_structure
 from latency_tables.probing import batch_of
 from latency_tables.reading import DRIFTED
+from latency_tables.reconcile import undrifted_ms, usual_ms
 from latency_tables.storage import Journal
 from latency_tables.timing import Clock
 from pruner import Network
@@ -25,8 +26,9 @@ from pruner.progress import Progress
 
 LEAST, MOST = 0.2, 1.0  # of the dense latency
 BUDGETS = ("70%", "50%", "30%")
+VISITS = 2
 _DRAWS = 60
-_ATTEMPTS = 3
+_REPEATED = 2
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,12 @@ def measured(
     folder: Path,
     table: LatencyTable,
     quick: bool,
-) -> Iterator[Reading]:
-    """Times structures, each on disk before the next: what is there is not timed again.
+) -> list[tuple[Reading, ...]]:
+    """Times structures in ``VISITS`` passes over all of them, each visit on disk before the next.
 
-    But for those next to which the uncut network ran at another speed than when the table was
-    measured, up to ``_ATTEMPTS`` times in all, once a call; the reading of the steadiest machine is
-    taken.
+    What is there is not timed again, but for visits next to which the uncut network ran at another
+    speed than when the table was measured: those are repeated, one a structure and call, and up to
+    ``_REPEATED`` in all. Returns for each structure the ``VISITS`` visits of the steadiest machine.
     """
     device = engine.device.at_batch(batch_of(net.probe({})))
     journal = Journal(folder / "unseen", device)
@@ -91,14 +93,21 @@ def measured(
         known.setdefault((_key(reading.sizes), tuple(reading.dropped)), []).append(reading)
     uncut = {name: options[-1] for name, options in net.sizes().items()}
     usual = table.uncut_ms(net)
-    for structure in structures:
-        cut = {n: size for n, size in structure.sizes.items() if size != uncut[n]}
-        own = known.get((_key(cut), structure.dropped), [])
-        drifted = all(reading.drift(usual) > DRIFTED for reading in own)
-        if not own or (drifted and len(own) < _ATTEMPTS):
-            own.append(measure_structure(net, engine, cut, structure.dropped, quick=quick))
-            journal.append(own[-1])
-        yield min(own, key=lambda reading: reading.drift(usual))
+    cuts = [{n: s for n, s in one.sizes.items() if s != uncut[n]} for one in structures]
+    own = [known.get((_key(cut), one.dropped), []) for cut, one in zip(cuts, structures)]
+    for number in range(VISITS + 1):  # the last one repeats
+        for cut, structure, visits in zip(cuts, structures, own):
+            drifted = sum(reading.drift(usual) > DRIFTED for reading in visits)
+            steady = len(visits) - drifted
+            if len(visits) <= number < VISITS or (
+                number == VISITS and steady < VISITS and len(visits) < VISITS + _REPEATED
+            ):
+                reading = measure_structure(
+                    net, engine, cut, structure.dropped, quick=quick, builds=1
+                )
+                journal.append(reading)
+                visits.append(reading)
+    return [tuple(sorted(v, key=lambda r: r.drift(usual))[:VISITS]) for v in own]
 
 
 def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
@@ -110,8 +119,8 @@ def steady_ms(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
 
     The uncut network, timed in turn with each, tells how far it has drifted since.
     """
-    grown = table.add(readings)
-    return [grown.total_ms(reading) for reading in readings]
+    usual = usual_ms(table.readings)
+    return [undrifted_ms(r, usual[r.network], table.easing) for r in readings]
 
 
 def solved(

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from .coverage import needed
 from .engine import Engine
 from .errors import LatencyError
@@ -23,21 +21,21 @@ from .source import ProbeSource
 from .storage import Journal, finish_save, header_path, journal_path, parquet_path
 from .table import LatencyTable
 from .timing import Limits
+from .visits import Visits
 
 _FULL, _QUICK = 50, 18  # probes
 _LIMITS = Limits(least=12)
 _QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)
-_BUILDS = 2  # of each probe; one if quick
-# Of a probe, with two builds and profiles, on average; and of its timing with each build.
-_PROBE_S = 9.0
+_PASSES = 2  # visits of each probe, and builds of a structure that is checked; one if quick
+# Of a visit, with its build and its profile, on average; and of its timing.
+_VISIT_S = 4.5
 _SHORTEST_S, _LONGEST_S = 0.9, 2.5
-_BUSY = 0.3  # share of runs that something else may disturb
-_RETRIES = 0.25  # at most this share of the probes is measured again
+_RETRIES = 0.25  # at most this share of the visits is repeated
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a measurement is. note: what was just done, or what is the matter."""
+    """How far a measurement is, in visits. note: what was just done, or what is the matter."""
 
     done: int
     total: int
@@ -64,7 +62,7 @@ def measure(
         A coarse table, from fewer and shorter measurements.
     path
         A folder, or the name of a ``.parquet`` file in it. The table is written there, and until
-        it is complete every probe is appended to a journal beside it: the same call continues an
+        it is complete every visit is appended to a journal beside it: the same call continues an
         interrupted measurement. A table that is already there is grown, not measured again.
     library
         A folder of tables, one a device and setting (``Library``): what it holds of the network's
@@ -73,7 +71,7 @@ def measure(
     seed
         Of the choice of probes.
     progress
-        Called after every probe.
+        Called after every visit of a probe.
 
     Raises ``DeviceMismatchError`` where ``path`` holds a table of another device or setting,
     ``DamagedTableError`` where its file is damaged, ``EngineError`` where the engine refuses.
@@ -107,42 +105,46 @@ def measure(
         ):
             return table
         journal = Journal(path, device)
-        known = _newest(known, journal.readings)
 
-    taken: tuple[Reading, ...] = tuple(known)
+    passes = 1 if quick else _PASSES
+    visits = Visits(network, passes, journal.readings if journal is not None else ())
     todo = _todo(planned, network, known)
-    pace = Pace(_PROBE_S, _BUILDS, _SHORTEST_S, _LONGEST_S, len(todo))
-    bench = Bench(source, engine, dense, network, 1 if quick else _BUILDS)
+    met = [visits.count(structure_key(network, p.sizes, p.dropped)) for p in todo]
+    turns = [p for turn in range(passes) for p, count in zip(todo, met, strict=True)
+             if count <= turn]  # fmt: skip
+    total = passes * len(planned)
+    pace = Pace(_VISIT_S, _SHORTEST_S, _LONGEST_S, len(turns))
+    bench = Bench(source, engine, dense, network, builds=1)
     start, done = time.monotonic(), 0
 
-    def take(probe: PlannedProbe, attempt: int, left: int) -> Reading:
+    def visit(probe: PlannedProbe, attempt: int, left: int) -> None:
         nonlocal done
         began = time.monotonic()
         limits = _QUICK_LIMITS if quick else replace(_LIMITS, seconds=pace.seconds)
         reading = bench.read(probe.sizes, probe.dropped, limits, "fit", attempt)
         pace.took(time.monotonic() - began, reading)
+        visits.add(reading)
         if journal is not None:
             journal.append(reading)
         done += 1
         if progress is not None:
             each = (time.monotonic() - start) / done
             note = f"{source.name}: {reading.latency_ms:.3g} ms, {reading.runs} runs"
-            progress(Progress(len(planned) - left, len(planned), each * left, note))
-        return reading
+            progress(Progress(total - left, total, each * left, note))
 
-    for index, probe in enumerate(todo):
-        taken += (take(probe, 0, len(todo) - index - 1),)
+    for index, probe in enumerate(turns):
+        visit(probe, 0, len(turns) - index - 1)
     notes = []
-    # Until no probe is suspect, or enough has been tried.
-    for reading in _suspects(taken, network)[: int(_RETRIES * len(planned))]:
-        if reading.attempt == 0:
-            again = take(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
-            taken = _newest(taken, [again])
-    left = _suspects(taken, network)
+    # Until no visit is suspect, or enough has been tried.
+    for reading in visits.suspects()[: int(_RETRIES * total)]:
+        if not visits.repeated(reading.key):
+            visit(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
+    taken = _newest(known, visits.readings())
+    left = visits.suspects()
     if left:
-        busy = max(r.disturbed for r in left)
+        busy, probed = max(r.disturbed for r in left), len({r.key for r in left})
         notes.append(
-            f"{len(left)} of {len(planned)} probes were disturbed (machine busy up to "
+            f"{probed} of {len(planned)} probes were disturbed (machine busy up to "
             f"{busy:.0%} of the runs, or its speed drifted by more than {DRIFTED:.0%}); "
             "their times may be off"
         )
@@ -175,10 +177,16 @@ def measure_structure(
     dropped: Sequence[str] = (),
     *,
     quick: bool = False,
+    builds: int | None = None,
 ) -> Reading:
-    """Measures one structure, end to end and by cells, in turn with the uncut network."""
+    """Measures one structure, end to end and by cells, in turn with the uncut network.
+
+    builds
+        How often it is built and timed (default 2; 1 if quick): where memory comes to lie makes a
+        difference.
+    """
     limits = _QUICK_LIMITS if quick else replace(_LIMITS, seconds=_LONGEST_S)
-    builds = 1 if quick else _BUILDS
+    builds = builds or (1 if quick else _PASSES)
     bench = Bench(source, engine, source.probe({}), network_digest(source), builds)
     return bench.read(sizes, tuple(dropped), limits, "check", 0)
 
@@ -195,18 +203,3 @@ def _newest(old: Sequence[Reading], new: Sequence[Reading]) -> tuple[Reading, ..
     by_key = {reading.key: reading for reading in old}
     by_key.update({reading.key: reading for reading in new})
     return tuple(by_key.values())
-
-
-def _suspects(readings: Sequence[Reading], network: str) -> list[Reading]:
-    """Readings of a machine that was busy or ran at another speed, the worst first."""
-    own = [r for r in readings if r.network == network]
-    if not own:
-        return []
-    usual = float(np.median([r.sentinel_ms for r in own]))
-
-    def badness(reading: Reading) -> float:
-        drift = reading.drift(usual) / DRIFTED
-        unsure = reading.interval_ms / reading.latency_ms / 0.03
-        return max(drift, reading.disturbed / _BUSY, unsure)
-
-    return sorted((r for r in own if badness(r) > 1), key=badness, reverse=True)
