@@ -11,7 +11,7 @@ its drift is taken out (the errors without that are kept beside, as "raw"). Ever
 visited twice, minutes apart, and the mean taken; how far the two differ tells the machine's own
 noise. Visits where it was off by more than 5% are repeated at the end, up to twice. ResNet-101 is
 measured with ResNet-50's table at hand, and without timing its cells one by one; elsewhere that is
-done for every fourth structure. Tables and structures are kept in --work (default runs/latency),
+done for every fourth structure, or fewer where there are many cells. Tables and structures are kept in --work (default runs/latency),
 and the same command continues; rows go to benchmarks/results/latency.json and .md. --quick tries
 everything out on a few small structures, and writes no results. Run it on an otherwise idle
 machine.
@@ -51,7 +51,8 @@ NETWORKS = {
 SECOND_OF_FAMILY = {"resnet101": "resnet50"}
 ENGINES = ("onnxruntime", "openvino", "torch")
 UNSEEN = 40
-ALONE = 4  # of so many structures one is timed cell by cell: that is hundreds of networks
+ALONE = 4  # of so many structures one is timed cell by cell,
+MOST_ALONE = 600  # or fewer: each cell at its widths is a network of its own
 MODELS = {
     "in_place": "in place",
     "raw": "in place, raw",
@@ -121,9 +122,10 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "in_place": [st.in_place(table, r) for r in readings],
         "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
     }
-    if kind != "torch" and after is None:  # torch reads no ONNX; hundreds of layers take long
+    every = max(ALONE, -(-len(net.cells()) * len(readings) // MOST_ALONE))
+    if kind != "torch" and after is None:  # torch reads no ONNX
         alone: dict[Any, float] = {}
-        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::ALONE]]
+        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::every]]
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]
     dense = next(r for r in own if not r.sizes and not r.dropped)
@@ -143,7 +145,7 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "stated": None if table.error is None else table.error.p95,
         "notes": list(table.notes),
         **{
-            model: st.off(predicted, actual[:: ALONE if model == "cell_by_cell" else 1])
+            model: st.off(predicted, actual[:: every if model == "cell_by_cell" else 1])
             for model, predicted in models.items()
         },
         "again": st.off(second, first),
