@@ -11,10 +11,10 @@ its drift is taken out (the errors without that are kept beside, as "raw"). Ever
 visited twice, minutes apart, and the mean taken; how far the two differ tells the machine's own
 noise. Visits where it was off by more than 5% are repeated at the end, up to twice. ResNet-101 is
 measured with ResNet-50's table at hand, and without timing its cells one by one; elsewhere that is
-done for every fourth structure, or fewer where there are many cells. Tables and structures are kept in --work (default runs/latency),
-and the same command continues; rows go to benchmarks/results/latency.json and .md. --quick tries
-everything out on a few small structures, and writes no results. Run it on an otherwise idle
-machine.
+done for every fourth structure, or fewer where there are many cells. Tables and structures are kept
+in --work (default runs/latency), and the same command continues; rows go to
+benchmarks/results/latency.json and .md. --quick tries everything out on a few small structures, and
+writes no results. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
