@@ -55,4 +55,5 @@ def test_a_difference_is_told_by_kind_of_layer(measured, capsys):
     assert main(["tables", "diff", str(measured / "a"), str(measured / "b")]) == 0
     out = capsys.readouterr().out
     ratios = [float(line.split("x")[0]) for line in out.splitlines() if "x  conv2d" in line]
-    assert len(ratios) == 2 and all(1.5 < ratio < 2.2 for ratio in ratios)
+    # Twelve probes tell the widths in between to some tenths.
+    assert len(ratios) == 2 and all(2 / 1.3 < ratio < 2 * 1.3 for ratio in ratios)
