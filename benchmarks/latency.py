@@ -113,7 +113,8 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         seed=options.seed,
         progress=lambda p: print(f"  {name} {kind} {p.done}/{p.total} {p.note}", flush=True),
     )
-    chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed)
+    begun = st.begun(net, engine, folder)
+    chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed, begun)
     visits = st.measured(net, engine, chosen, folder, table, options.quick)
     readings = [averaged(own) for own in visits]
     actual = st.steady_ms(table, readings)
@@ -124,8 +125,7 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
     }
     every = max(ALONE, -(-len(net.cells()) * len(readings) // MOST_ALONE))
     if kind != "torch" and after is None:  # torch reads no ONNX
-        alone: dict[Any, float] = {}
-        models["cell_by_cell"] = [st.cell_by_cell(net, engine, r, alone) for r in readings[::every]]
+        models["cell_by_cell"] = st.cell_by_cell(net, engine, readings[::every], folder)
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]
     dense = next(r for r in own if not r.sizes and not r.dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,14 @@ class Structure:
     dropped: tuple[str, ...]
 
 
-def unseen(net: Network, table: LatencyTable, count: int, seed: int) -> list[Structure]:
+def unseen(
+    net: Network, table: LatencyTable, count: int, seed: int, begun: Sequence[Structure] = ()
+) -> list[Structure]:
     """Random structures, spread evenly between ``LEAST`` and ``MOST`` of the dense latency.
 
     Every Dim has a width of its own around a common level, every third structure drops blocks; of
-    many draws the one is taken that the table thinks nearest to its turn.
+    many draws the one is taken that the table thinks nearest to its turn. The first ones are those
+    that were begun before, when the table may have thought otherwise.
     """
     random = np.random.default_rng([seed, 40])
     dense = table.uncut_ms(net)
@@ -59,7 +63,21 @@ def unseen(net: Network, table: LatencyTable, count: int, seed: int) -> list[Str
                 best = (off, drawn)
         if best is not None:
             chosen.append(best[1])
-    return chosen
+    return [*begun[:count], *chosen[len(begun) :]]
+
+
+def begun(net: Network, engine: Engine, folder: Path) -> list[Structure]:
+    """The structures that ``measured`` has visited in this folder, in that order."""
+    uncut = {name: options[-1] for name, options in net.sizes().items()}
+    found: dict[Any, Structure] = {}
+    for reading in _journal(net, engine, folder).readings:
+        key = _key(reading.sizes), tuple(reading.dropped)
+        found.setdefault(key, Structure({**uncut, **reading.sizes}, tuple(reading.dropped)))
+    return list(found.values())
+
+
+def _journal(net: Network, engine: Engine, folder: Path) -> Journal:
+    return Journal(folder / "unseen", engine.device.at_batch(batch_of(net.probe({}))))
 
 
 def _draw(net: Network, random: np.random.Generator, drops: bool) -> Structure:
@@ -86,8 +104,7 @@ def measured(
     speed than when the table was measured: those are repeated, one a structure and call, and up to
     ``_REPEATED`` in all. Returns for each structure the ``VISITS`` visits of the steadiest machine.
     """
-    device = engine.device.at_batch(batch_of(net.probe({})))
-    journal = Journal(folder / "unseen", device)
+    journal = _journal(net, engine, folder)
     known: dict[Any, list[Reading]] = {}
     for reading in journal.readings:
         known.setdefault((_key(reading.sizes), tuple(reading.dropped)), []).append(reading)
@@ -183,13 +200,24 @@ def frozen_linear(net: Network, table: LatencyTable, reading: Reading) -> float:
     return total * table.uncut_ms(net) / sum(cost.values())
 
 
-def cell_by_cell(net: Network, engine: Engine, reading: Reading, known: dict[Any, float]) -> float:
-    """The sum of the structure's cells, each timed alone at its widths, as tables are made
-    elsewhere. For engines that read ONNX.
-
-    known
-        (specification, widths) -> milliseconds: what was timed is not timed again.
+def cell_by_cell(
+    net: Network, engine: Engine, readings: Sequence[Reading], folder: Path
+) -> list[float]:
+    """The sum of each structure's cells, each timed alone at its widths, as tables are made
+    elsewhere. For engines that read ONNX. What was timed before, in this folder, is kept there.
     """
+    file = folder / "alone.json"
+    done: dict[str, float] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    known: dict[Any, float] = {}
+    for reading in readings:
+        if reading.key not in done:
+            done[reading.key] = _sum_alone(net, engine, reading, known)
+            file.write_text(json.dumps(done), "utf-8")
+    return [done[reading.key] for reading in readings]
+
+
+def _sum_alone(net: Network, engine: Engine, reading: Reading, known: dict[Any, float]) -> float:
+    """known: (specification, widths) -> milliseconds; what was timed is not timed again."""
     import onnx
 
     wanted = {c.cell: (c.spec, c.sizes) for c in reading.cells}

@@ -33,6 +33,8 @@ class Device:
         The first axis of the network's first input.
     driver
         The accelerator's driver, empty for a CPU.
+    options
+        How the engine was set up, where that is not its own default.
     clock_mhz, host
         For the record only; not part of what makes two devices the same.
     """
@@ -82,9 +84,10 @@ class Device:
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
         driver = f", driver {self.driver}" if self.driver else ""
+        options = f", {self.options}" if self.options else ""
         return (
             f"{self.processor} ({self.cores} cores){driver}, {self.engine} {self.engine_version}, "
-            f"{threads}, {self.precision}, batch {self.batch}"
+            f"{threads}, {self.precision}, batch {self.batch}{options}"
         )
 
 

@@ -18,8 +18,8 @@ _STEPS = 3
 _REWEIGHTINGS = 3
 _SPARE = 5  # samples beyond the columns of the regression
 _LEAST_POWER = 1e-3  # of what is left of the totals' logarithms, squared and added up
-_SPREAD = 0.08  # of the exponents of a network's layers
-_LOWEST, _HIGHEST = 0.0, 0.5
+_SPREAD = 0.15  # of the exponents of a network's layers
+_LOWEST, _HIGHEST = 0.0, 0.8
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ def fit_sensitivities(
     """From each specification's widths [n, k], milliseconds [n], and its networks' totals [n].
 
     A layer's own widths explain most of its time, and totals go with them: of both, what the
-    features of the widths' trend explain is taken out, and the rest compared. Each exponent is
-    drawn towards the mean of all by as much as it is unsure (partial pooling).
+    features of the widths' trend explain is taken out, and the rest compared. Narrow layers feel
+    the network around them far more than wide ones do; what a network takes is made of the wide
+    ones, so samples weigh as much as they add to the square of its error. Each exponent is drawn
+    towards the mean of all by as much as it is unsure (partial pooling).
     """
     found = {}
     for spec, (sizes, ms, totals) in samples.items():
@@ -78,6 +80,7 @@ def _exponent(
         return None
     exponent, error = 0.0, np.inf
     size = np.log(totals / np.median(totals))
+    say = ms**2 / np.mean(ms**2)
     basis = None
     for _ in range(_STEPS):
         typical = ms * np.exp(-exponent * size)
@@ -90,7 +93,7 @@ def _exponent(
         if spare < _SPARE:
             return None
         both = np.stack([size, np.log(typical / trend)], axis=1)
-        weight = np.ones(len(ms))
+        weight = say
         step = 0.0
         for _ in range(_REWEIGHTINGS):
             root = np.sqrt(weight)[:, None]
@@ -102,7 +105,7 @@ def _exponent(
             step = float(np.dot(weight, x * y)) / power
             residual = y - step * x
             spread = 1.4826 * float(np.median(np.abs(residual)))
-            error = spread * float(np.sqrt(len(ms) / spare / power))
-            weight = huber(residual)
+            error = spread * float(np.sqrt(len(ms) / spare * np.dot(weight**2, x**2))) / power
+            weight = say * huber(residual)
         exponent = float(np.clip(exponent + step, -_HIGHEST, 2 * _HIGHEST))
     return exponent, error
