@@ -184,7 +184,7 @@ def line(row: dict[str, Any]) -> str:
         row["engine"],
         f"{row['dense_ms']:.3g}",
         str(row["probes"]),
-        f"{row['minutes']:.1f}",
+        f"{row['minutes']:.1f}" if row["minutes"] else "-",
         f"{row['kernels_to_end_to_end']:.2f}",
         *parts,
         ", ".join(f"{s['budget']}: {st.off_by(s, s)}" for s in row["solved"]),

@@ -116,13 +116,15 @@ def measure(
     pace = Pace(_VISIT_S, _SHORTEST_S, _LONGEST_S, len(turns))
     bench = Bench(source, engine, dense, network, builds=1)
     start, done = time.monotonic(), 0
+    before_s = sum(reading.seconds for reading in journal.readings) if journal is not None else 0.0
 
     def visit(probe: PlannedProbe, attempt: int, left: int) -> None:
         nonlocal done
         began = time.monotonic()
         limits = _QUICK_LIMITS if quick else replace(_LIMITS, seconds=pace.seconds)
         reading = bench.read(probe.sizes, probe.dropped, limits, "fit", attempt)
-        pace.took(time.monotonic() - began, reading)
+        reading = replace(reading, seconds=round(time.monotonic() - began, 2))
+        pace.took(reading.seconds, reading)
         visits.add(reading)
         if journal is not None:
             journal.append(reading)
@@ -160,7 +162,7 @@ def measure(
         },
     )
     table = assessed(table, network if shared is not None else None)
-    seconds = round(time.monotonic() - start, 1)
+    seconds = round(before_s + time.monotonic() - start, 1)
     table = replace(table, provenance={**table.provenance, "seconds": seconds})
     if shared is not None and not quick:
         shared.add(table)

@@ -49,6 +49,8 @@ class Reading:
         Share of the runs in which something else had the processor.
     attempt
         0, or which re-measurement this is.
+    seconds
+        What measuring it took, all included.
     """
 
     network: str
@@ -64,6 +66,7 @@ class Reading:
     attempt: int
     measured_at: str
     cells: tuple[CellReading, ...]
+    seconds: float = 0.0
 
     def drift(self, usual_ms: float) -> float:
         """How far the uncut network, timed in turn, was off its usual time: relative, positive."""
@@ -106,6 +109,7 @@ def averaged(readings: Sequence[Reading]) -> Reading:
         sentinel_ms=mean([r.sentinel_ms for r in readings]),
         disturbed=mean([r.disturbed for r in readings]),
         cells=tuple(cells),
+        seconds=sum(r.seconds for r in readings),
     )
 
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from .network import Network
     from .trials import Trial
 
-# A structure is taken when it measures this close to the budget: above, what the median of a few
-# hundred runs cannot tell apart; below, what another solve could hardly gain.
-ABOVE, BELOW = 0.005, 0.03
+# A structure within the budget is taken when it measures this close to it: what another solve could
+# hardly gain.
+_BELOW = 0.03
+# By how much less is asked, at least, where the table stands by a structure that was too slow.
+_STEP = 0.005
 # Solver status that a user's Ctrl-C leaves behind.
 _INTERRUPTED = solver.Status.INTERRUPTED
 
@@ -80,7 +82,7 @@ def choose(
         checked, table = _check(net, table, engine, best, budget_ms, len(rounds) + 1, progress)
         keep(table)
         rounds.append(checked)
-        if _measured(checked) <= budget_ms * (1 + ABOVE):
+        if _measured(checked) <= budget_ms:
             return Choice(checked, tuple(rounds), table)
     asked_ms = budget_ms
     for number in range(len(rounds) + 1, len(rounds) + config.attempts + 1):
@@ -94,23 +96,23 @@ def choose(
         known = next((r for r in rounds if _same(r.plan, found.plan)), None)
         if known is not None and known.measured_ms is not None:
             # The table stands by a structure that was measured: only asking for less can move it.
-            if known.measured_ms <= budget_ms * (1 + ABOVE):
+            if known.measured_ms <= budget_ms:
                 break
-            asked_ms *= budget_ms / known.measured_ms
+            asked_ms *= min(budget_ms / known.measured_ms, 1 - _STEP)
             continue
         checked, table = _check(net, table, engine, found, budget_ms, number, progress)
         keep(table)
         rounds.append(checked)
         measured = _measured(checked)
-        low = budget_ms * (1 - BELOW - margin(config, table))
-        if low <= measured <= budget_ms * (1 + ABOVE):
+        low = budget_ms * (1 - _BELOW - margin(config, table))
+        if low <= measured <= budget_ms:
             break
         if number > 1:
             # Correcting the table alone did not do: the solver keeps finding what it flatters. Ask
             # for as much less as it measured too much; the way back up is taken in half steps.
             asked_ms *= (budget_ms / measured) ** (1.0 if measured > budget_ms else 0.5)
             asked_ms = min(asked_ms, budget_ms)
-    fitting = [r for r in rounds if _measured(r) <= budget_ms * (1 + ABOVE)]
+    fitting = [r for r in rounds if _measured(r) <= budget_ms]
     if fitting:
         return Choice(max(fitting, key=lambda r: r.solution.value), tuple(rounds), table)
     best = min(rounds, key=_measured)

@@ -24,9 +24,9 @@ _WARM_UP = 3
 class OpenVinoEngine:
     """OpenVINO's CPU plugin, one stream, for latency, with denormal numbers taken as zeros.
 
-    Left as they are, they make layers of some networks two to three times as slow in one build as
-    in the next, also where no activation is one: on an Intel processor EfficientNet-B0's narrowing
-    1 x 1 convolutions. An application should set ``CPU_DENORMALS_OPTIMIZATION`` too.
+    Left as they are, they make layers of some networks far slower in one build than in the next,
+    also where no activation is one: on an Intel processor EfficientNet-B0's narrowing 1 x 1
+    convolutions. An application should set ``CPU_DENORMALS_OPTIMIZATION`` too.
 
     precision
         What the plugin may compute in: fp32 (exactly that), bf16 or fp16 where the CPU has them;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -163,6 +164,22 @@ def test_sigkill_at_any_point_leaves_what_was_measured(tmp_path, replaced):
 def _killed(script):
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode
+
+
+def test_a_tables_seconds_are_those_of_all_calls(tmp_path):
+    def stop(progress):
+        if progress.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        latency_tables.measure(
+            FakeSource(), FakeEngine(), probes=7, path=tmp_path, progress=stop
+        )
+    header, *rows = journal_path(tmp_path).read_text().splitlines()
+    longer = [json.dumps({**json.loads(row), "seconds": 100.0}) for row in rows]
+    journal_path(tmp_path).write_text("\n".join([header, *longer]) + "\n")
+    table = latency_tables.measure(FakeSource(), FakeEngine(), probes=7, path=tmp_path)
+    assert 500 <= table.provenance["seconds"] < 600
 
 
 def test_sigkill_between_probes_leaves_what_was_measured(tmp_path):

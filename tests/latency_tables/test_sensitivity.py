@@ -36,6 +36,18 @@ def test_exponents_are_found_beside_the_widths_own_effect(exponent, seed):
     assert 0.2 * exponent - 0.03 <= found.of(spec(2)) <= exponent + 0.03  # never measured
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.2, 0.5), st.integers(0, 10_000))
+def test_wide_layers_say_how_a_kind_of_layer_feels_its_network(exponent, seed):
+    """Narrow ones feel it far more, but totals are not made of them."""
+    sizes, ms, totals = samples(0.0, 300, seed)
+    own = exponent * np.exp(-ms / np.median(ms))
+    found = fit_sensitivities({spec(0): (sizes, ms * totals**own, totals)}, floor_ms=1e-3)
+    expected = np.average(own, weights=ms**2)
+    assert expected < 0.7 * np.mean(own)
+    assert found.of(spec(0)) == pytest.approx(expected, abs=0.04)
+
+
 def test_what_cannot_be_told_is_not_made_up():
     assert fit_sensitivities({}, floor_ms=1e-3).of(spec()) == 0.0
     few = {spec(0): samples(0.3, 8, 0)}
