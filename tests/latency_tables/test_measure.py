@@ -172,9 +172,7 @@ def test_a_tables_seconds_are_those_of_all_calls(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        latency_tables.measure(
-            FakeSource(), FakeEngine(), probes=7, path=tmp_path, progress=stop
-        )
+        latency_tables.measure(FakeSource(), FakeEngine(), probes=7, path=tmp_path, progress=stop)
     header, *rows = journal_path(tmp_path).read_text().splitlines()
     longer = [json.dumps({**json.loads(row), "seconds": 100.0}) for row in rows]
     journal_path(tmp_path).write_text("\n".join([header, *longer]) + "\n")
