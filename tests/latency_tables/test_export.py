@@ -87,6 +87,36 @@ def test_a_second_probe_has_the_shapes_of_an_export_without_one(monkeypatch):
     assert np.isfinite(run(quick, x)).all() and run(quick, x).shape == (1, 10)
 
 
+def test_weights_that_the_exporter_folds_follow_what_they_are_made_of(monkeypatch):
+    """A Swin Transformer's are transposed, and its biases picked by relative position."""
+    swin = pytest.importorskip("timm.models.swin_transformer")
+    model = swin.SwinTransformer(
+        *(32, 2, 3, 10), embed_dim=32, depths=(2, 2), num_heads=(2, 4), window_size=4
+    )
+    net = trace(model.eval(), (torch.rand(1, 3, 32, 32),))
+    exports = []
+    monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
+    monkeypatch.setattr(probe_export, "to_onnx", lambda *args: exports.append(1) or to_onnx(*args))
+    net.probe({}).onnx()
+    random, heads = np.random.default_rng(0), [n for n in net.sizes() if n.endswith("heads")]
+    assert heads
+    for number in range(3):
+        sizes = {name: int(random.choice(options)) for name, options in net.sizes().items()}
+        if number:  # the first one with fewer heads
+            sizes = {name: size for name, size in sizes.items() if name not in heads}
+        probe = net.probe(sizes)
+        data = probe.onnx()
+        quick = onnx.load_from_string(data)
+        full = to_onnx(probe_export._with_random_weights(probe.module), probe.inputs)
+        found, expected = (
+            sorted(tuple(t.dims) for t in m.graph.initializer if np.prod(t.dims) > 64)
+            for m in (quick, full)
+        )
+        assert found == expected
+        assert np.isfinite(run(data, *probe.inputs)).all()
+    assert len(exports) == 1
+
+
 def test_another_structure_is_exported_anew(monkeypatch):
     monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
     x = torch.randn(1, 3, 16, 16)
