@@ -116,7 +116,8 @@ def _layer(layer: nn.Module) -> str:
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
         return f"{type(layer).__name__}{layer.eps}{layer.affine}{layer.track_running_stats}"
     if isinstance(layer, nn.LayerNorm):
-        return f"LayerNorm{len(layer.normalized_shape)}{layer.eps}{layer.elementwise_affine}"
+        axes, affine = len(layer.normalized_shape), layer.elementwise_affine
+        return f"LayerNorm{axes}{layer.eps}{affine}{layer.bias is not None}"
     return repr(layer)
 
 
@@ -265,10 +266,11 @@ def _renumbered(model: onnx.ModelProto, module: fx.GraphModule) -> bool:
     constants = {t.name: t for t in model.graph.initializer}
     # The exporter makes splits late, and does not say of what; they are in the graph's order.
     splits = [node for node in told.values() if _NUMBERED[operator_name(node)] == "Split"]
-    if len(splits) != sum(node.op_type == "Split" for node in model.graph.node):
+    if splits and len(splits) != sum(node.op_type == "Split" for node in model.graph.node):
         return False
     for node in model.graph.node:
-        own = splits.pop(0) if node.op_type == "Split" else told.get(node.name.partition("/")[0])
+        late = splits and node.op_type == "Split"
+        own = splits.pop(0) if late else told.get(node.name.partition("/")[0])
         if own is None or node.op_type != _NUMBERED[operator_name(own)]:
             continue
         numbers = _numbers(own) or []
