@@ -124,7 +124,7 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
     }
     every = max(ALONE, -(-len(net.cells()) * len(readings) // MOST_ALONE))
-    if kind != "torch" and after is None:  # torch reads no ONNX
+    if after is None:
         models["cell_by_cell"] = st.cell_by_cell(net, engine, readings[::every], folder)
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]

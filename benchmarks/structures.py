@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pruner
-from latency_tables import Engine, LatencyTable, Probe, Reading, measure_structure
+from latency_tables import Engine, LatencyTable, Reading, measure_structure
 from latency_tables.probing import batch_of
 from latency_tables.reading import DRIFTED
 from latency_tables.reconcile import undrifted_ms, usual_ms
 from latency_tables.storage import Journal
-from latency_tables.timing import Clock
 from pruner import Network
 from pruner.choose import choose
 from pruner.config import SolveConfig
-from pruner.probe_export import probe_onnx
 from pruner.progress import Progress
+
+from .alone import alone_ms, graph_parts, onnx_parts
 
 LEAST, MOST = 0.2, 1.0  # of the dense latency
 BUDGETS = ("70%", "50%", "30%")
@@ -204,7 +203,7 @@ def cell_by_cell(
     net: Network, engine: Engine, readings: Sequence[Reading], folder: Path
 ) -> list[float]:
     """The sum of each structure's cells, each timed alone at its widths, as tables are made
-    elsewhere. For engines that read ONNX. What was timed before, in this folder, is kept there.
+    elsewhere. What was timed before, in this folder, is kept there.
     """
     file = folder / "alone.json"
     done: dict[str, float] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
@@ -218,67 +217,15 @@ def cell_by_cell(
 
 def _sum_alone(net: Network, engine: Engine, reading: Reading, known: dict[Any, float]) -> float:
     """known: (specification, widths) -> milliseconds; what was timed is not timed again."""
-    import onnx
-
     wanted = {c.cell: (c.spec, c.sizes) for c in reading.cells}
     missing = {cell for cell, key in wanted.items() if key not in known}
     if missing:
         probe = net.probe(dict(reading.sizes), reading.dropped)
-        model = onnx.shape_inference.infer_shapes(
-            onnx.load_model_from_string(probe_onnx(probe.module, probe.inputs))
-        )
+        part = graph_parts(probe) if engine.name == "torch" else onnx_parts(probe)
         for cell in missing:
-            operators = {o for o, owner in probe.cell_of.items() if owner == cell}
-            known.setdefault(wanted[cell], _alone(model, operators, engine, cell))
+            own = part(cell)
+            known.setdefault(wanted[cell], 0.0 if own is None else alone_ms(own, engine))
     return sum(known[key] for key in wanted.values())
-
-
-def _alone(model: Any, operators: set[str], engine: Engine, cell: str) -> float:
-    """Milliseconds of the ONNX nodes of some operators as a network of their own."""
-    import onnx
-    import torch
-
-    nodes = [n for n in model.graph.node if n.name.partition("/")[0] in operators]
-    if not nodes:  # folded into another cell by the exporter
-        return 0.0
-    shapes = {v.name: v for v in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
-    weights = {t.name: t for t in model.graph.initializer}
-    made = {name for node in nodes for name in node.output}
-    read = {name for node in nodes for name in node.input if name}
-    later = {
-        name for n in model.graph.node if n not in nodes for name in n.input
-    } | {v.name for v in model.graph.output}  # fmt: skip
-    inputs = [shapes[n] for n in dict.fromkeys(x for node in nodes for x in node.input)
-              if n in read - made - set(weights) and n in shapes]  # fmt: skip
-    outputs = [shapes[n] for n in sorted(made & later) if n in shapes]
-    constants = [n for n in model.graph.node if n.op_type == "Constant" and n not in nodes
-                 and set(n.output) & read]  # fmt: skip
-    inputs = [v for v in inputs if v.name not in {o for n in constants for o in n.output}]
-    if not inputs or not outputs:
-        return 0.0
-    graph = onnx.helper.make_graph(
-        [*constants, *nodes],
-        "cell",
-        inputs,
-        outputs,
-        [weights[n] for n in sorted(read & set(weights))],
-    )
-    proto = onnx.helper.make_model(
-        graph, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
-    examples = tuple(
-        torch.rand([d.dim_value for d in v.type.tensor_type.shape.dim]) for v in inputs
-    )
-    probe = Probe(None, examples, proto.SerializeToString, {o: cell for o in operators}, {})
-    session = engine.build(probe)
-    try:
-        clock = Clock(session, engine.device.threads)
-        start = time.perf_counter()
-        while len(clock.laps) < 15 and time.perf_counter() - start < 0.5:
-            clock.burst(5)
-        return clock.timing.median_ms
-    finally:
-        session.close()
 
 
 def off(predicted: list[float], actual: list[float]) -> dict[str, float]:

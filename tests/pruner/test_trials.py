@@ -195,4 +195,4 @@ def test_the_best_that_measures_within_the_budget_is_taken(case, monkeypatch, ov
         assert choice.best.solution is found[over].solution
     else:  # none of them: the solver goes on, and asks for less
         assert len(asked) > len(found)
-        assert choice.best.measured_ms <= 1.005 * budget_ms
+        assert choice.best.measured_ms <= budget_ms

@@ -1,0 +1,28 @@
+"""Freed memory that a process keeps, so that it does not fetch it anew in every inference."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+KEPT = "freed memory kept"
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h; -1 and 0 mean never
+
+
+def can_keep_memory() -> bool:
+    """Whether this system's allocator can be told so: glibc's."""
+    return platform.libc_ver()[0] == "glibc"
+
+
+def keep_memory() -> None:
+    """From now on glibc gives nothing back to the system, for the whole process; elsewhere nothing
+    happens.
+
+    By default it does, or does not, by where on the heap a network's largest results happen to lie:
+    the same MobileNetV2 took 13 or 17 ms from one copy to the next, for 2,300 page faults in every
+    run. There is no way back (thresholds that were set no longer adapt), nor much need for one.
+    """
+    if can_keep_memory():
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+        libc.mallopt(_M_MMAP_MAX, 0)
