@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from .program import by_name
+from .transposition import merge_transpositions
 
 if TYPE_CHECKING:
     import onnx
@@ -57,6 +58,7 @@ def to_onnx(
         kwargs = {}
     with _quiet():
         model = _export(module, inputs, kwargs, dynamic_batch)
+    merge_transpositions(model)
     _rename(model, names)
     return model
 

@@ -54,6 +54,46 @@ def test_a_dynamic_batch_takes_any_batch():
     assert np.allclose(run(model, x), module(x).detach().numpy(), atol=1e-5)
 
 
+class Attending(nn.Module):
+    """Attention of so many heads, keys and values of widths of their own."""
+
+    def __init__(self, heads: int, key: int, value: int) -> None:
+        super().__init__()
+        self.heads, self.split = heads, [heads * key, heads * key, heads * value]
+        self.embed = nn.Conv2d(3, 24, 4, stride=4)
+        self.qkv = nn.Linear(24, sum(self.split))
+        self.project = nn.Linear(heads * value, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        q, k, v = (
+            y.reshape(y.shape[0], 16, self.heads, -1).transpose(1, 2)
+            for y in self.qkv(x).split(self.split, 2)
+        )
+        x = nn.functional.scaled_dot_product_attention(q, k, v, scale=0.3)
+        return self.project(x.transpose(1, 2).reshape(x.shape[0], 16, self.split[2]))
+
+
+def attending(heads: int, key: int, value: int) -> fx.GraphModule:
+    torch.manual_seed(0)
+    x = torch.zeros(1, 3, 16, 16)
+    return trace(Attending(heads, key, value).eval(), (x,)).module
+
+
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+def test_the_keys_of_attention_are_transposed_by_one_operator(dynamic_batch):
+    module = attending(3, 8, 8)
+    model = to_onnx(module, (torch.zeros(1, 3, 16, 16),), dynamic_batch=dynamic_batch)
+    onnx.checker.check_model(model, full_check=True)
+    x = torch.randn(4 if dynamic_batch else 1, 3, 16, 16)
+    assert np.allclose(run(model, x), module(x).detach().numpy(), atol=1e-5)
+    own = [n for n in model.graph.node if n.name.startswith("scaled_dot_product_attention/")]
+    assert [n.op_type for n in own].count("Transpose") == 1
+    assert not {"Reshape", "Shape", "Concat"} & {n.op_type for n in own}
+    read = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
 def test_a_plain_module_is_exported_too():
     module, x = Tiny(WIDTHS).eval(), torch.randn(1, 3, 16, 16)
     assert np.allclose(run(to_onnx(module, (x,)), x), module(x).detach().numpy(), atol=1e-5)
@@ -115,6 +155,25 @@ def test_weights_that_the_exporter_folds_follow_what_they_are_made_of(monkeypatc
         assert found == expected
         assert np.isfinite(run(data, *probe.inputs)).all()
     assert len(exports) == 1
+
+
+def test_attention_of_other_widths_takes_over_the_graph(monkeypatch):
+    exports = []
+    monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
+    monkeypatch.setattr(probe_export, "to_onnx", lambda *args: exports.append(1) or to_onnx(*args))
+    x = torch.randn(1, 3, 16, 16)
+    probe_export.probe_onnx(attending(3, 8, 8), (x,))
+    for widths in ((3, 4, 8), (2, 8, 12), (1, 5, 3)):
+        module = attending(*widths)
+        quick = probe_export.probe_onnx(module, (x,))
+        assert len(exports) == 1
+        full = to_onnx(probe_export._with_random_weights(module), (x,))
+        found, expected = (
+            sorted(tuple(t.dims) for t in m.graph.initializer if np.prod(t.dims) > 64)
+            for m in (onnx.load_from_string(quick), full)
+        )
+        assert found == expected
+        assert np.isfinite(run(quick, x)).all() and run(quick, x).shape == (1, 16, 10)
 
 
 def test_another_structure_is_exported_anew(monkeypatch):
