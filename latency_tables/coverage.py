@@ -17,7 +17,7 @@ from .work import work
 LEAST = 10
 _NEAR = 0.5  # doublings of each width from a measured point
 _THIN = 12  # points of a specification below which it is measured anew
-_MISSING = 0.1  # share of a probe's work that may be unknown
+_MISSING = 0.2  # share of a probe's work that may be unknown
 
 
 def needed(
