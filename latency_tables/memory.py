@@ -19,8 +19,8 @@ def keep_memory() -> None:
     happens.
 
     By default it does, or does not, by where on the heap a network's largest results happen to lie:
-    the same MobileNetV2 took 13 or 17 ms from one copy to the next, for 2,300 page faults in every
-    run. There is no way back (thresholds that were set no longer adapt), nor much need for one.
+    one copy of a network then meets thousands of page faults in every run, and the next one none.
+    There is no way back (thresholds that were set no longer adapt), nor much need for one.
     """
     if can_keep_memory():
         libc = ctypes.CDLL(None)

@@ -154,7 +154,7 @@ def _stamped(module: Any, stamp: Callable[[], None]) -> tuple[Any, list[str]]:
     """The network with a call of ``stamp`` before its first operator and after each one.
 
     The same Python code as the network's own, which frees every value where that does: an
-    interpreter of the graph costs small networks a fifth of their time. Also the operators' names.
+    interpreter of the graph would add its own time to every operator. Also the operators' names.
     """
     import torch
 
