@@ -16,10 +16,10 @@ from .table import LatencyTable, TableError
 COUNTED = 0.2
 _FOLDS = 5
 _STEADY = 0.01  # standard deviation of the sentinel: nothing to be eased
-_MOST_EASING = 0.7
-# Of a constant, a slope and the easing: of a few probes that scatter by 2% the last is no more sure
-# than that it lies between 0 and _MOST_EASING.
-_RIDGE = (1e-3, 1e-3, 3e-3)
+_MOST_EASING = 0.7  # in either direction
+# Of a constant, a slope and the easing. The last is 0 until probes tell otherwise: 1e-2 is the
+# square of their scatter, 2.5%, over that of the easing from one machine to another, 0.25.
+_RIDGE = (1e-3, 1e-3, 1e-2)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _drifted(table: LatencyTable) -> bool:
 
 
 def _easing(table: LatencyTable, unseen: Sequence[Unseen]) -> float:
-    """By how much the drift of small probes is to be taken off less, so that they fit the rest.
+    """By how much the drift of small probes is to be taken off less (or more), so that they fit.
 
     Robust least squares: of what a held-out probe is off by, beside a constant and a slope, the
     part that goes with the drift of its sentinel times the logarithm of its size.
@@ -75,7 +75,7 @@ def _easing(table: LatencyTable, unseen: Sequence[Unseen]) -> float:
     raw = np.array([np.log(u.reading.latency_ms / u.sum_ms) for u in unseen])
     matrix = np.stack([np.ones_like(size), size, drift * size], axis=1)
     solution = robust_least_squares(matrix, -(raw + drift), ridge=_RIDGE)
-    return float(np.clip(solution[2], 0.0, _MOST_EASING))
+    return float(np.clip(solution[2], -_MOST_EASING, _MOST_EASING))
 
 
 def unseen_sums(table: LatencyTable, network: str | None = None) -> list[Unseen]:

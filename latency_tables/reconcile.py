@@ -10,6 +10,8 @@ import numpy as np
 from .reading import Reading
 from .spec import LayerSpec
 
+_MOST_FELT = 2.0  # of the sentinel's drift
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -46,8 +48,8 @@ def reconcile(readings: Sequence[Reading], easing: float = 0.0) -> Reconciled:
     """Three corrections, each with its own cause.
 
     1. Drift: a probe is scaled by what the uncut network, timed in turn with it, took against its
-       median over all probes of the network that the table is fitted to; smaller probes by less,
-       where there is an ``easing`` (``undrifted_ms``).
+       median over all probes of the network that the table is fitted to; smaller probes by less
+       or by more, where there is an ``easing`` (``undrifted_ms``).
     2. Launches: the gap between end-to-end time and the sum of the kernels is what the runtime
        spends around each kernel, less what the profiler itself adds to each; its median over the
        probes, per kernel, goes to the cells that launch them, and one launch, if it is positive,
@@ -97,9 +99,10 @@ def undrifted_ms(reading: Reading, usual_ms: float, easing: float) -> float:
     """A reading's end-to-end time at the speed at which its uncut network takes ``usual_ms``.
 
     A machine's speed changes mostly with what its neighbours do to the caches and the memory that
-    it shares with them, which a small network feels less. easing: how much less, as the share of
-    the sentinel's drift that is taken off with every e-folding of the size.
+    it shares with them. A small network may feel that less than the sentinel, which reads more, or
+    more, where it would have had the caches to itself. easing: how much less, as the share of the
+    sentinel's drift that is taken off with every e-folding of the size; negative: how much more.
     """
     felt = 1 + easing * float(np.log(reading.latency_ms / reading.sentinel_ms))
     drift = usual_ms / reading.sentinel_ms
-    return reading.latency_ms * drift ** float(np.clip(felt, 0.0, 1.0))
+    return reading.latency_ms * drift ** float(np.clip(felt, 0.0, _MOST_FELT))

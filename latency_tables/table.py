@@ -61,7 +61,8 @@ class LatencyTable:
     error
         Over probes held out in turn (``assessed``); ``None`` where there are too few.
     easing
-        How much less small networks feel of the machine's drift (``undrifted_ms``).
+        How much less small networks feel of the machine's drift (``undrifted_ms``); negative:
+        how much more.
     contexts
         Network digest -> how its latency follows from the sum of its cells.
     notes
