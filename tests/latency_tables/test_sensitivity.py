@@ -127,7 +127,7 @@ def test_drift_that_small_networks_feel_otherwise_is_taken_off_otherwise(power, 
 
     uncut_ms = sum(stairs((96, 96)) for _ in range(4))
     table = latency_tables.measure(FakeSource(), Shared(), probes=50)
-    assert sign * table.easing > 0.1
+    assert sign * table.easing > 0.2
     assert table.error.median < 0.02
     for reading in table.readings:
         assert undrifted_ms(reading, reading.sentinel_ms, table.easing) == reading.latency_ms
