@@ -215,7 +215,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "denormals as zero.) Where not all structures were timed, their number is in brackets.\n"
         "Solved: by magnitude, with the margin that the table states; first what it says of the\n"
         "structure for a budget, then of the one that is taken, after checks, in so many rounds,\n"
-        "as msprune solve does. By python -m benchmarks.latency."
+        "as msprune solve does. By python -m benchmarks.latency.",
+        overview(rows),
     ]
     for device in sorted({row["device"] for row in rows}):
         own = [row for row in rows if row["device"] == device]
@@ -223,6 +224,38 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         body = "\n".join(line(row) for row in own)
         text.append(f"**{device}**, {dates}, seed {own[0]['seed']}\n\n{head}\n{body}")
     return "\n\n".join(text) + "\n"
+
+
+def overview(rows: list[dict[str, Any]]) -> str:
+    """The newest row of every network and engine: the table's error, and that of its answers."""
+    newest = {(row["network"], row["engine"]): row for row in sorted(rows, key=lambda r: r["date"])}
+    text = [
+        "**The newest of each**, whatever the machine: the error over unseen structures (median /\n"
+        "95th percentile / rank correlation); then, of the structures taken for the three budgets,\n"
+        "how much slower than predicted the one is that is furthest off, and whether any is over its\n"
+        "budget.\n",
+        f"| network | {' | '.join(ENGINES)} |",
+        f"|---|{'---|' * len(ENGINES)}",
+    ]
+    for network in NETWORKS:
+        own = [newest.get((network, engine)) for engine in ENGINES]
+        text.append(f"| {network} | {' | '.join(in_short(row) if row else '-' for row in own)} |")
+    return "\n".join(text)
+
+
+def in_short(row: dict[str, Any]) -> str:
+    """A row in a cell of the overview."""
+    error = row["in_place"]
+    text = f"{error['median']:.1%} / {error['p95']:.1%} / {error['rank']:.3f}"
+    taken = [(solved.get("taken", solved), solved["budget_ms"]) for solved in row["solved"]]
+    timed = [(t, budget_ms) for t, budget_ms in taken if "measured_ms" in t]
+    if not timed:
+        return text
+    off = max((t["measured_ms"] / t["predicted_ms"] - 1 for t, _ in timed), key=abs)
+    text += f", {off:+.1%}"
+    if any(t["measured_ms"] > budget_ms for t, budget_ms in timed):
+        text += ", over"
+    return text if len(timed) == len(taken) else f"{text} ({len(timed)} of {len(taken)})"
 
 
 def read_rows() -> list[dict[str, Any]]:
