@@ -230,10 +230,10 @@ def overview(rows: list[dict[str, Any]]) -> str:
     """The newest row of every network and engine: the table's error, and that of its answers."""
     newest = {(row["network"], row["engine"]): row for row in sorted(rows, key=lambda r: r["date"])}
     text = [
-        "**The newest of each**, whatever the machine: the error over unseen structures (median /\n"
-        "95th percentile / rank correlation); then, of the structures taken for the three budgets,\n"
-        "how much slower than predicted the one is that is furthest off, and whether any is over its\n"
-        "budget.\n",
+        "**The newest of each**, whatever the machine: the error over unseen structures (median\n"
+        "/ 95th percentile / rank correlation); then, of the structures taken for the three\n"
+        "budgets, how much slower than predicted the one is that is furthest off, and whether any\n"
+        "is over its budget.\n",
         f"| network | {' | '.join(ENGINES)} |",
         f"|---|{'---|' * len(ENGINES)}",
     ]
