@@ -16,7 +16,7 @@ from .library import Library
 from .pace import Pace
 from .plan import PlannedProbe, network_digest, plan_probes
 from .probing import Bench, batch_of, now
-from .reading import DRIFTED, Reading, structure_key
+from .reading import Reading, structure_key
 from .source import ProbeSource
 from .storage import Journal, finish_save, header_path, journal_path, parquet_path
 from .table import LatencyTable
@@ -144,11 +144,12 @@ def measure(
     taken = _newest(known, visits.readings())
     left = visits.suspects()
     if left:
-        busy, probed = max(r.disturbed for r in left), len({r.key for r in left})
+        probed = len({r.key for r in left})
+        busy, drift = max(r.disturbed for r in left), max(map(visits.drift, left))
         notes.append(
-            f"{probed} of {len(planned)} probes were disturbed (machine busy up to "
-            f"{busy:.0%} of the runs, or its speed drifted by more than {DRIFTED:.0%}); "
-            "their times may be off"
+            f"{probed} of {len(planned)} probes were disturbed (up to {busy:.0%} of their runs by "
+            f"another process, the machine's speed off by up to {drift:.0%}): their times may be "
+            "off"
         )
     table = LatencyTable(
         device,

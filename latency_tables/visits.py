@@ -60,6 +60,10 @@ class Visits:
         found = [r for r in kept if r.network == self._network and _badness(r, usual) > 1]
         return sorted(found, key=lambda r: _badness(r, usual), reverse=True)
 
+    def drift(self, reading: Reading) -> float:
+        """How far from its usual speed the machine was on a visit: relative, positive."""
+        return reading.drift(self._usual_ms())
+
     def _kept(self, own: list[Reading], usual_ms: float) -> list[Reading]:
         if own[0].network != self._network:
             return own

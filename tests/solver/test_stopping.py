@@ -15,6 +15,14 @@ from solver import Status
 from .problems import concatenation_problem, grid_problem, roofline_problem
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """SIGINT as in a terminal: a shell that starts tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def hard() -> solver.Problem:
     """Takes the mixed-integer program far longer than the tests have."""
     return grid_problem(side=9, options=6, seed=1)
