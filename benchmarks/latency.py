@@ -180,7 +180,7 @@ def line(row: dict[str, Any]) -> str:
         some = e.get("structures", row["unseen"])
         parts.append(text if some == row["unseen"] else f"{text} ({some})")
     columns = [
-        row["network"] + (f" after {row['after']}" if row["after"] else ""),
+        titled(row["network"], row["after"]),
         row["engine"],
         f"{row['dense_ms']:.3g}",
         str(row["probes"]),
@@ -233,14 +233,19 @@ def overview(rows: list[dict[str, Any]]) -> str:
         "**The newest of each**, whatever the machine: the error over unseen structures (median\n"
         "/ 95th percentile / rank correlation); then, of the structures taken for the three\n"
         "budgets, how much slower than predicted the one is that is furthest off, and whether any\n"
-        "is over its budget.\n",
+        "is over its budget. (Of older rows, without checks, the first answers.)\n",
         f"| network | {' | '.join(ENGINES)} |",
         f"|---|{'---|' * len(ENGINES)}",
     ]
     for network in NETWORKS:
         own = [newest.get((network, engine)) for engine in ENGINES]
-        text.append(f"| {network} | {' | '.join(in_short(row) if row else '-' for row in own)} |")
+        cells = [in_short(row) if row else "-" for row in own]
+        text.append(f"| {titled(network, SECOND_OF_FAMILY.get(network))} | {' | '.join(cells)} |")
     return "\n".join(text)
+
+
+def titled(network: str, after: str | None) -> str:
+    return f"{network} after {after}" if after else network
 
 
 def in_short(row: dict[str, Any]) -> str:
