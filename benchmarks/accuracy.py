@@ -43,16 +43,12 @@ import solver
 from latency_tables import Engine, LatencyTable
 from pruner import Plan, PrunerError
 from pruner.data import ImageData, open_images
-from pruner.evaluate import evaluate
-from pruner.files import write_text
-from pruner.finetune import finetune
-from pruner.folder import fingerprint
+from pruner.graph import logits
 from pruner.models import load_model
-from pruner.outputs import logits
-from pruner.recalibrate import recalibrate
-from pruner.recipe import Recipe
-from pruner.store import load, save
-from pruner.tuning import FewerImages
+from pruner.run import FewerImages
+from pruner.surgery import load, save
+from pruner.tuning import Recipe, evaluate, finetune, recalibrate
+from pruner.utils import fingerprint, write_text
 
 from .peers import METHODS, Method, Setting
 

@@ -12,7 +12,7 @@ from torch import fx
 
 from latency_tables import Engine, Probe
 from latency_tables.timing import Clock
-from pruner.probe_export import probe_onnx
+from pruner.graph import probe_onnx
 
 _RUNS, _BURST, _SECONDS = 15, 5, 0.5
 

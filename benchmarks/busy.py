@@ -24,7 +24,7 @@ import torch
 import latency_tables
 import pruner
 from latency_tables import LatencyTable
-from pruner.demo.resnet import resnet20
+from pruner.demo import resnet20
 
 RESULTS = Path(__file__).with_name("results") / "busy.json"
 

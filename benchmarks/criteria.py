@@ -32,17 +32,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pruner import Network, Plan, apply, repair, score, trace
-from pruner.cost import macs
 from pruner.data import ImageData, open_images
-from pruner.evaluate import evaluate
-from pruner.files import write_text
-from pruner.finetune import finetune
-from pruner.folder import fingerprint
-from pruner.formulate import worth
 from pruner.importance import CRITERIA
 from pruner.models import load_model
-from pruner.recalibrate import recalibrate
-from pruner.recipe import Recipe
+from pruner.problem import worth
+from pruner.structure import macs
+from pruner.tuning import Recipe, evaluate, finetune, recalibrate
+from pruner.utils import fingerprint, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from pruner.files import write_text
-from pruner.folder import METRICS, RunFolder
+from pruner.run import METRICS, RunFolder
+from pruner.utils import write_text
 
 from .accuracy import read_rows
 

@@ -24,15 +24,13 @@ import pruner
 import solver
 from latency_tables import LatencyTable
 from pruner import Importance, Network, Plan
-from pruner.evaluate import evaluate
-from pruner.files import write_text
-from pruner.formulate import LATENCY
-from pruner.outputs import logits
-from pruner.plan import ranking
-from pruner.recalibrate import recalibrate
-from pruner.rotate import with_tensors
-from pruner.trials import STEPS
-from pruner.verify import silence
+from pruner.graph import logits
+from pruner.problem import LATENCY
+from pruner.search import STEPS
+from pruner.structure import ranking
+from pruner.surgery import silence, with_tensors
+from pruner.tuning import evaluate, recalibrate
+from pruner.utils import write_text
 
 Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
 TIME_LIMIT_S = 120.0

@@ -18,9 +18,8 @@ from latency_tables.reading import DRIFTED
 from latency_tables.reconcile import undrifted_ms, usual_ms
 from latency_tables.storage import Journal
 from pruner import Network
-from pruner.choose import choose
-from pruner.config import SolveConfig
-from pruner.progress import Progress
+from pruner.search import SolveConfig, choose
+from pruner.utils import Progress
 
 from .alone import alone_ms, graph_parts, onnx_parts
 

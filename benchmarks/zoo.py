@@ -233,7 +233,7 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
     import torch
 
     from pruner import Plan, PrunerError, trace, verify
-    from pruner.cost import macs, parameters
+    from pruner.structure import macs, parameters
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
@@ -288,7 +288,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     from torch.utils import _pytree as pytree
 
     from pruner import apply, load, save
-    from pruner.verify import call, difference
+    from pruner.surgery import call, difference
 
     def floats(result: Any) -> list[Any]:
         leaves = pytree.tree_leaves(result)
@@ -318,8 +318,8 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
         import onnx as onnx_
         import onnxruntime
 
-        from pruner.export import to_onnx
-        from pruner.selections import Following, selections
+        from pruner.graph import to_onnx
+        from pruner.surgery import Following, selections
 
         model = to_onnx(small, net.inputs)
         # Among near equals each runtime selects its own: the comparison follows this one's choice.

@@ -9,19 +9,15 @@ plan    = pruner.Plan.from_solution(net, answer, scores)
 small   = pruner.apply(net, plan)
 """
 
-from .apply import apply
 from .errors import PlanError, PrunerError, TraceError
-from .formulate import formulate, predict
-from .importance import Importance, score
-from .network import Block, Dim, Frozen, Network, Slot
-from .part import splice
-from .plan import Plan
-from .repair import repair
-from .rotate import rotate
-from .store import load, save
-from .trace import trace
-from .trials import tried
-from .verify import verify
+from .graph import Block
+from .importance import score
+from .models import splice
+from .problem import formulate, predict
+from .reconstruction import repair
+from .search import tried
+from .structure import Dim, Frozen, Importance, Network, Plan, Slot, trace
+from .surgery import apply, load, rotate, save, verify
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",

@@ -8,7 +8,7 @@ from torch import fx
 
 from benchmarks.alone import graph_parts, onnx_parts
 from tests.pruner.networks import Attention, Dense, Plain, Residual
-from tests.pruner.test_formulate import traced
+from tests.pruner.problem.test_formulate import traced
 
 
 @pytest.mark.parametrize("kind", [Plain, Residual, Dense, Attention])

@@ -2,49 +2,86 @@
 
 from __future__ import annotations
 
-import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from .import_rules import PACKAGES, circles, modules, top_level, wrong_rooms
+
 ROOT = Path(__file__).parents[1]
-FORBIDDEN = {
-    "solver": {"torch", "onnx", "onnxruntime", "latency_tables", "pruner"},
-    "latency_tables": {"solver", "pruner"},
-    "pruner": set(),
-}
 EXTRAS = ("torchvision", "timm", "openvino", "tensorrt", "pycuda", "transformers", "matplotlib")
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level packages that a file imports, inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names.add(node.module.split(".")[0])
-    return names
-
-
-@pytest.mark.parametrize("package", sorted(FORBIDDEN))
+@pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_packages_import_one_way(package: str) -> None:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        found = imported(path)
-        assert not found & FORBIDDEN[package], path
+    for path in modules(ROOT / package).values():
+        found = top_level(path)
+        assert not found & PACKAGES[package], path
         assert package not in found, f"{path}: relative imports inside a package"
         assert not found & {"tests", "benchmarks", "examples"}, path
 
 
+def test_rooms_import_one_way_and_through_their_doors() -> None:
+    assert not wrong_rooms(ROOT / "pruner")
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_no_circles(package: str) -> None:
+    assert not circles(ROOT / package)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("attic/old.py", "", "in none of the rooms"),
+        ("loose.py", "", "in none of the rooms"),
+        ("graph/new.py", "from ..run import Config\n", "a room above its own"),
+        ("axes/new.py", "def f():\n    from ..structure import Plan\n", "a room above its own"),
+        (
+            "utils/new.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .. import trace\n",
+            "a room above its own",
+        ),
+        ("surgery/new.py", "from ..graph.ops import f\n", "past the door of graph"),
+    ],
+    ids=["no room", "loose file", "room above", "lazy", "for type checkers", "past the door"],
+)
+def test_a_module_in_the_wrong_room_is_found(
+    tmp_path: Path, file: str, text: str, expected: str
+) -> None:
+    package = tmp_path / "pruner"
+    shutil.copytree(ROOT / "pruner", package, ignore=shutil.ignore_patterns("__pycache__"))
+    new = package / file
+    new.parent.mkdir(exist_ok=True)
+    new.write_text(text)
+    (wrong,) = wrong_rooms(package)
+    assert expected in wrong
+    assert str(new) in wrong
+
+
+def test_circles_are_found_lazy_ones_too(tmp_path: Path) -> None:
+    package = tmp_path / "pruner"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("from .b import x\n")
+    (package / "b.py").write_text("def x():\n    from . import c\n")
+    (package / "c.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import y\n"
+    )
+    (package / "d.py").write_text("from .a import y\n")
+    assert circles(package) == [("pruner.a", "pruner.b", "pruner.c")]
+
+
 def test_every_module_imports_without_extras() -> None:
     """With the extras blocked, each module loads: heavy imports stay inside functions."""
-    modules = sorted(
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for package in FORBIDDEN
-        for path in (ROOT / package).rglob("*.py")
-        if path.stem != "__main__"
+    names = sorted(
+        name
+        for package in PACKAGES
+        for name in modules(ROOT / package)
+        if not name.endswith("__main__")
     )
     script = f"""
 import importlib, importlib.abc, sys
@@ -55,7 +92,7 @@ class Block(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name + " is blocked", name=name)
 
 sys.meta_path.insert(0, Block())
-for name in {modules!r}:
+for name in {names!r}:
     importlib.import_module(name)
 """
     done = subprocess.run(

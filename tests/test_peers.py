@@ -12,7 +12,7 @@ from benchmarks.peers import METHODS, Setting, _from_history, _knapsack, _rows
 from pruner import Plan, PlanError, apply, predict, trace
 
 from .pruner.networks import Residual
-from .pruner.test_formulate import Rule, random_importance, traced
+from .pruner.problem.test_formulate import Rule, random_importance, traced
 
 
 @pytest.fixture

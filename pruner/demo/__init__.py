@@ -13,7 +13,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ..config import Config
+from .resnet import PREPROCESSING, resnet20
+
+__all__ = ["ARCHIVE", "PREPROCESSING", "WEIGHTS", "resnet20", "unpack"]
 
 WEIGHTS = Path(__file__).with_name("resnet20_cifar10.safetensors")
 ARCHIVE = Path(__file__).with_name("cifar10_sample.tar.xz")
@@ -45,19 +47,3 @@ def unpack(folder: Path) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
-
-
-def configuration(out: Path, data: Path) -> Config:
-    """The demo's run: 70% of the dense latency, and as much tuning as a minute allows."""
-    return Config.from_dict(
-        {
-            "model": "demo:resnet20",
-            "out": str(out),
-            "data": str(data),
-            "budgets": ["70%"],
-            "measure": {"quick": True, "probes": 14},
-            "solve": {"attempts": 3},
-            "score": {"criterion": "measured", "images": 512},
-            "finetune": {"repair": 128, "epochs": 5, "batch": 64, "recalibrate": 1024},
-        }
-    )

@@ -1,8 +1,10 @@
-"""Importance: criteria behind one protocol, and `score`, which folds them over a network's Dims."""
+"""What cutting costs: criteria behind one protocol, and `score`, which runs one on a network."""
 
-from .criterion import Criterion, Elementwise
-from .importance import Importance
+from .base import Criterion, Elementwise
+from .calibrated import Sample
 from .registry import CRITERIA
 from .score import score
 
-__all__ = ["CRITERIA", "Criterion", "Elementwise", "Importance", "score"]
+__all__ = [
+    "CRITERIA", "Criterion", "Elementwise", "Sample", "score",
+]  # fmt: skip

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..network import Dim, Slot
-from .criterion import Subject, readers
-from .observed import Observed
+from ..structure import Dim, Slot
+from .activation_hooks import Observed
+from .base import Subject, readers
 
 
 class Activation(Observed):

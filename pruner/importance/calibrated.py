@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, nnls
 from torch import Tensor, nn
 
-from ..formulate import worths
-from ..network import Network
-from ..plan import Plan
-from .importance import Importance
-from .lesson import learn
+from ..problem import worths
+from ..structure import Importance, Network, Plan
+from .layer_statistics import inputs_of
 from .measured import Batch, Measured, answers, first, lost
-from .study import inputs_of
-from .whole import Loss, Progress
+from .network_criterion import Loss, Progress
+from .short_finetune import learn
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..network import Dim, Slot
-from .criterion import Criterion, Subject, writers
+from ..structure import Dim, Slot
+from .base import Criterion, Subject, writers
 
 
 class GeometricMedian(Criterion):

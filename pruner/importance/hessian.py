@@ -23,13 +23,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import PrunerError
-from ..network import Network, Slot
-from ..seeds import generator
-from .criterion import Subject, fold, sum_to_axis
-from .importance import Importance
-from .passes import to_device, untouched
+from ..graph import to_device, untouched
+from ..structure import Importance, Network, Slot
+from ..utils import generator
+from .base import Subject, fold, sum_to_axis
+from .network_criterion import Loss, Progress, Whole
 from .taylor import gates
-from .whole import Loss, Progress, Whole
 
 
 class Hessian(Whole):

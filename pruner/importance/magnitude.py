@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..network import Dim, Slot
-from .criterion import Criterion, Elementwise, Subject, writers
+from ..structure import Dim, Slot
+from .base import Criterion, Elementwise, Subject, writers
 from .taylor import gates
 
 

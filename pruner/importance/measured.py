@@ -11,17 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from ..apply import apply
-from ..elimination import Elimination
-from ..network import Block, Dim, Network
-from ..outputs import logits
-from ..plan import Plan
-from ..repair import repair
-from ..replay import Replay
-from .importance import Importance
+from ..graph import Block, Replay, logits
+from ..reconstruction import repair
+from ..structure import Dim, Importance, Network, Plan
+from ..surgery import apply
+from .layer_statistics import Study, inputs_of, study
+from .network_criterion import Loss, Progress, Whole
+from .obs import Elimination
 from .reconstruction import ranked, rising
-from .study import Study, inputs_of, study
-from .whole import Loss, Progress, Whole
 
 Batch = tuple[Any, Any]
 # Images that every cut is measured on: what costs the time, and tells a divergence well enough.

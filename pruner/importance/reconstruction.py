@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..elimination import Elimination
-from ..network import Dim, Network
-from .importance import Importance
-from .study import study
-from .whole import Loss, Progress, Whole
+from ..structure import Dim, Importance, Network
+from .layer_statistics import study
+from .network_criterion import Loss, Progress, Whole
+from .obs import Elimination
 
 
 class Reconstruction(Whole):

@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cost import macs
-from ..network import Network
-from ..plan import Plan
+from ..structure import Importance, Network, Plan, macs
 from .calibrated import Calibrated, Sample, drawn
-from .importance import Importance
 
 RANDOM = 30  # structures to start from
 ROUNDS, EACH = 4, 10

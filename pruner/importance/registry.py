@@ -6,17 +6,17 @@ from difflib import get_close_matches
 
 from ..errors import PrunerError
 from .activation import Activation
+from .base import Criterion
 from .calibrated import Calibrated
-from .criterion import Criterion
 from .fisher import Fisher, TaylorSample
 from .fpgm import GeometricMedian
 from .hessian import Hessian
 from .magnitude import L2, Magnitude, NormScale, Random
 from .measured import Measured
+from .network_criterion import Whole
 from .reconstruction import Reconstruction
 from .refined import Refined
 from .taylor import Taylor, TaylorRead, TaylorWeight
-from .whole import Whole
 
 CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
     c.name: c

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..network import Dim, Network, Slot
-from .criterion import Criterion, Custom, Subject, UserCriterion, fold
-from .importance import Importance
-from .passes import to_device, untouched
+from ..graph import to_device, untouched
+from ..structure import Dim, Importance, Network, Slot
+from .base import Criterion, Custom, Subject, UserCriterion, fold
+from .network_criterion import Whole
 from .registry import find
-from .whole import Whole
 
 Loss = Callable[[Any, Any], Tensor]
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..network import Dim, Slot
-from .criterion import Elementwise, Subject, parameter_slots, readers, writers
+from ..structure import Dim, Slot
+from .base import Elementwise, Subject, parameter_slots, readers, writers
 
 
 class _GradientTimesWeight(Elementwise):

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from latency_tables import Cell, LayerSpec, Probe
-from pruner.export import to_onnx
+from pruner.graph.onnx.export import to_onnx
 
 _ANCHORS = (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
 

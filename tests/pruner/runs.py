@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pruner.images import IMAGENET_MEAN, IMAGENET_STD
+from pruner.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 ROOT = Path(__file__).parents[2]
 MODEL = "tiny_network:make"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pruner.network import Dim, Slot
+from pruner.structure.network import Dim, Slot
 
 HIDDEN, CLASSES = 4, 3
 

@@ -10,9 +10,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 import pruner
-from pruner.cost import macs, parameters
-from pruner.export import to_onnx
-from pruner.verify import difference
+from pruner.graph.onnx.export import to_onnx
+from pruner.structure.cost import macs, parameters
+from pruner.surgery.verify import difference
 
 from .zoo import ZOO, build
 

@@ -1,0 +1,61 @@
+"""Propagates axes through a Program: one rule an operator, and what has none is frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from ..graph import Program, operator_name
+from .rules import RULES, Reading
+from .rules.base import is_pointwise, where
+from .rules.elementwise import pointwise
+
+
+def propagate_axes(program: Program) -> Reading:
+    """Apply the rules, node by node, and return the axes of every value."""
+    reading = Reading(program)
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            reading.axes[node] = _tensor_axes(reading, node)
+        elif node.op == "placeholder":
+            shape = node.meta["shape"]
+            reading.axes[node] = reading.frozen(shape, "an input of the network") if shape else []
+        elif node.op == "output":
+            for result in node.all_input_nodes:
+                for axis in reading.axes[result]:
+                    reading.freeze(axis, "an output of the network")
+        else:
+            reading.axes[node] = _apply_rule(reading, node)
+    return reading
+
+
+def _tensor_axes(reading: Reading, node: fx.Node) -> list[Any]:
+    tensor = reading.program.tensors[str(node.target)]
+    reason = None if tensor.is_floating_point() or tensor.is_complex() else "a table of indices"
+    return [reading.fresh(size, reason) for size in tensor.shape]
+
+
+def _apply_rule(reading: Reading, node: fx.Node) -> Any:
+    name = operator_name(node)
+    rule = RULES.get(name) or (pointwise if is_pointwise(node) else None)
+    schema = getattr(node.target, "_schema", None)
+    if node.meta["shape"] is None and schema is None:
+        return []  # arithmetic on sizes
+    if rule is not None and not (schema is not None and schema.is_mutable):
+        result = rule(reading, node)
+        if _fits(result, node.meta["shape"]):
+            return result
+    reading.unsupported.append(node)
+    return reading.give_up(node, f"{where(node)} has no rule")
+
+
+def _fits(result: Any, shape: Any) -> bool:
+    """A rule that gets a shape wrong is treated as no rule: nothing is guessed."""
+    if isinstance(shape, list):
+        return len(result) == len(shape) and all(
+            one is None or _fits(axes, one) for axes, one in zip(result, shape)
+        )
+    if shape is None:
+        return True
+    return len(result) == len(shape) and all(a.size == n for a, n in zip(result, shape))

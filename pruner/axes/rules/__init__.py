@@ -1,0 +1,22 @@
+"""How the axes of each operator's inputs and outputs correspond: one small rule an operator family.
+
+An operator without a rule freezes every axis that it touches and is named in the trace's report.
+"""
+
+from . import (
+    attention,
+    contraction,
+    elementwise,
+    normalization,
+    patches,
+    recurrent,
+    reduction,
+    shape,
+    spatial,
+)
+from .base import RULES, Reading
+
+__all__ = [
+    "RULES", "Reading", "attention", "contraction", "elementwise", "normalization", "patches",
+    "recurrent", "reduction", "shape", "spatial",
+]  # fmt: skip

@@ -1,0 +1,36 @@
+"""Operators that work position by position, with broadcasting."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from ..algebra import resolve
+from .base import Axes, Reading, rule
+
+SAME_SHAPE = (
+    "dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "clone", "detach",
+    "lift_fresh_copy", "masked_fill", "where", "_to_copy", "expand_as", "hardswish",
+    "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "lift_fresh",
+    "bernoulli", "copy", "fill", "drop_path", "feature_alpha_dropout",
+)  # fmt: skip
+
+
+@rule(*SAME_SHAPE)
+def pointwise(reading: Reading, node: fx.Node) -> Axes:
+    """Every axis of an input is that of the output, but for broadcast ones of size one."""
+    shape = reading.shape(node)
+    result: Axes = [reading.fresh(size) for size in shape]
+    for source in node.all_input_nodes:
+        axes = reading.axes.get(source)
+        if not isinstance(axes, list) or len(axes) > len(shape):
+            continue
+        for i, axis in enumerate(axes, len(shape) - len(axes)):
+            if resolve(axis).size == shape[i]:
+                reading.unify(result[i], axis, node)
+    return [resolve(axis) for axis in result]
+
+
+@rule("to", "type_as")
+def cast(reading: Reading, node: fx.Node) -> Axes:
+    """A second tensor gives its type only, not its shape."""
+    return list(reading.of(node.args[0]))

@@ -1,0 +1,34 @@
+"""Pooling, resampling and what else moves within a map: channels pass, extents are frozen."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from ...graph import operator_name
+from .base import Reading, Result, rule
+from .contraction import MAP
+
+ONE_D = ("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d",
+         "upsample_linear1d", "upsample_nearest1d")  # fmt: skip
+TWO_D = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+         "max_pool2d_with_indices", "upsample_bilinear2d", "upsample_nearest2d",
+         "upsample_nearest_exact2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
+         "_upsample_bilinear2d_aa", "reflection_pad2d", "replication_pad2d",
+         "lp_pool2d")  # fmt: skip
+THREE_D = ("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d",
+           "upsample_trilinear3d", "upsample_nearest3d")  # fmt: skip
+RANK = {**dict.fromkeys(ONE_D, 1), **dict.fromkeys(TWO_D, 2), **dict.fromkeys(THREE_D, 3)}
+
+
+@rule(*RANK)
+def spatial(reading: Reading, node: fx.Node) -> Result:
+    """The last one, two or three axes are the map; those before them pass."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    x, rank = reading.of(source), RANK[operator_name(node)]
+    for axis in x[-rank:]:
+        reading.freeze(axis, MAP)
+    shape = node.meta["shape"]
+    if isinstance(shape, list):
+        return [[*x[:-rank], *reading.frozen(one[-rank:], MAP)] for one in shape]
+    return [*x[:-rank], *reading.frozen(shape[-rank:], MAP)]

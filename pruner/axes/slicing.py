@@ -1,0 +1,77 @@
+"""Cut a graph: slice its tensors, drop blocks, rewrite the sizes that stand in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from ..graph import Block, Program, drop_blocks
+from .algebra import Atom, mask
+from .rules import Reading
+
+
+def cut(
+    reading: Reading, keep: Mapping[Atom, NDArray[np.bool_]], dropped: Sequence[Block] = ()
+) -> Program:
+    """The Program with only these indices of the atoms (missing: all) and without these blocks.
+
+    Its tensors are copies.
+    """
+    program = reading.program
+    graph = fx.Graph()
+    new: dict[fx.Node, fx.Node] = {}
+    tensors: dict[str, Tensor] = {}
+    for node in program.graph.nodes:
+        made = graph.node_copy(node, new.__getitem__)
+        made.meta = dict(node.meta)
+        new[node] = made
+        if node.op == "get_attr":
+            name = str(node.target)
+            tensors[name] = _slice(
+                program.tensors[name], [mask(axis, keep) for axis in reading.axes[node]]
+            )
+        for path, axis in reading.literals.get(node, {}).items():
+            _write(made, path, int(mask(axis, keep).sum()))
+    drop_blocks(graph, dropped)
+    used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    beside = {name.rpartition(".")[0] for name in used}
+    for name, tensor in program.tensors.items():  # counters and the like, read by no operator
+        if name not in tensors and name.rpartition(".")[0] in beside:
+            tensors[name] = tensor.clone()
+            used.add(name)
+    return replace(program, graph=graph, tensors={k: v for k, v in tensors.items() if k in used})
+
+
+def _slice(tensor: Tensor, masks: list[NDArray[np.bool_]]) -> Tensor:
+    values = tensor.detach()
+    for axis, kept in enumerate(masks):
+        if not kept.all():
+            index = torch.from_numpy(np.flatnonzero(kept)).to(values.device)
+            values = values.index_select(axis, index)
+    values = values.clone(memory_format=torch.contiguous_format)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values, tensor.requires_grad)
+    return values
+
+
+def _write(node: fx.Node, path: tuple[int | str, ...], number: int) -> None:
+    """Put a number at its place in the node's (immutable) arguments."""
+    first, *rest = path
+
+    def put(value: Any, steps: list[int | str]) -> Any:
+        if not steps:
+            return number
+        items = list(value)
+        items[int(steps[0])] = put(items[int(steps[0])], steps[1:])
+        return items
+
+    if isinstance(first, str):
+        node.kwargs = {**node.kwargs, first: put(node.kwargs[first], rest)}
+    else:
+        node.args = tuple(put(a, rest) if i == first else a for i, a in enumerate(node.args))

@@ -1,0 +1,63 @@
+"""A removable branch of a graph, and the pass that removes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from .ops import operator_name
+
+
+@dataclass(frozen=True)
+class Block:
+    """A removable branch of ``join = skip + branch``.
+
+    join, skip
+        Nodes of the graph: dropping the block replaces join by skip.
+    nodes
+        The nodes that fall away with it (join included).
+    inside
+        The blocks that this one lies within, outermost first.
+    """
+
+    name: str
+    join: str
+    skip: str
+    nodes: frozenset[str] = field(repr=False)
+    inside: tuple[str, ...] = ()
+
+
+def drop_blocks(graph: fx.Graph, dropped: Sequence[Block]) -> None:
+    """Replace the joins by what skips the branch, then remove what nothing reads any more."""
+    by_name = {node.name: node for node in graph.nodes}
+    gone = {block.name for block in dropped}
+    for block in dropped:
+        if gone.intersection(block.inside):
+            continue
+        join = by_name[block.join]
+        skips = [s for s in join.args[:2] if isinstance(s, fx.Node) and s.name not in block.nodes]
+        join.replace_all_uses_with(skips[0])
+    if dropped:
+        _erase(graph)
+        for node in list(graph.nodes):  # relu(relu(x)) is left where a block fell away
+            source = node.args[0] if node.args else None
+            if (
+                isinstance(source, fx.Node)
+                and operator_name(node) in _IDEMPOTENT
+                and operator_name(source) == operator_name(node)
+                and source.args[1:] == node.args[1:]
+            ):
+                node.replace_all_uses_with(source)
+        _erase(graph)
+
+
+_IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
+
+
+def _erase(graph: fx.Graph) -> None:
+    for node in reversed(list(graph.nodes)):
+        mutable = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        if not node.users and node.op not in ("placeholder", "output") and not mutable:
+            graph.erase_node(node)

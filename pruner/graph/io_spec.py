@@ -1,0 +1,118 @@
+"""How a network's arguments and results are nested, as plain data: no pickle, no source.
+
+Tuples, lists, dictionaries and named tuples come back as what they were. A result class of the
+``transformers`` library comes back as that class where the library is installed; there, and for
+classes of the model's own source, an `Output` stands in otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from collections import OrderedDict, namedtuple
+from collections.abc import Iterable
+from typing import Any
+
+from torch.utils import _pytree as pytree
+
+from ..errors import PrunerError
+from .materialize import children
+
+_LIBRARY = re.compile(r"transformers\.(modeling_outputs|models\.\w+\.modeling_\w+)\.(\w+)")
+
+
+class Output(dict[str, Any]):
+    """Results by name, as keys and as attributes: for a class that is not there."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no result {name!r}; there are {', '.join(self)}") from None
+
+
+pytree.register_pytree_node(
+    Output,
+    lambda output: (list(output.values()), list(output)),
+    lambda values, keys: Output(zip(keys, values)),
+    serialized_type_name="pruner.nesting.Output",
+)
+
+
+def encode(spec: pytree.TreeSpec) -> Any:
+    """A tree's shape as JSON: None for a leaf, ``[kind, name, keys, parts]`` for what holds parts.
+
+    Raises PrunerError for a class that is none of the above.
+    """
+    if spec.is_leaf():
+        return None
+    kind, context = spec.type, spec.context
+    parts = [encode(child) for child in children(spec)]
+    if kind in (tuple, list):
+        return [kind.__name__, "", None, parts]
+    if kind in (dict, OrderedDict):
+        keys, label = list(context), kind.__name__
+        if all(isinstance(key, str | int) for key in keys):
+            return [label, "", keys, parts]
+    if kind is namedtuple:  # its class is the context
+        return ["namedtuple", context.__name__, list(context._fields), parts]
+    names = _fields(context, len(parts))
+    if names is None or not isinstance(kind, type):
+        raise PrunerError(
+            f"cannot store arguments or results nested in {getattr(kind, '__qualname__', kind)}: "
+            "tuples, lists, dictionaries, named tuples and registered dataclasses can be"
+        )
+    return ["class", f"{kind.__module__}.{kind.__qualname__}", names, parts]
+
+
+def decode(content: Any) -> pytree.TreeSpec:
+    """The tree's shape that `encode` wrote; warns where a library's class is not installed."""
+    return pytree.tree_structure(_example(content))
+
+
+def _fields(context: Any, count: int) -> list[str] | None:
+    """The names of a record's parts, as transformers and torch.export keep them in the context."""
+    nested = isinstance(context, list | tuple) and context and isinstance(context[0], list | tuple)
+    names = context[0] if nested else context
+    if isinstance(names, Iterable) and not isinstance(names, str):
+        names = list(names)
+        if len(names) == count and all(isinstance(name, str) for name in names):
+            return names
+    return None
+
+
+def _example(content: Any) -> Any:
+    if content is None:
+        return 0
+    kind, name, keys, parts = content
+    values = [_example(part) for part in parts]
+    if kind in ("tuple", "list"):
+        return tuple(values) if kind == "tuple" else values
+    if kind in ("dict", "OrderedDict"):
+        pairs = list(zip(keys, values, strict=True))
+        return dict(pairs) if kind == "dict" else OrderedDict(pairs)
+    if kind == "namedtuple":
+        return namedtuple(name, keys)(*values)  # type: ignore[misc]
+    if kind != "class":
+        raise PrunerError(f"the stored network nests its results in an unknown kind: {kind!r}")
+    found = _library_class(name)
+    output = Output(zip(keys, values, strict=True))
+    return output if found is None else found(**output)
+
+
+def _library_class(name: str) -> Any:
+    """A result class of transformers. A file can name no other module to be imported."""
+    match = _LIBRARY.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        base = importlib.import_module("transformers.utils").ModelOutput
+        found = getattr(importlib.import_module(name.rpartition(".")[0]), match[2], None)
+    except ImportError:
+        warnings.warn(
+            f"{match[2]} of transformers is not installed: results come as dictionaries",
+            stacklevel=2,
+        )
+        return None
+    return found if isinstance(found, type) and issubclass(found, base) else None

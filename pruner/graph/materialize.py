@@ -1,0 +1,209 @@
+"""From a Program to a module: real layers under their original names."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+
+from .capture import Program
+from .layer_matching import layer_of
+from .layer_registry import build, settings
+from .ops import operator_name
+
+
+def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
+    """A ``torch.fx.GraphModule`` in eval mode that computes what the Program says.
+
+    Operators that are calls of a ``torch.nn`` layer with tensors of its own become that layer,
+    under the name that the tensors had; all else stays a call of the ATen operator. Tensors are
+    shared with the Program, not copied.
+    """
+    root = nn.Module()
+    graph = fx.Graph()
+    new: dict[fx.Node, fx.Node] = {}
+    layers: dict[str, nn.Module] = {}
+    names = _Names(program)
+    for node in program.graph.nodes:
+        target = _as_layer(node, program.tensors, layers, names)
+        if target is None:
+            made = graph.node_copy(node, new.__getitem__)
+            made.meta = {}
+        else:
+            prefix, inputs = target
+            inputs = fx.node.map_arg(inputs, new.__getitem__)
+            made = graph.create_node("call_module", prefix, inputs, {}, name=node.name)
+        if operator_name(node) == "getitem" and _is_lstm(new[node.args[0]], layers):
+            made = _state(graph, made)
+        new[node] = made
+    for path in sorted(layers):
+        put_module(root, path, layers[path])
+    for path, tensor in program.tensors.items():
+        put_tensor(root, path, tensor, path not in program.transient)
+    tied = {path: program.tensors[kept] for path, kept in program.tied.items()
+            if kept in program.tensors}  # fmt: skip
+    for path, tensor in tied.items():
+        put_tensor(root, path, tensor)
+    for module in layers.values():
+        fill_counters(module)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+    nest(graph, program.in_spec, program.out_spec)
+    result = fx.GraphModule(root, graph, class_name=name)
+    for path, tensor in program.tensors.items():  # a counter beside what the graph reads
+        if not isinstance(tensor, nn.Parameter):
+            put_tensor(result, path, tensor, path not in program.transient)
+    for path, tensor in tied.items():  # names that no node of the graph calls
+        put_tensor(result, path, tensor)
+    return result.eval()
+
+
+class _Names:
+    """The module that a tensor, or an operator without tensors, belongs to."""
+
+    def __init__(self, program: Program) -> None:
+        self.others: dict[str, list[str]] = defaultdict(list)
+        for name, kept in program.tied.items():
+            self.others[kept].append(name)
+        paths = [str(node.meta.get("path", "")) for node in program.graph.nodes]
+        self.calls = Counter(paths)
+        self.held = {
+            prefix
+            for name in (*program.tensors, *program.tied, *(f"{path}." for path in set(paths)))
+            for prefix in accumulate(name.split(".")[:-1], "{}.{}".format)
+            if name != f"{prefix}."
+        }
+
+    def owner(self, source: fx.Node, leaf: str, path: str) -> str | None:
+        """The module in which this tensor is the leaf; of several the one at path."""
+        names = [str(source.target), *self.others[str(source.target)]]
+        owners = [owner for owner, _, last in (n.rpartition(".") for n in names) if last == leaf]
+        return path if path in owners else owners[0] if owners else None
+
+    def free(self, node: fx.Node) -> str:
+        """The operator's module where that holds nothing else, or a new name within it."""
+        path = str(node.meta.get("path", ""))
+        if path and self.calls[path] == 1 and path not in self.held:
+            return path
+        return f"{path}.{node.name}" if path else node.name
+
+
+def _as_layer(
+    node: fx.Node, tensors: Mapping[str, Tensor], layers: dict[str, nn.Module], names: _Names
+) -> tuple[str, tuple[Any, ...]] | None:
+    made = layer_of(node, tensors)
+    if made is None:
+        return None
+    kind, values, leaves, inputs = made
+    prefixes: set[str | None] = set()
+    for leaf, source in leaves.items():
+        if source is None:
+            continue
+        if not isinstance(source, fx.Node) or source.op != "get_attr":
+            return None
+        prefixes.add(names.owner(source, leaf, str(node.meta.get("path"))))
+    if not leaves:
+        prefixes = {names.free(node)}
+    if len(prefixes) != 1 or not (prefix := prefixes.pop()):
+        return None
+    known = layers.get(prefix)
+    if known is None:
+        layer = build(kind, values)
+        state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+        if any(state[x].shape != tensors[str(s.target)].shape for x, s in leaves.items() if s):
+            return None  # parts of it were cut in ways that the layer cannot take
+        layers[prefix] = layer
+    elif type(known) is not kind or settings(known) != values:
+        return None
+    return prefix, inputs
+
+
+def _is_lstm(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
+    return node.op == "call_module" and isinstance(layers[str(node.target)], nn.LSTM)
+
+
+def _state(graph: fx.Graph, item: fx.Node) -> fx.Node:
+    """The operator returns (output, hidden, cell), the layer (output, (hidden, cell))."""
+    layer, index = item.args
+    if index == 0:
+        return item
+    item.args = (layer, 1)
+    return graph.call_function(operator.getitem, (item, int(index) - 1))  # type: ignore[arg-type]
+
+
+def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Hang a module under its dotted name, making the containers on the way."""
+    parent, last = _parent(root, path)
+    held = parent._modules.get(last)
+    if held is not None:  # a container that was made for what lies below: move its children over
+        for name, child in held._modules.items():
+            module.add_module(name, child)
+    parent.add_module(last, module)
+
+
+def put_tensor(root: nn.Module, path: str, tensor: Tensor, persistent: bool = True) -> None:
+    """Register a parameter or buffer under its dotted name, in place of the one there."""
+    parent, last = _parent(root, path)
+    parent._parameters.pop(last, None)
+    parent._buffers.pop(last, None)
+    if isinstance(parent, nn.RNNBase):
+        setattr(parent, last, tensor)  # which keeps its list of flat weights up to date
+    elif isinstance(tensor, nn.Parameter):
+        parent.register_parameter(last, tensor)
+    else:
+        parent.register_buffer(last, tensor, persistent)
+
+
+def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    *containers, last = path.split(".")
+    for name in containers:
+        child = root._modules.get(name)
+        if child is None:
+            child = nn.Module()
+            root.add_module(name, child)
+        root = child
+    return root, last
+
+
+def fill_counters(module: nn.Module) -> None:
+    """Batch norm's own counter may have no tensor in the graph; nothing else may be missing."""
+    for name, buffer in list(module._buffers.items()):
+        if buffer is not None and buffer.is_meta:
+            module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+
+
+def nest(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec) -> None:
+    """Let the module take and return arguments nested as the model's were."""
+    flat: list[Any] = [node.name for node in graph.nodes if node.op == "placeholder"]
+    output = next(node for node in graph.nodes if node.op == "output")
+    plain_in = in_spec == pytree.tree_structure(((0,) * len(flat), {}))
+    plain_out = out_spec == pytree.tree_structure(0)
+    if plain_in and plain_out:
+        output.args = (output.args[0][0],)
+        return
+    info = _PyTreeInfo(_argument_names(in_spec, flat), in_spec, out_spec)
+    graph.set_codegen(_PyTreeCodeGen(info))
+
+
+def children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+    """The specs one level down (torch renamed the accessor)."""
+    method = getattr(spec, "children", None)
+    return list(method() if callable(method) else spec.children_specs)
+
+
+def _argument_names(in_spec: pytree.TreeSpec, flat: list[str]) -> list[str]:
+    """One name for each argument of forward, positional ones first."""
+    args, kwargs = children(in_spec)
+    names, taken = [], 0
+    for position, child in enumerate(children(args)):
+        names.append(flat[taken] if child.num_leaves == 1 else f"argument_{position}")
+        taken += child.num_leaves
+    return [*names, *map(str, kwargs.context or [])]

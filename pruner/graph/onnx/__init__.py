@@ -1,0 +1,1 @@
+"""Graphs as ONNX, node by node under the names of the graph."""

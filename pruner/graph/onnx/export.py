@@ -1,0 +1,251 @@
+"""ONNX export through ``torch.onnx``, ONNX nodes named after the nodes of the graph.
+
+An ONNX model takes and returns plain tensors, so a network with keyword or nested arguments is
+looked at as its graph is: tensors in, one after the other, tensors out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from ..capture import by_name
+from .transpose_pass import merge_transpositions
+
+if TYPE_CHECKING:
+    import onnx
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_WRAPPER = "fx_call_"
+
+
+def to_onnx(
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_batch: bool = False,
+) -> onnx.ModelProto:
+    """The module as an ONNX model, batch normalizations folded into their convolutions.
+
+    Where ``module`` is a ``torch.fx.GraphModule``, every ONNX node, and every value that is not an
+    input, an output or an initializer, is called ``<graph node>/<name>``: an engine's per-operator
+    times then lead back to the graph. Initializers keep their ``state_dict`` names.
+
+    inputs, kwargs
+        Example arguments, nested as the module takes them; of a ``GraphModule`` also one after the
+        other (``Network.inputs``). The ONNX inputs are the tensors, in this order, under the names
+        of the arguments. With ``dynamic_batch`` the first axis of each is free.
+
+    Raises ``ValueError`` where the module is in training mode (what is exported is inference), and
+    where a ``GraphModule`` takes another number of values.
+    """
+    if module.training:
+        raise ValueError("to_onnx exports inference: call module.eval() first")
+    names: dict[str, str] = {}
+    kwargs = dict(kwargs or {})
+    if isinstance(module, fx.GraphModule):
+        module, inputs = flatten_io(module, inputs, kwargs)
+        module, names = _wrapped(module)
+        kwargs = {}
+    with _quiet():
+        model = _export(module, inputs, kwargs, dynamic_batch)
+    merge_transpositions(model)
+    _rename(model, names)
+    return model
+
+
+def flatten_io(
+    module: fx.GraphModule, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> tuple[fx.GraphModule, tuple[Tensor, ...]]:
+    """The same network as a function of plain tensors, and the tensors to call it with.
+
+    It shares the module's tensors; what among its results is no tensor is left out. Arguments that
+    are no tensors (None, numbers) stand in the graph since tracing, and fall away.
+
+    Raises ``ValueError`` where the network takes another number of arguments.
+    """
+    kwargs = dict(kwargs or {})
+    info = getattr(module.graph._codegen, "pytree_info", None)
+    if info is not None:  # in the order in which the network was traced
+        kwargs = {name: kwargs[name] for name in info.orig_args if name in kwargs} or kwargs
+    leaves = pytree.tree_leaves((inputs, kwargs))
+    taken = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if len(leaves) != len(taken):
+        names = ", ".join(str(node.target) for node in taken)
+        raise ValueError(f"the network takes {len(taken)} values ({names}), got {len(leaves)}")
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    result = graph.graph_copy(module.graph, copies)
+    if isinstance(result, tuple | list):
+        result = tuple(value for value in result if isinstance(value, fx.Node))
+    graph.output(result)
+    for node, leaf in zip(taken, leaves):
+        if not isinstance(leaf, Tensor):
+            graph.erase_node(copies[node])
+    plain = fx.GraphModule(module, graph, class_name=type(module).__name__)
+    return plain, tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def _export(
+    module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool
+) -> onnx.ModelProto:
+    shapes: Any = None
+    if dynamic_batch:
+        batch = torch.export.Dim("batch")
+
+        def doubled(x: Any) -> Any:  # one example of batch 1 would be specialized to 1
+            one = isinstance(x, Tensor) and x.dim() and len(x) == 1
+            return torch.cat([x, x]) if one else x
+
+        inputs, kwargs = pytree.tree_map(doubled, (inputs, kwargs))
+        free = pytree.tree_map(
+            lambda x: {0: batch} if isinstance(x, Tensor) and x.dim() else None, (inputs, kwargs)
+        )
+        shapes = by_name(module, *free)
+    with torch.no_grad():
+        exported = torch.export.export(module, inputs, kwargs, dynamic_shapes=shapes, strict=False)
+        program = torch.onnx.export(exported, dynamo=True, verbose=False)
+        assert program is not None
+        if _dangling(program.model_proto):
+            # The exporter's simplification loses a bound where one value is clamped twice.
+            program = torch.onnx.export(exported, dynamo=True, verbose=False, optimize=False)
+            assert program is not None
+    return program.model_proto
+
+
+def _dangling(model: onnx.ModelProto) -> bool:
+    """Whether an operator reads a value that nothing writes."""
+    graph = model.graph
+    known = {""} | {v.name for v in (*graph.input, *graph.initializer)}
+    known.update(name for node in graph.node for name in node.output)
+    return any(name not in known for node in graph.node for name in node.input)
+
+
+class _Call(nn.Module):
+    """One node of a graph as a module, so that the exporter's scopes carry its name."""
+
+    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        super().__init__()
+        # In a tuple, so that a module held here is not registered a second time.
+        self.held = (function,)
+        self.template = (args, kwargs)
+
+    def forward(self, *values: Any) -> Any:
+        args, kwargs = fx.node.map_aggregate(
+            self.template, lambda a: values[a.index] if isinstance(a, _Hole) else a
+        )
+        return self.held[0](*args, **kwargs)
+
+
+class _Hole:
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+def _wrapped(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
+    """A copy of the graph in which every operator is a module; wrapper -> graph node."""
+    graph = fx.Graph()
+    root = nn.Module()
+    for name, value in vars(module).items():  # constants that get_attr nodes read
+        if isinstance(value, torch.Tensor):
+            setattr(root, name, value)
+    root._modules.update(module._modules)
+    root._parameters.update(module._parameters)
+    root._buffers.update(module._buffers)
+    names: dict[str, str] = {}
+    new: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        if node.op not in ("call_function", "call_method", "call_module"):
+            new[node] = graph.node_copy(node, lambda n: new[n])
+            continue
+        values: list[fx.Node] = []
+
+        def hole(argument: fx.Node, values: list[fx.Node] = values) -> Any:
+            values.append(argument)
+            return _Hole(len(values) - 1)
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), hole)
+        if node.op == "call_module":
+            function: Any = module.get_submodule(str(node.target))
+        elif node.op == "call_method":
+            function = _method(str(node.target))
+        else:
+            function = _attention if node.target is _ATTENTION else node.target
+        wrapper = f"{_WRAPPER}{len(names)}"
+        names[wrapper] = node.name
+        root.add_module(wrapper, _Call(function, args, kwargs))
+        new[node] = graph.call_module(wrapper, tuple(new[v] for v in values))
+        new[node].name = node.name
+    copy = fx.GraphModule(root, graph)
+    # A GraphModule takes over what its graph names; the layers that the wrappers hold come under
+    # their own names here, so that their parameters keep their names.
+    copy._modules.update(module._modules)
+    return copy.eval() if not module.training else copy, names
+
+
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Any, **named: Any
+) -> Tensor:
+    """Attention over four axes, which is all that the exporter knows: axes in front are folded."""
+    if query.dim() == 4:
+        return _ATTENTION(query, key, value, mask, *rest, **named)
+    front = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+
+    def fold(x: Tensor) -> Tensor:
+        x = x.expand(*front, *x.shape[-2:])
+        return x.unsqueeze(1) if len(front) == 1 else x.flatten(0, -4)
+
+    mask = named.pop("attn_mask", mask)
+    result = _ATTENTION(
+        fold(query), fold(key), fold(value), mask if mask is None else fold(mask), *rest, **named
+    )
+    return result.reshape(*front, *result.shape[-2:])
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda value, *args, **kwargs: getattr(value, name)(*args, **kwargs)
+
+
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    graph = model.graph
+    fixed = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "")
+        operator = next((real for wrapper, real in names.items() if f"'{wrapper}'" in scopes), "")
+        if operator:
+            node.name = f"{operator}/{node.name or node.op_type}"
+            renamed |= {o: f"{operator}/{o}" for o in node.output if o and o not in fixed}
+        # Stack traces hold this machine's paths, and are larger than a small network.
+        del node.metadata_props[:]
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for value in graph.value_info:
+        value.name = renamed.get(value.name, value.name)
+        del value.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints and logs its steps; errors still come as exceptions."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,332 @@
+"""ONNX models of probes: exported once for a structure, then only the weights' shapes change."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from ..ops import operator_name
+from .export import to_onnx
+
+if TYPE_CHECKING:
+    import onnx
+
+_KEPT = 16
+_templates: OrderedDict[str, _Template | None] = OrderedDict()
+_SMALL = 64  # elements; constants up to here are shapes and scalars, and stay as they are
+# Operators that are told widths by a list of numbers, and ONNX's own that have it as an input.
+_NUMBERED = {"reshape": "Reshape", "view": "Reshape", "split_with_sizes": "Split"}
+_FOLDED_BIAS = ".weight_bias"  # what the exporter's folding of a batch normalization leaves behind
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A model without its weights, and where the shapes come from of those that have other names.
+
+    axes
+        Weight of the model -> for each of its axes a tensor of the module and its axis that is as
+        long, or a length.
+    """
+
+    model: onnx.ModelProto
+    axes: Mapping[str, tuple[tuple[str, int] | int, ...]]
+
+
+def probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
+    """The network as a serialized ONNX model **for timing**: its weights are random.
+
+    A network whose graph equals that of an earlier call in all but widths takes over its ONNX
+    graph, with weights and reshapes of the new widths; that takes milliseconds where an export
+    takes seconds.
+    Any other network, and any that does not pass ONNX's own shape inference, is exported.
+    """
+    key = _signature(module, inputs)
+    template = _templates.get(key)
+    if template is not None:
+        _templates.move_to_end(key)
+        model = _filled(template, module)
+        if model is not None:
+            return model
+    filled = _with_random_weights(module)
+    exported = to_onnx(filled, inputs)
+    if key not in _templates:  # a template that failed once is not made again
+        _templates[key] = _template(exported, filled)
+        while len(_templates) > _KEPT:
+            _templates.popitem(last=False)
+    else:
+        _templates[key] = None
+    data: bytes = exported.SerializeToString()
+    return data
+
+
+def _with_random_weights(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy without two equal tensors: the exporter would make one of them, and a fresh batch
+    normalization's zero shift would vanish, though a trained one's does not."""
+    module = copy.deepcopy(module)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                scale = (2 / max(tensor[0].numel(), 1)) ** 0.5 if tensor.dim() > 1 else 1.0
+                values = torch.rand(tensor.shape, generator=random, dtype=torch.float32) + 0.5
+                sign = torch.randn(tensor.shape, generator=random).sign() if tensor.dim() > 1 else 1
+                tensor.copy_(values * scale * sign)
+    return module
+
+
+def _signature(module: fx.GraphModule, inputs: tuple[Any, ...]) -> str:
+    """Equal for graphs that differ in the widths of their layers only."""
+    index = {node: i for i, node in enumerate(module.graph.nodes)}
+    lines = [str([(tuple(x.shape), str(x.dtype)) for x in inputs])]
+    for node in module.graph.nodes:
+        own, numbers = node.args, _numbers(node)
+        if numbers is not None:
+            free = ["width" if isinstance(n, int) and n >= 0 else n for n in numbers]
+            own = (own[0], free, *own[2:])
+        args = fx.node.map_arg((own, node.kwargs), lambda n: f"%{index[n]}")
+        layer = _layer(module.get_submodule(str(node.target))) if node.op == "call_module" else ""
+        lines.append(f"{node.name}|{node.op}|{node.target}|{args}|{layer}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _numbers(node: fx.Node) -> list[Any] | None:
+    """The numbers that tell an operator widths, nodes and -1 among them; ``None``: it has none."""
+    if node.op != "call_function" or operator_name(node) not in _NUMBERED or len(node.args) < 2:
+        return None
+    numbers = node.args[1]
+    return list(numbers) if isinstance(numbers, (list, tuple)) else None
+
+
+def _layer(layer: nn.Module) -> str:
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        group = "all" if 1 < layer.groups == layer.in_channels else str(layer.groups)
+        fixed = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
+        return f"{type(layer).__name__}{fixed}{group}{layer.bias is not None}"
+    if isinstance(layer, nn.Linear):
+        return f"Linear{layer.bias is not None}"
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return f"{type(layer).__name__}{layer.eps}{layer.affine}{layer.track_running_stats}"
+    if isinstance(layer, nn.LayerNorm):
+        axes, affine = len(layer.normalized_shape), layer.elementwise_affine
+        return f"LayerNorm{axes}{layer.eps}{affine}{layer.bias is not None}"
+    return repr(layer)
+
+
+def _template(model: onnx.ModelProto, module: fx.GraphModule) -> _Template | None:
+    """The model without its weights; ``None`` where it is not known what one of them is made of."""
+    import onnx
+    from onnx import numpy_helper
+
+    state, others = _state(module)
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    axes: dict[str, tuple[tuple[str, int] | int, ...]] = {}
+    for tensor in light.graph.initializer:
+        if tensor.name in others:
+            continue
+        if _shape(tensor.name, state) is None:
+            if int(np.prod(tensor.dims)) <= _SMALL:
+                continue
+            found = _axes(numpy_helper.to_array(tensor), state)
+            if found is None:
+                return None
+            axes[tensor.name] = found
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            return None
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    del light.graph.value_info[:]
+    _free_flatten(light, module)
+    return _Template(light, axes)
+
+
+def _axes(
+    values: NDArray[Any], state: Mapping[str, torch.Tensor]
+) -> tuple[tuple[str, int] | int, ...] | None:
+    """Of which tensor a constant has the values, and along which of its axes each of its own runs.
+
+    The exporter folds what is done to weights alone: it transposes them, or picks of them (the
+    biases of relative positions). No two tensors of the module have values in common, so these
+    tell. An axis that picks here and there has a length of its own. ``None``: of no single tensor.
+    """
+    lines = [values[(0,) * axis + (slice(None),) + (0,) * (values.ndim - axis - 1)]
+             for axis in range(values.ndim)]  # fmt: skip
+    for name, tensor in state.items():
+        own = tensor.detach().numpy()
+        for place in np.argwhere(own == values.flat[0]).tolist():
+            along = [_along(line, own, place) for line in lines]
+            if all(
+                axis is not None or np.isin(line, own).all() for axis, line in zip(along, lines)
+            ):
+                return tuple(
+                    len(line) if axis is None else (name, axis) for axis, line in zip(along, lines)
+                )
+    return None
+
+
+def _along(line: NDArray[Any], own: NDArray[Any], place: list[int]) -> int | None:
+    """The axis of ``own`` that is this line, where it goes through that place."""
+    for axis in range(own.ndim):
+        index: list[Any] = [*place]
+        index[axis] = slice(None)
+        if np.array_equal(own[tuple(index)], line):
+            return axis
+    return None
+
+
+def _state(module: fx.GraphModule) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Tensors by name, tied ones and buffers that are not saved too: floating ones, and others."""
+    state = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+    floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    return floating, {name: tensor for name, tensor in state.items() if name not in floating}
+
+
+def _free_flatten(model: onnx.ModelProto, module: fx.GraphModule) -> None:
+    """``flatten(x, start)`` is exported as a reshape to numbers; here it follows its input."""
+    from onnx import numpy_helper
+
+    starts = {
+        n.name: n.args[1]
+        for n in module.graph.nodes
+        if "flatten" in str(n.target) and n.args[2:] in ((), (-1,)) and not n.kwargs
+        if len(n.args) > 1 and isinstance(n.args[1], int) and n.args[1] >= 0
+    }
+    lengths = {t.name: int(np.prod(t.dims)) for t in model.graph.initializer}
+    for node in model.graph.node:
+        start = starts.get(node.name.partition("/")[0])
+        if start is None or node.op_type != "Reshape" or lengths.get(node.input[1]) != start + 1:
+            continue
+        node.input[1] = f"probe_export.flatten/{node.name}"
+        del node.attribute[:]  # allowzero, under which 0 would not mean "as it was"
+        shape = np.array([0] * start + [-1], dtype=np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
+
+
+def _filled(template: _Template, module: fx.GraphModule) -> bytes | None:
+    """The template with random weights of the module's shapes; ``None`` where it does not fit."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.ModelProto()
+    model.CopyFrom(template.model)
+    (state, others), layers = _state(module), dict(module.named_modules())
+    for node in model.graph.node:
+        layer = layers.get(node.input[1].removesuffix(".weight")) if len(node.input) > 1 else None
+        if node.op_type == "Conv" and isinstance(layer, nn.modules.conv._ConvNd):
+            for attribute in node.attribute:
+                if attribute.name == "group":
+                    attribute.i = layer.groups
+    if not _renumbered(model, module):
+        return None
+    random = np.random.default_rng(0)
+    shapes = {t.name: _shape(t.name, state) for t in model.graph.initializer}
+    for name, axes in template.axes.items():
+        shapes[name] = tuple(
+            axis if isinstance(axis, int) else int(state[axis[0]].shape[axis[1]]) for axis in axes
+        )
+    for tensor in model.graph.initializer:
+        shape = shapes[tensor.name]
+        if tensor.name in others:
+            array = others[tensor.name].numpy()
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        elif shape is not None:
+            tensor.dims[:] = shape
+    if not _consistent(model, {name for name, shape in shapes.items() if shape is not None}):
+        return None
+    for tensor in model.graph.initializer:
+        shape = shapes[tensor.name]
+        if shape is not None:
+            # Of a size that neither explodes nor fades over many layers.
+            fan_in = max(int(np.prod(shape[1:])), 1)
+            scale = np.float32(np.sqrt(2 / fan_in))
+            values = random.standard_normal(shape, dtype=np.float32) * scale
+            tensor.raw_data = np.abs(values).tobytes() if len(shape) == 1 else values.tobytes()
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _renumbered(model: onnx.ModelProto, module: fx.GraphModule) -> bool:
+    """Gives every reshape and split the module's numbers; ``False`` where one has no place for
+    them. What the module computes of its inputs' sizes stays as it was."""
+    from onnx import numpy_helper
+
+    told = {node.name: node for node in module.graph.nodes if _numbers(node) is not None}
+    constants = {t.name: t for t in model.graph.initializer}
+    # The exporter makes splits late, and does not say of what; they are in the graph's order.
+    splits = [node for node in told.values() if _NUMBERED[operator_name(node)] == "Split"]
+    if splits and len(splits) != sum(node.op_type == "Split" for node in model.graph.node):
+        return False
+    for node in model.graph.node:
+        late = splits and node.op_type == "Split"
+        own = splits.pop(0) if late else told.get(node.name.partition("/")[0])
+        if own is None or node.op_type != _NUMBERED[operator_name(own)]:
+            continue
+        numbers = _numbers(own) or []
+        before = constants.get(node.input[1]) if len(node.input) > 1 else None
+        if before is None or list(before.dims) != [len(numbers)]:
+            return False
+        values = [
+            number if isinstance(number, int) else int(old)
+            for number, old in zip(numbers, numpy_helper.to_array(before))
+        ]
+        # Of its own: equal numbers of several operators are one constant, and may differ now.
+        node.input[1] = f"probe_export.numbers/{node.name}"
+        array = np.array(values, dtype=np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
+    return True
+
+
+def _shape(name: str, state: dict[str, Any]) -> tuple[int, ...] | None:
+    if name in state:
+        return tuple(state[name].shape)
+    weight = state.get(name.removesuffix("_bias")) if name.endswith(_FOLDED_BIAS) else None
+    return None if weight is None else (int(weight.shape[0]),)
+
+
+def _consistent(model: onnx.ModelProto, weights: set[str]) -> bool:
+    """Whether shape inference, which knows every operator, finds the shapes to fit together."""
+    import onnx
+
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    expected = [value.type.tensor_type.shape.SerializeToString() for value in light.graph.output]
+    for value in light.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    constants = [t for t in light.graph.initializer if t.name not in weights]
+    for tensor in light.graph.initializer:
+        if tensor.name in weights:  # as an input, its shape is enough
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(constants)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return False
+    found = [value.type.tensor_type.shape.SerializeToString() for value in inferred.graph.output]
+    return found == expected and _reshapes_fit(inferred)
+
+
+def _reshapes_fit(inferred: onnx.ModelProto) -> bool:
+    """Whether reshapes keep the number of elements, which shape inference takes for granted."""
+    graph = inferred.graph
+    count = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if all(dim.HasField("dim_value") for dim in dims):
+            count[value.name] = int(np.prod([dim.dim_value for dim in dims], dtype=np.int64))
+    pairs = [(n.input[0], n.output[0]) for n in graph.node if n.op_type == "Reshape"]
+    return all(count[a] == count[b] for a, b in pairs if a in count and b in count)

@@ -1,0 +1,32 @@
+"""Which part of a network's results are the class scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import PrunerError
+
+
+def logits(results: Any, kind: type = Tensor) -> Any:
+    """The scores that a loss or an accuracy looks at: the tensor itself, or its entry ``logits``.
+
+    Classifiers return a tensor; those of Hugging Face a record that calls it ``logits``. With
+    another kind, fx.Node, the same of what a graph returns. Raises PrunerError for anything else:
+    which of several results is meant, nobody can know.
+    """
+    if isinstance(results, kind):
+        return results
+    if isinstance(results, Mapping):
+        found = results.get("logits")
+        if isinstance(found, kind):
+            return found
+        named = f" with {', '.join(map(str, results))}"
+    else:
+        named = ""
+    raise PrunerError(
+        f"the network returns a {type(results).__name__}{named}, not class scores: a tensor, or a "
+        "mapping with logits"
+    )

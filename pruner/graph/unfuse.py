@@ -1,0 +1,171 @@
+"""Fused projections told apart: the parts that a graph selects out of a reshape become a split.
+
+``linear -> reshape(..., 3, heads, width) -> permute -> unbind`` computes query, key and value as
+one regular tensor, which would hold their widths together. A split of the linear's output, each
+part with its own reshape, computes the same numbers and lets each part have its own width. Nothing
+here knows of attention: any leading factor of an axis that is selected from by index is such.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from .ops import arguments, operator_name
+
+_RESHAPES = ("view", "reshape", "unflatten")
+_CHAIN = ("permute", "transpose", "unsqueeze", "squeeze", "contiguous", "clone")
+_MOST_PARTS = 8
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """source's axis is (parts, ...) after the reshape; chain leads from it to the selections."""
+
+    reshape: fx.Node
+    chain: tuple[fx.Node, ...]
+    parts: int
+    axis: int
+    place: int
+    readers: tuple[tuple[fx.Node, int], ...]
+
+
+def separate(graph: fx.Graph) -> None:
+    """Rewrite every fused projection of the graph, in place."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and operator_name(node) in _RESHAPES:
+            fused = _recognize(node)
+            if fused is not None:
+                _rewrite(graph, fused)
+
+
+def _recognize(reshape: fx.Node) -> _Fused | None:
+    source = reshape.args[0]
+    if not isinstance(source, fx.Node):
+        return None
+    before, after = source.meta["shape"], reshape.meta["shape"]
+    axis = next((i for i, (x, y) in enumerate(zip(before, after)) if x != y), None)
+    if axis is None or axis == 0:
+        return None
+    parts = after[axis]
+    kept_after = len(before) - axis - 1  # axes of the source behind the one that is cut
+    tail = after[len(after) - kept_after :] if kept_after else ()
+    if not 2 <= parts <= _MOST_PARTS or before[axis] % parts or tail != before[axis + 1 :]:
+        return None
+    if len(after) - kept_after - axis < 2:
+        return None
+    chain: list[fx.Node] = []
+    node, place = reshape, axis
+    while True:
+        readers = _selections(node, place, parts)
+        if readers is not None:
+            return _Fused(reshape, tuple(chain), parts, axis, place, readers)
+        if len(node.users) != 1:
+            return None
+        node = next(iter(node.users))
+        moved = _follow(node, place) if node.op == "call_function" else None
+        if moved is None:
+            return None
+        chain.append(node)
+        place = moved
+
+
+def _selections(node: fx.Node, place: int, parts: int) -> tuple[tuple[fx.Node, int], ...] | None:
+    """The nodes that take single parts, with which; None if anything else reads the tensor."""
+    found: list[tuple[fx.Node, int]] = []
+    rank = len(node.meta["shape"])
+    for user in node.users:
+        name = operator_name(user)
+        if name == "unbind" and arguments(user)["dim"] % rank == place:
+            found.extend((item, int(item.args[1])) for item in user.users)  # type: ignore[arg-type]
+        elif name == "select" and user.args[1] % rank == place:  # type: ignore[operator]
+            found.append((user, int(user.args[2]) % parts))  # type: ignore[arg-type]
+        else:
+            return None
+    return tuple(found) or None
+
+
+def _follow(node: fx.Node, place: int) -> int | None:
+    """Where an axis stands after an operator of the chain, None where that is not plain."""
+    source = node.args[0]
+    if not isinstance(source, fx.Node):
+        return None  # an einsum, a concatenation
+    name, rank = operator_name(node), len(source.meta["shape"])
+    if name in ("contiguous", "clone"):
+        return place
+    if name == "permute":
+        return [d % rank for d in node.args[1]].index(place)  # type: ignore[union-attr, operator]
+    if name == "transpose":
+        first, second = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
+        return {first: second, second: first}.get(place, place)
+    if name == "unsqueeze":
+        return place + (int(node.args[1]) % (rank + 1) <= place)  # type: ignore[arg-type]
+    if name == "squeeze" and len(node.args) > 1 and isinstance(node.args[1], int):
+        gone = node.args[1] % rank
+        return None if gone == place else place - (gone < place)
+    return None
+
+
+def _rewrite(graph: fx.Graph, fused: _Fused) -> None:
+    reshape, source = fused.reshape, fused.reshape.args[0]
+    assert isinstance(source, fx.Node)
+    shape, path = source.meta["shape"], reshape.meta["path"]
+    each = shape[fused.axis] // fused.parts
+    part_shape = (*shape[: fused.axis], each, *shape[fused.axis + 1 :])
+
+    def add(name: str, target: Any, args: tuple[Any, ...], kwargs: Any, shape: Any) -> fx.Node:
+        node = graph.create_node("call_function", target, args, kwargs, name=name)
+        node.meta.update(shape=shape, path=path)
+        return node
+
+    with graph.inserting_before(reshape):
+        split = add(
+            f"{reshape.name}_split",
+            torch.ops.aten.split_with_sizes.default,
+            (source, [each] * fused.parts, fused.axis),
+            {},
+            [part_shape] * fused.parts,
+        )
+    for reader, index in fused.readers:
+        with graph.inserting_before(reader):
+            name = f"{reader.name}_part"
+            node = add(name, operator.getitem, (split, index), {}, part_shape)
+            for step, after in ((reshape, fused.axis), *_places(fused)):
+                size = list(step.meta["shape"])
+                size[after] = 1
+                args = list(step.args)
+                args[0] = node
+                if step is reshape:
+                    args = _with_one(step, args, fused.axis)
+                full = f"{name}_{step.name}"
+                node = add(full, step.target, tuple(args), step.kwargs, tuple(size))
+            taken = tuple(n for d, n in enumerate(node.meta["shape"]) if d != fused.place)
+            target = torch.ops.aten.select.int
+            last = add(f"{name}_0", target, (node, fused.place, 0), {}, taken)
+        reader.replace_all_uses_with(last)
+
+
+def _places(fused: _Fused) -> list[tuple[fx.Node, int]]:
+    """Where the axis of the parts stands after each step of the chain."""
+    result, place = [], fused.axis
+    for step in fused.chain:
+        moved = _follow(step, place)
+        assert moved is not None
+        place = moved
+        result.append((step, place))
+    return result
+
+
+def _with_one(reshape: fx.Node, args: list[Any], axis: int) -> list[Any]:
+    """The reshape's arguments with one part instead of all."""
+    if operator_name(reshape) == "unflatten":
+        args[2] = [1, *args[2][1:]]
+    else:
+        sizes = list(args[1])
+        sizes[axis] = 1
+        args[1] = sizes
+    return args

@@ -1,0 +1,125 @@
+"""Observed: criteria that look at every sample by itself, through hooks on the layers.
+
+The gradient of a batch's mean loss by a weight mixes the samples. What flows through a layer does
+not: for a layer y = f(x; w) and one sample s, with every sum over the sample's places,
+
+    closing what the layer writes at channel i:  sum(y_si * dL_s/dy_si)
+    closing what the layer reads at channel i:   sum(x_si * dL_s/dx_si), along this layer alone
+
+Summed over samples these are w * dL/dw of `pruner.importance.taylor`, to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..structure import Slot
+from .base import Criterion, Subject, sum_to_axis
+
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+class Observed(Criterion):
+    """Base of criteria on y * dL/dy a sample; a subclass chooses slots and says what rises."""
+
+    needs = "gradients"
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], Tensor] = {}
+        self._sides: dict[str, set[str]] = {}
+        self._samples = 1
+
+    @contextmanager
+    def watch(self, subject: Subject, slots: Iterable[Slot]) -> Iterator[None]:
+        """Hang a hook on every layer that a slot's values can be seen at, and take it off again."""
+        self._seen, self._sides = {}, {}
+        for slot in slots:
+            side = _side(subject, slot)
+            if side is not None:
+                self._sides.setdefault(slot.tensor.rpartition(".")[0], set()).add(side)
+        handles = [subject.module.register_forward_pre_hook(self._begin)]
+        for name, sides in self._sides.items():
+            layer = subject.module.get_submodule(name)
+            if "in" in sides:
+                handles.append(layer.register_forward_pre_hook(self._before(name)))
+            if "out" in sides:
+                handles.append(layer.register_forward_hook(self._after(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._seen = {}
+
+    def contribution(self, subject: Subject, slot: Slot) -> Tensor:
+        """[samples, axis size] where the layer can be watched, else the batch's mean: [1, ...]."""
+        side = _side(subject, slot)
+        name, _, kind = slot.tensor.rpartition(".")
+        if side is None:
+            parameter = subject.parameters[slot.tensor]
+            gradient = subject.gradients.get(slot.tensor)
+            values = parameter * (0 if gradient is None else gradient)
+            return sum_to_axis(values, slot.axis)[None]
+        found = self._seen.get((name, side))
+        # The layer's weight and bias are seen together: the weight speaks for both.
+        if found is None or kind == "bias":
+            return torch.zeros(1, len(slot.owner))
+        return found
+
+    def _begin(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._seen.clear()
+        self._samples = len(inputs[0])
+
+    def _before(self, name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            # A view of its own: its gradient is that of this reader, not of all of them.
+            own = inputs[0].view_as(inputs[0])
+            self._note((name, "in"), layer, inputs[0], own)
+            return (own, *inputs[1:])
+
+        return hook
+
+    def _after(self, name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            self._note((name, "out"), layer, output, output)
+            return output.clone()  # an in-place activation must not write over what is noted
+
+        return hook
+
+    def _note(self, key: tuple[str, str], layer: nn.Module, values: Tensor, graph: Tensor) -> None:
+        channels = values.ndim - 1 if isinstance(layer, nn.Linear) else 1
+        kept = values.detach()
+
+        def receive(gradient: Tensor) -> None:
+            # The loss is the samples' mean: times their number, each has the gradient of its own.
+            self._keep(key, kept * gradient * self._samples, channels)
+
+        if graph.requires_grad:
+            graph.register_hook(receive)
+
+    def _keep(self, key: tuple[str, str], values: Tensor, channels: int) -> None:
+        """Add up the places of every sample; a layer that runs twice is seen twice."""
+        rows = values.double().movedim(channels, -1)
+        rows = rows.reshape(self._samples, -1, rows.shape[-1]).sum(1)
+        self._seen[key] = self._seen[key] + rows if key in self._seen else rows
+
+
+def _side(subject: Subject, slot: Slot) -> str | None:
+    """Where a slot's values can be seen: at the layer's output, at its input, or not at all."""
+    layer = subject.holder(slot.tensor)
+    kind = slot.tensor.rpartition(".")[2]
+    if kind not in ("weight", "bias"):
+        return None
+    if isinstance(layer, _NORMS):
+        return "out"
+    if not isinstance(layer, _LAYERS) or getattr(layer, "transposed", False):
+        return None
+    if slot.axis == 0:
+        return "out"
+    return "in" if getattr(layer, "groups", 1) == 1 else None

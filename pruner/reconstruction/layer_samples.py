@@ -1,0 +1,57 @@
+"""What a convolution or linear layer reads and writes at some of its places."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..graph import Layer
+from ..utils import generator
+
+
+def draw(layer: Layer, y: Tensor, places: int, *key: int | str) -> Tensor:
+    """Places of a layer's output y, at most so many, drawn at random with the key: [places] int.
+
+    A convolution's place is a pixel of the map, a linear layer's a row of an image.
+    """
+    count = y[0, 0].numel() if isinstance(layer, nn.Conv2d) else y[0].numel() // y.shape[-1]
+    return torch.randperm(count, generator=generator("places", *key))[:places].to(y.device)
+
+
+def written(layer: Layer, y: Tensor, at: Tensor) -> Tensor:
+    """Values of a layer's output's shape at these places: [images, places, channels]."""
+    if isinstance(layer, nn.Linear):
+        return y.reshape(len(y), -1, y.shape[-1])[:, at]
+    return y.flatten(2).index_select(2, at).transpose(1, 2)
+
+
+def read(layer: Layer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
+    """What a layer reads of x for these places of its output: [images, places, inputs, kernel].
+
+    A linear layer has no kernel: [images, places, inputs].
+    """
+    if isinstance(layer, nn.Linear):
+        return x.reshape(len(x), -1, x.shape[-1])[:, at]
+    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
+    if isinstance(layer.padding, str):
+        extra = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        high, wide = extra if layer.padding == "same" else (0, 0)
+        pads = (wide // 2, wide - wide // 2, high // 2, high - high // 2)
+    else:
+        pads = (layer.padding[1], layer.padding[1], layer.padding[0], layer.padding[0])
+    if any(pads):
+        x = nn.functional.pad(x, pads)
+    rows = (at // y_shape[3] * sh)[:, None, None] + dh * torch.arange(kh, device=x.device)[:, None]
+    columns = (at % y_shape[3] * sw)[:, None, None] + dw * torch.arange(kw, device=x.device)
+    where = (rows * x.shape[3] + columns).flatten()  # [places * kernel]
+    found = x.flatten(2).index_select(2, where)
+    return found.reshape(len(x), x.shape[1], len(at), -1).transpose(1, 2)
+
+
+def grouped(rows: Tensor, groups: int) -> Tensor:
+    """[images, places, channels, ...] to [groups, rows, channels of a group * ...]."""
+    rows = rows.flatten(0, 1)
+    width = math.prod(rows.shape[1:])
+    return rows.reshape(len(rows), groups, width // groups).transpose(0, 1)

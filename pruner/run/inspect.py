@@ -1,0 +1,198 @@
+"""What can be cut of a network, what not and why: in text that stays readable for a large one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from math import floor
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..graph import operator_name
+from ..models import DenseModel
+from ..structure import Network, macs, parameters
+from ..utils import families
+from .console_summary import Outcome
+
+MOST_LINES = 40
+"""Lines of a section; further ones are counted, and shown with --all."""
+
+
+def inspected(net: Network, dense: DenseModel, everything: bool = False) -> Outcome:
+    """The structure of a traced network.
+
+    What can go in all is what every Dim at its smallest size and every Block dropped would save; of
+    a line of Dims or Blocks, what these alone would. everything: each by itself, and each cell.
+    """
+    whole = _Whole(net)
+    smallest = {name: dim.options()[0] for name, dim in net.dims.items()}
+    shares = whole.shares(smallest, tuple(net.blocks))
+    frozen = _locked(net, whole)
+    unknown: dict[str, dict[str, None]] = {}
+    for node in net.reading.unsupported:
+        unknown.setdefault(operator_name(node), {})[node.meta.get("path") or net.name] = None
+    lines = list(_head(net, dense, whole, shares))
+    for title, rows in (
+        (f"{_count(net.dims, 'dim')}: coupled channels", _dims(net, whole, everything)),
+        (f"{_count(net.blocks, 'block')}: removable branches", _blocks(net, whole, everything)),
+        (f"{_count(net.placed, 'cell')}: what is timed", _cells(net, everything)),
+        ("frozen", _frozen(frozen, whole, everything)),
+    ):
+        lines += ["", title, *_shortened(rows, everything)]
+    for name, modules in unknown.items():
+        lines.append(f"  operator {name} has no rule; called in {_places(modules, everything)}")
+    data = {
+        "dims": {dim.name: dim.size for dim in net.dims.values()},
+        "blocks": list(net.blocks),
+        "cells": [placed.cell.name for placed in net.placed],
+        "frozen": {reason: list(tensors) for reason, (tensors, _) in frozen.items()},
+        "unknown": {name: list(modules) for name, modules in unknown.items()},
+        "fixed_batch": net.fixed_batch,
+        "shares": dict(zip(("parameters", "MACs"), shares)),
+    }
+    return Outcome("\n".join(lines), data)
+
+
+class _Whole:
+    """Parameters and multiply-adds of the uncut network, to take shares of."""
+
+    def __init__(self, net: Network) -> None:
+        self.net = net
+        self.parameters, self.macs = parameters(net), macs(net)
+        self.sizes = {
+            name: tensor.numel()
+            for name, tensor in net.program.tensors.items()
+            if isinstance(tensor, nn.Parameter)
+        }
+
+    def shares(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> tuple[float, float]:
+        """The shares of parameters and of MACs that go at these sizes, with these Blocks."""
+        return (
+            1 - parameters(self.net, sizes, dropped) / max(self.parameters, 1),
+            1 - macs(self.net, sizes, dropped) / max(self.macs, 1),
+        )
+
+
+def _head(
+    net: Network, dense: DenseModel, whole: _Whole, shares: tuple[float, float]
+) -> Iterable[str]:
+    named = [n for n in net.program.graph.nodes if n.op == "placeholder"]
+    inputs = [
+        f"{node.name} {'x'.join(map(str, leaf.shape))}"
+        for node, leaf in zip(named, net.inputs)
+        if isinstance(leaf, Tensor)
+    ]
+    yield net.name
+    yield f"  input: {', '.join(inputs)}; weights: {dense.weights or 'random'}"
+    model = sum(parameter.numel() for parameter in dense.module.parameters())
+    part = f" (of the model's {model:,})" if model > whole.parameters else ""
+    yield f"  parameters: {whole.parameters:,}{part}, of which {_percent(shares[0])} can go"
+    yield f"  MACs: {whole.macs:,}, of which {_percent(shares[1])} can go"
+    if net.fixed_batch is not None:
+        yield (
+            f"  batch: {net.fixed_batch} only; torch.export makes it a constant of this network. "
+            "Give the batch to run with by --input"
+        )
+    for note in net.program.notes:
+        yield f"  note: {note}"
+
+
+def _dims(net: Network, whole: _Whole, everything: bool) -> list[str]:
+    rows: list[tuple[str, ...]] = []
+    traits = {dim.name: (dim.kind, dim.size, dim.step) for dim in net.dims.values()}
+    for name, members in _grouped(traits, everything):
+        kind, size, step = traits[members[0]]
+        tensors = [len({slot.tensor for slot in net.dims[member].slots}) for member in members]
+        cut = whole.shares({member: net.dims[member].options()[0] for member in members})
+        least, most = min(tensors), max(tensors)
+        count = f"{least}" if least == most else f"{least}-{most}"
+        row = (_times(members), name, kind, f"{size}", f"{step}", count)
+        rows.append((*row, *map(_percent, cut)))
+    return _table(("kind", "size", "step", "tensors", "parameters", "MACs"), rows)
+
+
+def _blocks(net: Network, whole: _Whole, everything: bool) -> list[str]:
+    rows: list[tuple[str, ...]] = []
+    for name, members in _grouped(dict.fromkeys(net.blocks), everything):
+        inside = max(len(net.blocks[member].inside) for member in members)
+        gone = map(_percent, whole.shares({}, members))
+        rows.append((_times(members), name, f"{inside}" if inside else "", *gone))
+    return _table(("nested", "parameters", "MACs"), rows)
+
+
+def _cells(net: Network, everything: bool) -> list[str]:
+    cells = net.cells()
+    if everything:
+        return [f"  {cell.name}: {cell.spec}" for cell in cells]
+    counts = Counter(cell.spec.operator for cell in cells)
+    return [f"  {', '.join(f'{count} {name}' for name, count in counts.most_common())}"]
+
+
+Locked = Mapping[str, tuple[tuple[str, ...], int]]
+
+
+def _locked(net: Network, whole: _Whole) -> Locked:
+    """Reason -> the parameters that it touches, and how many numbers nothing can cut therefore."""
+    cut = {slot.tensor for dim in net.dims.values() for slot in dim.slots}
+    found = {}
+    for part in net.frozen:
+        touched = tuple(name for name in part.tensors if name in whole.sizes)
+        if touched:
+            found[part.reason] = touched, sum(whole.sizes[t] for t in touched if t not in cut)
+    return found
+
+
+def _frozen(reasons: Locked, whole: _Whole, everything: bool) -> list[str]:
+    rows = []
+    for name, members in _grouped(dict.fromkeys(reasons), everything):
+        tensors = [tensor for member in members for tensor in reasons[member][0]]
+        locked = sum(reasons[member][1] for member in members)
+        share = _percent(locked / max(whole.parameters, 1))
+        said = f"locks {locked:,} parameters ({share})" if locked else "one axis of"
+        rows.append(f"  {_times(members)}{name}: {said}: {_places(tensors, everything)}")
+    return rows or ["  nothing"]
+
+
+def _places(names: Iterable[str], everything: bool) -> str:
+    found = list(names) if everything else [name for name, _ in families((n, None) for n in names)]
+    most = len(found) if everything else 3
+    head = ", ".join(found[:most])
+    return head if len(found) <= most else f"{head} and {len(found) - most} more"
+
+
+def _grouped(traits: Mapping[str, Any], everything: bool) -> list[tuple[str, list[str]]]:
+    return [(name, [name]) for name in traits] if everything else families(traits.items())
+
+
+def _times(members: Sequence[str]) -> str:
+    return f"{len(members)} x " if len(members) > 1 else ""
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of (how often, name, column...) under the columns' names, empty columns left out."""
+    if not rows:
+        return ["  none"]
+    filled = [k for k in range(2 + len(head)) if k < 2 or any(row[k] for row in rows)]
+    table = [("", "", *head), *rows]
+    width = {k: max(len(row[k]) for row in table) for k in filled}
+    return [
+        "  " + row[0].rjust(width[0]) + row[1].ljust(width[1])
+        + "".join("  " + row[k].rjust(width[k]) for k in filled[2:])
+        for row in table
+    ]  # fmt: skip
+
+
+def _shortened(lines: list[str], everything: bool) -> list[str]:
+    if everything or len(lines) <= MOST_LINES + 1:
+        return lines
+    return [*lines[:MOST_LINES], f"  and {len(lines) - MOST_LINES} more lines: --all"]
+
+
+def _count(things: Any, name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
+
+
+def _percent(share: float) -> str:
+    """Rounded down: what is said to go can go."""
+    return f"{floor(share * 1000 + 1e-9) / 10:.1f}%"

@@ -1,0 +1,159 @@
+"""The RUN folder: what it holds, how a file gets there whole, how an edited one is found out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import PrunerError
+from ..utils import file_digest, fingerprint, write_text
+
+FORMAT = 1
+STATE = "run.json"
+LATENCY = "latency.parquet"
+IMPORTANCE = "importance.safetensors"
+ROTATION = "rotation.safetensors"
+PLAN = "plan.json"
+METRICS = "metrics.json"
+REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+
+
+class RunFolder:
+    """One RUN. run.json lists what each finished step was made from and the digest of its files.
+
+    A step that is killed leaves no trace in run.json: the same command does it again, or continues
+    from what the step itself keeps (measured samples, fine-tuning checkpoints).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise PrunerError(f"{self.path} is a file, not a folder for a run")
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self / STATE).is_file()
+
+    def state(self) -> dict[str, Any]:
+        """The content of run.json; raises PrunerError where there is none or it was damaged."""
+        path = self / STATE
+        if not path.is_file():
+            raise PrunerError(
+                f"{self.path} holds no run: begin one with msprune measure MODEL --out {self.path}"
+            )
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            seal = state.pop("seal")
+        except (ValueError, KeyError, AttributeError, TypeError, OSError):
+            raise PrunerError(f"{path} is truncated or no run.json; begin a new RUN") from None
+        if seal != fingerprint(state):
+            raise PrunerError(f"{path} was edited by hand; begin a new RUN")
+        if state["format"] != FORMAT:
+            raise PrunerError(f"{path} has format {state['format']}, this version reads {FORMAT}")
+        return state
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Replace run.json, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self / STATE, json.dumps({**state, "seal": fingerprint(state)}, indent=1) + "\n")
+
+    def finished(self, step: str, key: str) -> dict[str, Any] | None:
+        """The record of a step that was finished with the same key, or None.
+
+        Raises PrunerError where one of its files was damaged since.
+        """
+        if not self.exists:
+            return None
+        record = self.state()["steps"].get(step)
+        if record is None or record["key"] != key:
+            return None
+        for name in record["files"]:
+            self.verify(name)
+        return record
+
+    def verify(self, name: str) -> Path:
+        """The path of a file that is as a step wrote it; raises PrunerError otherwise."""
+        path = self / name
+        known = self.state()["files"].get(name)
+        if known is None or not path.is_file():
+            raise PrunerError(f"{self.path} holds no {name}")
+        if file_digest(path) not in known:
+            raise PrunerError(f"{path} is truncated or was edited; remove it and repeat its step")
+        return path
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file that a step wrote."""
+        return json.loads(self.verify(name).read_text(encoding="utf-8"))
+
+    def commit(
+        self,
+        step: str,
+        key: str,
+        write: Callable[[Path], None],
+        details: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        forget: tuple[str, ...] = (),
+    ) -> None:
+        """Take over every file that ``write(folder)`` writes, and record the step.
+
+        The files are written into a scratch folder and moved into place one by one; run.json admits
+        the old and the new content of each from just before until just after. Steps in forget were
+        built on this one's former result and count as not done any more.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=".new-"))
+        try:
+            write(scratch)
+            written = {path.name: file_digest(path) for path in sorted(scratch.iterdir())}
+            state = self.state()
+            state["steps"] = {
+                name: record
+                for name, record in state["steps"].items()
+                if name != step and name not in forget
+            }
+            if config is not None:
+                state["config"] = dict(config)
+            for name, digest in written.items():
+                state["files"][name] = [*state["files"].get(name, []), digest]
+            self.write_state(state)
+            for name in written:
+                os.replace(scratch / name, self / name)
+            state["files"].update({name: [digest] for name, digest in written.items()})
+            state["steps"][step] = {"key": key, "files": sorted(written), **(details or {})}
+            self.write_state(state)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second command out of this RUN, and clear away what a killed one left."""
+        try:
+            import fcntl
+        except ImportError:  # no advisory locks on this system
+            yield
+            return
+        created = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(self / ".lock", "w", encoding="utf-8") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise PrunerError(f"another msprune is at work in {self.path}") from None
+                for left in self.path.glob(".new-*"):
+                    shutil.rmtree(left, ignore_errors=True)
+                yield
+        finally:
+            if created and [path.name for path in self.path.iterdir()] == [".lock"]:
+                shutil.rmtree(self.path, ignore_errors=True)

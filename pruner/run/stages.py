@@ -1,0 +1,322 @@
+"""What each step does with a workspace and a RUN folder; `pruner.run` is how they are called."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import latency_tables
+
+from ..errors import PrunerError
+from ..problem import Budget
+from ..search import Trial, choose, margin, tried
+from ..structure import Importance, Plan
+from ..surgery import apply
+from ..utils import fingerprint, write_text
+from . import console_summary as summary
+from . import metrics as figures
+from . import run_folder as names
+from .config import Config
+from .console_summary import Outcome
+from .context import Workspace, resolved
+from .finetune_stage import assist, assist_reference, dense_accuracy, reference_accuracy, tune
+from .iterative import Start, approach, reached, rounds_key, scored
+from .rotation_stage import turned, turned_as
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import fx
+
+# Runs of each network in the comparison that ends a solve.
+RUNS = 120
+# Measured over budget from which a structure is solved for once more, with less to spend.
+TOLERANCE = 1.02
+
+
+def measure(space: Workspace, config: Config) -> Outcome:
+    folder, options = space.base, config.measure
+    net, engine = space.net, space.engine
+    if not net.dims and not net.blocks:
+        raise PrunerError(
+            f"{space.dense.name} has nothing that can be cut: msprune inspect says why"
+        )
+    fresh = not folder.exists
+    with folder.lock():
+        state = space.new_state(config) if fresh else folder.state()
+        if fresh:
+            folder.write_state(state)
+        try:
+            with space.progress.task("measure") as advance:
+                table = latency_tables.measure(
+                    net,
+                    engine,
+                    probes=options.probes,
+                    quick=options.quick,
+                    path=folder.path,
+                    library=shared_tables(options.library),
+                    seed=config.seed,
+                    progress=lambda p: advance(p.done, p.total, p.note),
+                )
+        except latency_tables.LatencyError:
+            if fresh:  # nothing was measured: leave nothing behind
+                for name in (names.STATE, "latency.journal"):
+                    (folder / name).unlink(missing_ok=True)
+            raise
+        content = resolved(config).to_dict()
+        if fresh or fingerprint(content) != fingerprint(state["config"]):
+            folder.commit(
+                "measure", fingerprint(asdict(options)), lambda path: None, config=content
+            )
+    return summary.measured(space, table)
+
+
+def shared_tables(name: str | None) -> Path | None:
+    """The folder of tables that networks share; None where that is off."""
+    if name == "none":
+        return None
+    return Path(name) if name is not None else latency_tables.library_folder()
+
+
+def child(space: Workspace, base: RunFolder, config: Config) -> RunFolder:
+    """The sub-folder of one budget, begun if need be."""
+    slug = Budget.parse(config.budgets[0]).slug
+    folder = RunFolder(base / slug)
+    if not folder.exists:
+        folder.write_state(space.new_state(config, part_of_parent=True))
+    state = base.state()
+    if slug not in state["budgets"]:
+        state["budgets"].append(slug)
+        base.write_state(state)
+    return folder
+
+
+def several_budgets(folder: RunFolder) -> str:
+    children = ", ".join(str(folder / slug) for slug in folder.state()["budgets"])
+    return f"{folder.path} holds several budgets ({children})"
+
+
+def need_plan(folder: RunFolder) -> None:
+    if folder.state()["budgets"]:
+        raise PrunerError(f"{several_budgets(folder)}: give one of them")
+    if "solve" not in folder.state()["steps"]:
+        raise PrunerError(f"{folder.path} holds no plan: msprune solve {folder.path} --budget 50%")
+
+
+def importance(space: Workspace, config: Config) -> Any:
+    key = {"score": asdict(config.score), "seed": config.seed, "data": None}
+    if config.data is not None:
+        key["data"] = space.data.fingerprint()
+    path = space.base / names.IMPORTANCE
+    if space.base.finished("score", fingerprint(key)):
+        return Importance.load(path)
+    net, _ = turned(space, config)
+    scores = scored(space, config, net)
+    space.base.commit(
+        "score",
+        fingerprint(key),
+        lambda scratch: scores.save(scratch / names.IMPORTANCE),
+        config=config.to_dict() if space.base.state()["budgets"] == [] else None,
+    )
+    return scores
+
+
+def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
+    _ = space.dense  # refuses a RUN of another network
+    table = space.table()
+    uncut_ms = figures.dense_ms(space.net, table)
+    budget = Budget.parse(config.budgets[0])
+    budget_ms = budget.milliseconds(uncut_ms, batch=space.shape()[0])
+    key = fingerprint(
+        {
+            "budget": str(budget),
+            "solve": asdict(config.solve),
+            "score": asdict(config.score),
+            "rounds": rounds_key(config),
+            "measure": asdict(config.measure),
+            "data": space.data.fingerprint() if config.data else None,
+            "seed": config.seed,
+        }
+    )
+    if folder.finished("solve", key):
+        return summary.solved(folder.path, folder.read_json(names.METRICS))
+    scores = importance(space, config)
+    net, rotation = turned(space, config)
+    start = approach(space, folder, config, Start(net, scores), budget_ms)
+    trials, journal = _tried(space, folder, config, start, budget_ms, key)
+    aim_ms = budget_ms
+    for attempt in range(2):
+        choice = choose(
+            net,
+            table,
+            start.scores,
+            space.engine,
+            aim_ms,
+            config.solve,
+            space.progress,
+            keep=lambda grown: grown.save(space.base.path),
+            within=start.plan,
+            trials=trials,
+        )
+        small = apply(start.net, choice.best.plan)
+        metrics = figures.solved(space, budget, budget_ms, choice, small)
+        if not config.solve.check:
+            break
+        space.progress.say("  timing dense and pruned in turn")
+        metrics = figures.with_timings(metrics, figures.compare(space, small, RUNS))
+        over = metrics["pruned"]["latency_ms"] / metrics["budget_ms"]
+        if over <= TOLERANCE:
+            break
+        space.progress.say(f"  {over - 1:+.1%} from the budget when timed in turn")
+        if attempt == 0:
+            table, aim_ms = choice.table, aim_ms / over
+            trials = trials[len(choice.rounds) - 1 :]  # those before measured above the budget
+    if metrics["warning"]:
+        space.progress.say(f"  warning: {metrics['warning']}")
+
+    def write(scratch: Path) -> None:
+        _save(small, choice.best.plan, scratch)
+        write_text(scratch / names.METRICS, _json(metrics))
+
+    folder.commit(
+        "solve",
+        key,
+        write,
+        details={"rotation": rotation, "weights": start.weights},
+        config=config.to_dict(),
+        forget=("finetune", "bench"),
+    )
+    journal.unlink(missing_ok=True)
+    _outdate(space, folder)
+    return summary.solved(folder.path, metrics)
+
+
+def _tried(
+    space: Workspace, folder: RunFolder, config: Config, start: Start, budget_ms: float, key: str
+) -> tuple[tuple[Trial, ...], Path]:
+    """Structures that were tried, if any are to be, and the file that keeps what they lose."""
+    options, table = config.solve, space.table()
+    journal = folder / names.CHECKPOINTS / f"trials-{key[:16]}.txt"
+    if not options.trials:
+        return (), journal
+    images = space.data.train(
+        config.score.batch_size, augment=False, seed=config.seed, limit=config.score.images
+    )
+    with space.progress.task("try structures") as advance:
+        found = tried(
+            start.net,
+            table,
+            start.scores,
+            images,
+            budget_ms,
+            options.trials,
+            steps=options.trial_steps,
+            margin=margin(options, table),
+            within=start.plan,
+            journal=journal,
+            progress=advance,
+        )
+    return found, journal
+
+
+def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
+    options = config.finetune
+    plan = Plan.load(folder.verify(names.PLAN))
+    key = _finetune_key(space, folder, config, plan)
+    if folder.finished("finetune", key):
+        return summary.finetuned(folder.path, folder.read_json(names.METRICS))
+    metrics = folder.read_json(names.METRICS)
+    metrics["dense"]["accuracy"] = dense_accuracy(space)
+    if options.reference and options.epochs:
+        metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
+    solved = folder.state()["steps"]["solve"]
+    dense = turned_as(space, solved.get("rotation"))
+    net = reached(dense, folder, solved.get("weights"))
+    small, tuned = tune(space, net, dense, config, plan, folder / names.CHECKPOINTS / key[:16])
+    metrics["pruned"].update(tuned)
+    metrics["finetune"] = _said(config)
+
+    def write(scratch: Path) -> None:
+        _save(small, plan, scratch)
+        write_text(scratch / names.METRICS, _json(metrics))
+
+    folder.commit("finetune", key, write, config=config.to_dict())
+    _outdate(space, folder)
+    shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
+    return summary.finetuned(folder.path, metrics)
+
+
+def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
+    """What the other processes of `accelerate launch` do while the first one is in `finetune`."""
+    key = _finetune_key(space, folder, config, Plan.load(folder.verify(names.PLAN)))
+    if folder.finished("finetune", key) is None:
+        if config.finetune.reference and config.finetune.epochs:
+            assist_reference(space, config)
+        assist(space, config, folder / names.CHECKPOINTS / key[:16])
+    return Outcome("", {})
+
+
+def _finetune_key(space: Workspace, folder: RunFolder, config: Config, plan: Plan) -> str:
+    return fingerprint(
+        {
+            "finetune": asdict(config.finetune),
+            "data": space.data.fingerprint(),
+            "plan": fingerprint(plan.to_json()),
+            "solve": folder.state()["steps"]["solve"]["key"],  # its rounds may have tuned
+            "seed": config.seed,
+        }
+    )
+
+
+def bench(space: Workspace, folder: RunFolder, config: Config, runs: int) -> Outcome:
+    from .. import load
+
+    _ = space.dense, space.table()  # refuse another network's or device's RUN
+    metrics = folder.read_json(names.METRICS)
+    for name in folder.state()["steps"]["solve"]["files"]:
+        folder.verify(name)
+    small = load(folder.path)
+    metrics = figures.with_timings(copy.deepcopy(metrics), figures.compare(space, small, runs))
+    folder.commit(
+        "bench",
+        fingerprint(runs),
+        lambda scratch: write_text(scratch / names.METRICS, _json(metrics)),
+    )
+    _outdate(space, folder)
+    return summary.benched(folder.path, metrics)
+
+
+def _save(small: fx.GraphModule, plan: Plan, scratch: Path) -> None:
+    from .. import save
+
+    save(small, plan, scratch)
+
+
+def _outdate(space: Workspace, folder: RunFolder) -> None:
+    """Reports of what was before are taken away."""
+    for place in (folder, space.base):
+        (place / names.REPORT).unlink(missing_ok=True)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _said(config: Config) -> str:
+    """The fine-tune in a line of the report."""
+    options = config.finetune
+    repaired = f"repaired on {options.repair} images, " if options.repair else ""
+    if config.rounds.count > 1:
+        repaired = f"cut in {config.rounds.count} rounds of tuning, {repaired}"
+    if not options.epochs:
+        return f"{repaired}batch-norm statistics only"
+    images = f"{options.images} images" if options.images else "all images"
+    teacher = ", taught by the dense network" if options.distill else ""
+    return repaired + (
+        f"{options.epochs} epochs of {images}, {options.optimizer}, peak lr {options.peak_lr:g}, "
+        f"batch {options.batch}{teacher}"
+    )

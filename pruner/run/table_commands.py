@@ -1,0 +1,94 @@
+"""What ``msprune tables`` says of latency tables, and does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from latency_tables import LatencyTable, LayerSpec, Library, joined, library_folder
+
+from ..errors import PrunerError
+
+
+def some(paths: Sequence[str], least: int = 1, most: int | None = None) -> Sequence[str]:
+    """The paths, if there are as many as it takes."""
+    if len(paths) < least or (most is not None and len(paths) > most):
+        wanted = f"{least}" if most == least else f"{least} or more"
+        raise PrunerError(f"{len(paths)} tables given; give {wanted}")
+    return paths
+
+
+def listed(library: str | None) -> str:
+    """The tables that networks share, one a line."""
+    folder = Path(library) if library is not None else library_folder()
+    lines = []
+    for place in Library(folder).places():
+        table = LatencyTable.load(place)
+        networks = len({reading.network for reading in table.readings})
+        lines.append(
+            f"{place}\n  {table.device}\n  {len(table.readings)} structures of {networks} "
+            f"networks, {len(table.specs)} kinds of layers"
+        )
+    return "\n".join(lines) or f"no tables in {folder}: msprune measure MODEL --out RUN"
+
+
+def shown(path: str) -> str:
+    """A table's device, error and notes, and its kinds of layers with what they were timed at.
+
+    "goes with total^s": how it depends on the network around it (``LatencyTable.sensitivity``).
+    """
+    table = LatencyTable.load(path)
+    lines = [f"{path}: {table.device}"]
+    if table.created:
+        lines.append(f"  measured {table.created}")
+    lines.append(f"  {len(table.readings)} structures; {table.overhead_ms:.3g} ms beyond its cells")
+    if table.error is not None:
+        lines.append(f"  predictions are off by {table.error}")
+    lines += [f"  note: {note}" for note in table.notes]
+    for spec, sizes, ms in _ranges(table):
+        low, high = sizes.min(axis=0), sizes.max(axis=0)
+        widths = ", ".join(
+            f"{name} {a}-{b}" for name, a, b in zip(spec.sizes, low, high, strict=True)
+        )
+        range_ms = f"{min(ms):.3g}-{max(ms):.3g} ms, goes with total^{table.sensitivity(spec):.2f}"
+        lines.append(f"  {spec}\n    {len(ms)} samples, {widths}: {range_ms}")
+    return "\n".join(lines)
+
+
+def merged(paths: Sequence[str], out: str | None) -> str:
+    """Writes all readings of some tables, of one device, as one."""
+    if out is None:
+        raise PrunerError("merge needs a folder for the result: give --out DIR")
+    first = LatencyTable.load(paths[0])
+    table = joined([first, *(LatencyTable.load(path, first.device) for path in paths[1:])])
+    table.save(out)
+    return f"{out}: {len(table.readings)} structures, {len(table.specs)} kinds of layers"
+
+
+def compared(left: str, right: str) -> str:
+    """How the predictions of two tables differ, by kind of layer, the most different first."""
+    tables = LatencyTable.load(left), LatencyTable.load(right)
+    lines = [f"{path}: {table.device}" for path, table in zip((left, right), tables, strict=True)]
+    rows = []
+    for spec, sizes, _ in _ranges(tables[0]):
+        if spec in tables[1].specs:
+            ratio = tables[1].predict(spec, sizes) / tables[0].predict(spec, sizes)
+            rows.append((float(np.median(ratio)), spec))
+    only = [len(set(a.specs) - set(b.specs)) for a, b in (tables, tables[::-1])]
+    lines.append(
+        f"{len(rows)} kinds of layers in both, {only[0]} and {only[1]} in one; second to first:"
+    )
+    rows.sort(key=lambda row: -abs(np.log(row[0])))
+    return "\n".join(lines + [f"  {ratio:.3f}x  {spec}" for ratio, spec in rows])
+
+
+def _ranges(table: LatencyTable) -> list[tuple[LayerSpec, np.ndarray, list[float]]]:
+    """Kind of layer, the widths that it was timed at [n, k], and milliseconds."""
+    found: dict[LayerSpec, tuple[list[tuple[int, ...]], list[float]]] = {}
+    for sample in table.samples:
+        widths, ms = found.setdefault(sample.spec, ([], []))
+        widths.append(sample.sizes)
+        ms.append(sample.latency_ms)
+    return [(spec, np.array(widths), ms) for spec, (widths, ms) in found.items()]

@@ -1,0 +1,267 @@
+"""The Cells of a graph: anchor operators, each with the element-wise ones that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx
+
+from latency_tables.spec import Cell, LayerSpec
+
+from ..axes import REDUCTIONS, Atom, Axis, Reading, atoms, is_free, is_pointwise, resolve
+from ..graph import BATCH_HINT, arguments, depends_on_input, operator_name
+from ..utils import unused
+from .network import Block, Placed
+from .residual_blocks import blocks_of, surroundings
+
+_ANCHORS = {
+    "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax", "_softmax",
+    "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index", "roll",
+    *REDUCTIONS,
+}  # fmt: skip
+_NO_COST = {"sym_size", "getitem"}
+
+
+def cells(
+    reading: Reading, by_name: Mapping[str, Atom], all_blocks: Mapping[str, Block]
+) -> tuple[Placed, ...]:
+    """Anchors with the element-wise operators that follow them, in the order of execution."""
+    name_of = {atom: name for name, atom in by_name.items()}
+    owner_of: dict[fx.Node, fx.Node] = {}
+    members: dict[fx.Node, list[fx.Node]] = {}
+    position = {node: i for i, node in enumerate(reading.program.graph.nodes)}
+    live = depends_on_input(reading.program.graph, sizes=True)
+    for node in reading.program.graph.nodes:
+        if node.op != "call_function" or node not in live or operator_name(node) in _NO_COST:
+            if operator_name(node) == "getitem" and node.args[0] in owner_of:
+                owner_of[node] = owner_of[node.args[0]]  # type: ignore[index]
+            continue
+        anchor = None if _is_anchor(node) else _host(node, owner_of, position)
+        if anchor is None:
+            members[node] = []
+            anchor = node
+        owner_of[node] = anchor
+        members[anchor].append(node)
+    around = surroundings(all_blocks)
+    names: dict[str, Placed] = {}
+    for anchor, nodes in members.items():
+        name = unused(_cell_name(anchor), names)
+        spec, widths = _specify(reading, anchor, nodes)
+        used = dict.fromkeys(name_of[a] for width in widths for a in atoms(width) if a in name_of)
+        without, stride = _read_stride(nodes, all_blocks, around)
+        cell = Cell(
+            name,
+            spec,
+            tuple(used),
+            tuple(width.size for width in widths),
+            without,
+            spec.read_at(stride) if stride > 1 and "conv" in spec.operator else None,
+        )
+        names[name] = Placed(
+            cell, widths, frozenset(node.name for node in nodes), blocks_of((anchor.name,), around)
+        )
+    return tuple(names.values())
+
+
+_MOST_GONE = 2  # more blocks than that are rarely dropped together, and tables grow by powers of 2
+
+
+def _read_stride(
+    nodes: list[fx.Node], all_blocks: Mapping[str, Block], around: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], int]:
+    """The blocks without which strided 1 x 1 convolutions alone read what these nodes write.
+
+    With the stride; (), 1 where there are no such blocks.
+    """
+    end, never = nodes[-1], ((), 1)
+    if any(user not in nodes for node in nodes[:-1] for user in node.users):
+        return never
+    gone: dict[str, None] = {}
+    strides = set()
+    reads = list(end.users)
+    while reads:
+        user = reads.pop()
+        if (stride := _stride_alone(user)) > 1:
+            strides.add(stride)
+        elif (is_pointwise(user) or _is_norm(user)) and user.meta["shape"] == end.meta["shape"]:
+            reads += user.users  # a block's sum too: without the block, its readers read this
+        else:
+            outer = [b for b in around.get(user.name, ()) if end.name not in all_blocks[b].nodes]
+            if not outer:
+                return never
+            gone[outer[0]] = None
+    if len(strides) != 1 or not 0 < len(gone) <= _MOST_GONE:
+        return never
+    return tuple(sorted(gone)), strides.pop()
+
+
+def _stride_alone(node: fx.Node) -> int:
+    """The stride of a convolution that reads single places; 1 for any other operator."""
+    if "conv" not in operator_name(node):
+        return 1
+    given = arguments(node)
+    weight = given["weight"].meta["shape"]
+    strides = set(_each(given["stride"]))
+    single = all(k == 1 for k in weight[2:]) and set(_each(given["padding"])) == {0}
+    return int(strides.pop()) if single and len(strides) == 1 else 1
+
+
+def _each(setting: Any) -> tuple[Any, ...]:
+    """A number for every axis of the map, or one for all."""
+    return tuple(setting) if isinstance(setting, list | tuple) else (setting,)
+
+
+def _is_anchor(node: fx.Node) -> bool:
+    name = operator_name(node)
+    return name in _ANCHORS or "conv" in name or name == "linear" or "pool" in name or (
+        name.startswith("upsample")
+    )  # fmt: skip
+
+
+def _host(
+    node: fx.Node, owner_of: Mapping[fx.Node, fx.Node], position: Mapping[fx.Node, int]
+) -> fx.Node | None:
+    """The anchor that an element-wise operator or a view is timed with, None if it is its own."""
+    sources = [source for source in node.all_input_nodes if source in owner_of]
+    name = operator_name(node)
+    if not sources:
+        return None
+    if name == "batch_norm":
+        anchor = owner_of[sources[0]]
+        weighted = "conv" in operator_name(anchor) or operator_name(anchor) == "linear"
+        return anchor if weighted and len(sources[0].users) == 1 else None
+    if is_pointwise(node):
+        sources = [s for s in sources if s.meta.get("shape") == node.meta["shape"]]
+    return max((owner_of[s] for s in sources), key=position.__getitem__, default=None)
+
+
+def _cell_name(anchor: fx.Node) -> str:
+    for source in anchor.all_input_nodes:
+        if source.op == "get_attr":
+            return str(source.target).rpartition(".")[0] or str(source.target)
+    path = anchor.meta.get("path")
+    return f"{path}.{operator_name(anchor)}" if path else anchor.name
+
+
+def _specify(
+    reading: Reading, anchor: fx.Node, nodes: list[fx.Node]
+) -> tuple[LayerSpec, tuple[Axis, ...]]:
+    name = operator_name(anchor)
+    fused = tuple(operator_name(n) for n in nodes[1:] if is_pointwise(n) or _is_norm(n))
+    if "conv" in name or name == "linear":
+        return _specify_weighted(reading, anchor, name, fused)
+    widths: dict[int, Axis] = {}
+    shapes = []
+    # a copy costs what it writes, however many parts it reads
+    sources = [] if name == "cat" else anchor.all_input_nodes
+    for node in [*sources, anchor]:
+        known = reading.axes.get(node)
+        if node.op == "get_attr" or not known or isinstance(known[0], list):
+            continue
+        row: list[Any] = []
+        for axis in map(resolve, known):
+            free = is_free(axis)
+            row.append("free" if free else _plain_size(reading, axis))
+            if free:
+                widths.setdefault(_key(axis, widths), axis)
+        shapes.append(tuple(row))
+    settings = _plain_settings(anchor, reading)
+    if not widths:
+        axis = _channel(reading, anchor)
+        widths[id(axis)] = axis
+    sizes = ("channels",) if len(widths) == 1 else tuple(f"width{i}" for i in range(len(widths)))
+    attributes = (*settings, ("shapes", tuple(shapes)))
+    return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), tuple(widths.values())
+
+
+def _key(axis: Axis, known: Mapping[int, Axis]) -> int:
+    """Equal expressions count once: an axis is told by its atoms."""
+    mine = [id(a) for a in atoms(axis)]
+    for key, other in known.items():
+        if other.size == axis.size and [id(a) for a in atoms(other)] == mine:
+            return key
+    return id(axis)
+
+
+def _channel(reading: Reading, anchor: fx.Node) -> Axis:
+    known = reading.axes[anchor]
+    row = known[0] if known and isinstance(known[0], list) else known
+    return resolve(row[1 if len(row) >= 4 else -1]) if row else Atom(1)
+
+
+def _is_norm(node: fx.Node) -> bool:
+    return operator_name(node) == "batch_norm"
+
+
+def _plain_size(reading: Reading, axis: Axis) -> int | str:
+    """A size as it stands in a specification: that of the example's batch would say nothing."""
+    times, rest = divmod(axis.size, reading.program.batch)
+    if axis is reading.batch or (reading.program.batch == BATCH_HINT and times == 1 and not rest):
+        return "batch"
+    if reading.program.batch == BATCH_HINT and times and not rest:
+        return f"{times} * batch"  # windows of every image
+    return axis.size
+
+
+def _plain_settings(anchor: fx.Node, reading: Reading) -> list[tuple[str, Any]]:
+    """The arguments that are plain values; numbers that follow a Dim are left out."""
+    followed = {path[0] for path in reading.literals.get(anchor, {})}
+    schema = getattr(anchor.target, "_schema", None)
+    if schema is None:
+        return []
+    position = {argument.name: i for i, argument in enumerate(schema.arguments)}
+    return [
+        (key, value)
+        for key, given in arguments(anchor).items()
+        if position[key] not in followed and key not in followed
+        if (value := _plain(given)) is not ...
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, int | float | str | bool) or value is None:
+        return value
+    if isinstance(value, list | tuple):
+        items = tuple(_plain(item) for item in value)
+        return ... if ... in items else items
+    return ...
+
+
+def _specify_weighted(
+    reading: Reading, anchor: fx.Node, name: str, fused: tuple[str, ...]
+) -> tuple[LayerSpec, tuple[Axis, ...]]:
+    args = arguments(anchor)
+    x, weight, out = args["input"], args["weight"], reading.of(anchor)
+    x_axes, shape = reading.of(x), reading.shape(x)
+    if name == "linear":
+        rows = tuple(_plain_size(reading, resolve(axis)) for axis in x_axes[:-1])
+        attributes: list[tuple[str, Any]] = [("bias", args["bias"] is not None), ("rows", rows)]
+        return (
+            LayerSpec(name, ("in_features", "out_features"), tuple(attributes), fused),
+            (resolve(x_axes[-1]), resolve(out[-1])),
+        )
+    groups = args["groups"]
+    kernel = tuple(reading.shape(weight)[2:])
+    channel = len(shape) - len(kernel) - 1
+    attributes = [
+        ("bias", args["bias"] is not None),
+        ("dilation", _plain(args["dilation"])),
+        ("kernel", kernel),
+        ("map", shape[channel + 1 :]),
+        ("padding", _plain(args["padding"])),
+        ("stride", _plain(args["stride"])),
+    ]
+    c_in, c_out = resolve(x_axes[channel]), resolve(out[channel])
+    sizes: tuple[str, ...] = ("in_channels", "out_channels")
+    widths: tuple[Axis, ...] = (c_in, c_out)
+    if groups == 1:
+        kind = "dense"
+    elif groups == shape[channel]:
+        kind, sizes, widths = "depthwise", ("channels",), (c_in,)
+        attributes.append(("multiplier", c_out.size // groups))
+    else:
+        kind, sizes = "grouped", ("groups", "in_channels", "out_channels")
+        widths = (resolve(next(iter(reading.literals[anchor].values()))), c_in, c_out)
+    attributes.append(("grouping", kind))
+    return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), widths

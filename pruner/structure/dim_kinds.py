@@ -1,0 +1,152 @@
+"""What the Dims are to their network, told by the operators that work along them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from ..axes import Atom, Axis, Reading, atoms, resolve
+from ..graph import arguments, depends_on_input, operator_name
+from .network import Block
+from .residual_blocks import blocks_of, surroundings
+
+HEADS, QK, V, GROUPS, STREAM, HIDDEN, CHANNELS = (
+    "heads", "qk", "v", "groups", "stream", "hidden", "channels",
+)  # fmt: skip
+"""heads
+    What the products of an attention run side by side over.
+qk, v
+    The width per head of queries and keys, over which the first of an attention's two products
+    sums, and that of values, which the second leaves.
+groups
+    The groups of a grouped convolution or normalization.
+stream
+    What Blocks join: the embedding of a transformer, the channels of a residual stage.
+hidden
+    Written and read within one Block: the inner width of a bottleneck, of an MLP.
+channels
+    Any other width.
+"""
+
+_ATTENTION = "scaled_dot_product_attention"
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product of two activations: the axes that it sums over, runs beside, and leaves."""
+
+    node: fx.Node
+    summed: tuple[Axis, ...]
+    beside: tuple[Axis, ...]
+    left: tuple[Axis, ...]
+
+
+def kinds(reading: Reading, all_blocks: Mapping[str, Block]) -> dict[Atom, tuple[str, str]]:
+    """Free atom -> its kind, and the module of the operator that shows it.
+
+    An atom that is none of the narrower kinds is missing: plain channels.
+    """
+    found: dict[Atom, tuple[str, str]] = {}
+
+    def note(kind: str, axes: tuple[Axis, ...], path: str) -> None:
+        for axis in axes:
+            for atom in atoms(axis):
+                if atom.reason is None:
+                    found.setdefault(atom, (kind, path))
+
+    nodes = {node.name: node for node in reading.program.graph.nodes}
+    products = _attention(reading, {nodes[block.join] for block in all_blocks.values()})
+    for kind, part in ((QK, "summed"), (HEADS, "beside"), (V, "left")):
+        for product in products:
+            note(kind, getattr(product, part), product.node.meta.get("path") or "")
+    for node in reading.program.graph.nodes:
+        note(GROUPS, _groups(reading, node), node.meta.get("path") or "")
+    for name, block in all_blocks.items():
+        note(STREAM, tuple(reading.of(nodes[block.join])), name)
+    for atom, name in _within(reading, all_blocks):
+        found.setdefault(atom, (HIDDEN, name))
+    return found
+
+
+def _attention(reading: Reading, joins: set[fx.Node]) -> list[_Product]:
+    """Products that are chained: the result of one reaches another before a Block's join."""
+    graph = reading.program.graph
+    live = depends_on_input(graph)
+    products = {node: p for node in graph.nodes if (p := _product(reading, node, live))}
+    nearest: dict[fx.Node, fx.Node] = {}
+    """Node -> the product that its value reaches."""
+    for node in reversed(graph.nodes):
+        for reader in node.users:
+            if reader in products:
+                nearest[node] = reader
+            elif reader in nearest and reader not in joins and reader.op == "call_function":
+                nearest.setdefault(node, nearest[reader])
+    chained = {
+        node: None
+        for first in products
+        if first in nearest or operator_name(first) == _ATTENTION
+        for node in (first, nearest.get(first))
+        if node is not None
+    }
+    return [products[node] for node in graph.nodes if node in chained]
+
+
+def _product(reading: Reading, node: fx.Node, live: set[fx.Node]) -> _Product | None:
+    name = operator_name(node)
+    if name == _ATTENTION:
+        query, value = (reading.of(arguments(node)[key]) for key in ("query", "value"))
+        return _Product(node, (query[-1],), tuple(reading.of(node)[:-2]), (value[-1],))
+    if name not in ("matmul", "bmm", "einsum") or not live.issuperset(node.all_input_nodes):
+        return None
+    if name == "einsum":
+        return _einsum(reading, node)
+    first, second = (reading.of(source) for source in node.args)
+    if min(len(first), len(second)) < 2:
+        return None
+    return _Product(node, (first[-1],), tuple(reading.of(node)[:-2]), (first[-2], second[-1]))
+
+
+def _einsum(reading: Reading, node: fx.Node) -> _Product | None:
+    equation = str(node.args[0]).replace(" ", "")
+    operands = node.args[1]
+    if "." in equation or "->" not in equation or len(operands) != 2:  # type: ignore[arg-type]
+        return None
+    inputs, output = equation.split("->")
+    parts: dict[str, list[Axis]] = defaultdict(list)
+    first, second = inputs.split(",")
+    for letters, operand in zip((first, second), operands):  # type: ignore[arg-type]
+        for letter, axis in zip(letters, reading.of(operand)):
+            shared = letter in first and letter in second
+            part = "left" if not shared else "beside" if letter in output else "summed"
+            parts[part].append(axis)
+    return _Product(node, *(tuple(parts[part]) for part in ("summed", "beside", "left")))
+
+
+def _groups(reading: Reading, node: fx.Node) -> tuple[Axis, ...]:
+    """The axis of a grouped operator's groups; none where every channel is a group of its own."""
+    name, literals = operator_name(node), reading.literals.get(node, {})
+    if not literals or not ("conv" in name or name == "group_norm"):
+        return ()
+    (groups,) = literals.values()
+    channels = reading.of(node.all_input_nodes[0])
+    whole = any(resolve(axis).size == resolve(groups).size for axis in channels[1:2])
+    return () if whole else (groups,)
+
+
+def _within(reading: Reading, all_blocks: Mapping[str, Block]) -> Iterator[tuple[Atom, str]]:
+    """The atoms whose tensors all lie in one Block, with the innermost such."""
+    around = surroundings(all_blocks)
+    readers: dict[Atom, dict[str, None]] = defaultdict(dict)
+    for node in reading.program.graph.nodes:
+        if node.op == "get_attr":
+            names = dict.fromkeys(user.name for user in node.users)
+            for axis in reading.axes[node]:
+                for atom in atoms(axis):
+                    readers[atom].update(names)
+    for atom, names in readers.items():
+        inside = blocks_of(names, around) if atom.reason is None else ()
+        if inside:
+            yield atom, inside[-1]

@@ -1,0 +1,116 @@
+"""The Dims of a graph: its free atoms, named, with every tensor axis that they cut."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from torch import fx
+
+from ..axes import Atom, Axis, Reading, atoms, freeze, owner, owners
+from ..utils import unused
+from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, kinds
+from .network import Block, Dim, Frozen, Placed, Slot
+from .residual_blocks import blocks_of, surroundings
+
+# Reasons that say nothing about the network's structure: not worth a line in the report.
+_PLAIN = ("a kernel's extent", "a feature map's extent", "the batch", "an input of the network",
+          "a table of indices", "the gates of a cell")  # fmt: skip
+
+
+def tensor_nodes(reading: Reading) -> Iterator[fx.Node]:
+    return (node for node in reading.program.graph.nodes if node.op == "get_attr")
+
+
+def dims_and_atoms(
+    reading: Reading, step: int | None, all_blocks: Mapping[str, Block]
+) -> tuple[dict[str, Dim], dict[str, Atom]]:
+    """Every free atom that some weight writes is a Dim; any other free atom is frozen.
+
+    A Dim of an attention or of groups is named after its place and kind (``blocks.0.attn.heads``),
+    any other after the first weight that writes it (``blocks.0.mlp.fc1``).
+    """
+    writers: dict[Atom, list[tuple[str, int]]] = defaultdict(list)
+    others: dict[Atom, str] = {}
+    for node in tensor_nodes(reading):
+        for i, axis in enumerate(reading.axes[node]):
+            for atom, times in Counter(atoms(axis)).items():
+                if times > 1 and not _once(axis, atom):
+                    freeze(atom, "it occurs twice in one axis")
+                others.setdefault(atom, str(node.target))
+                if reading.roles.get((str(node.target), i)) == "out":
+                    writers[atom].append((str(node.target), i))
+    for atom in others:
+        if atom not in writers:
+            freeze(atom, "no weight writes it")
+    dims: dict[str, Dim] = {}
+    by_name: dict[str, Atom] = {}
+    kind_of = kinds(reading, all_blocks)
+    for atom, places in writers.items():
+        if atom.reason is not None:
+            continue
+        kind, place = kind_of.get(atom, (CHANNELS, ""))
+        if kind in (HEADS, QK, V, GROUPS):
+            name = f"{place}.{kind}" if place else kind
+        else:
+            name = places[0][0].rpartition(".")[0] or places[0][0]
+        name = unused(name, dims)
+        dims[name] = Dim(name, atom.size, _step(atom.size, step), (), kind)
+        by_name[name] = atom
+    return dims, by_name
+
+
+def _once(axis: Axis, atom: Atom) -> bool:
+    try:
+        owner(axis, atom)
+    except ValueError:
+        return False
+    return True
+
+
+def _step(size: int, step: int | None) -> int:
+    if step is not None:
+        return min(step, size)
+    power = 1
+    while power < 8 and power * 16 <= size:
+        power *= 2
+    return power
+
+
+def with_slots(
+    reading: Reading,
+    dims: Mapping[str, Dim],
+    by_name: Mapping[str, Atom],
+    all_blocks: Mapping[str, Block],
+    placed: tuple[Placed, ...],
+) -> dict[str, Dim]:
+    """The Dims with every tensor axis that they cut."""
+    name_of = {atom: name for name, atom in by_name.items()}
+    cell_of = {node: p.cell.name for p in placed for node in p.nodes}
+    around = surroundings(all_blocks)
+    slots: dict[str, list[Slot]] = defaultdict(list)
+    for node in tensor_nodes(reading):
+        readers = {user.name for user in node.users}
+        inside = blocks_of(readers, around)
+        cell = next((cell_of[user.name] for user in node.users if user.name in cell_of), None)
+        for i, axis in enumerate(reading.axes[node]):
+            if not any(atom in name_of for atom in atoms(axis)):
+                continue
+            role = reading.roles.get((str(node.target), i), "other")
+            for atom, positions in owners(axis).items():
+                if atom in name_of:
+                    slot = Slot(str(node.target), i, positions, role, cell, inside)
+                    slots[name_of[atom]].append(slot)
+    return {name: replace(dim, slots=tuple(slots[name])) for name, dim in dims.items()}
+
+
+def frozen(reading: Reading) -> tuple[Frozen, ...]:
+    """Why axes cannot be cut, with the tensors that each reason locks."""
+    locked: dict[str, dict[str, None]] = defaultdict(dict)
+    for node in tensor_nodes(reading):
+        for axis in reading.axes[node]:
+            for atom in atoms(axis):
+                if atom.reason is not None and atom.reason not in _PLAIN:
+                    locked[atom.reason][str(node.target)] = None
+    return tuple(Frozen(reason, tuple(tensors)) for reason, tensors in locked.items())

@@ -1,0 +1,167 @@
+"""What a traced network is made of: Dims and the slots that they cut, Blocks, the Network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from latency_tables.source import Probe
+from latency_tables.spec import Cell
+
+from ..axes import Atom, Axis, Reading, axis_size, cut
+from ..graph import BATCH_HINT, Block, Program, flatten_io, materialize, probe_onnx
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One axis of one parameter or buffer that a Dim cuts.
+
+    tensor, axis
+        The name in ``state_dict`` and the axis.
+    owner
+        [axis size] int: the Dim's index that each position of the axis belongs to, -1 for
+        positions that are not this Dim's (another part of a concatenation).
+    role
+        ``"out"`` (weights and biases that write the Dim's channels), ``"norm"`` (scale, shift and
+        statistics of a normalization), ``"in"`` (weights that read them), ``"other"``.
+    cell
+        The cell that the tensor belongs to, or None.
+    blocks
+        The removable blocks that the tensor lies in (all of them must be kept for it to live).
+    """
+
+    tensor: str
+    axis: int
+    owner: NDArray[np.int64]
+    role: str
+    cell: str | None
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dim:
+    """One set of coupled tensor axes that must be cut together.
+
+    size is the number of indices of the uncut network; kept sizes are multiples of step (or size).
+    kind is one of those in :mod:`pruner.kinds`: ``"heads"``, ``"qk"``, ``"v"``, ``"hidden"``, ...
+    """
+
+    name: str
+    size: int
+    step: int
+    slots: tuple[Slot, ...] = field(repr=False)
+    kind: str = "channels"
+
+    def options(self) -> tuple[int, ...]:
+        """The sizes that may be chosen, ascending; the last is the uncut size."""
+        return tuple(sorted({*range(self.step, self.size + 1, self.step), self.size}))
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Something that cannot be cut: where, why, and the tensors that it locks."""
+
+    reason: str
+    tensors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell in its graph: the axes its sizes come from, its nodes, the blocks it lies in."""
+
+    cell: Cell
+    widths: tuple[Axis, ...]
+    nodes: frozenset[str]
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model and what can be cut in it. Made by :func:`pruner.trace`; nothing changes it.
+
+    module
+        The dense network rebuilt from its graph: the same numbers, the same ``state_dict`` names.
+    inputs
+        The example arguments one after the other, nested ones taken apart
+        (``torch.utils._pytree.tree_leaves((args, kwargs))``).
+    dims, blocks
+        By name.
+    frozen
+        What cannot be cut, and why.
+    reading, atoms, placed
+        For the inner parts: the axes of every node, the atom of every Dim, the cells.
+    """
+
+    name: str
+    program: Program = field(repr=False)
+    module: fx.GraphModule = field(repr=False)
+    inputs: tuple[Any, ...] = field(repr=False)
+    dims: Mapping[str, Dim]
+    blocks: Mapping[str, Block]
+    frozen: tuple[Frozen, ...]
+    reading: Reading = field(repr=False)
+    atoms: Mapping[str, Atom] = field(repr=False)
+    placed: tuple[Placed, ...] = field(repr=False)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch that the network insists on; None where it takes any."""
+        return None if self.program.batch == BATCH_HINT else self.program.batch
+
+    def cells(self) -> Sequence[Cell]:
+        """The cells in the order of execution."""
+        return [placed.cell for placed in self.placed]
+
+    def sizes(self) -> Mapping[str, Sequence[int]]:
+        """Dim name -> the sizes that it may take, ascending."""
+        return {name: dim.options() for name, dim in self.dims.items()}
+
+    def removable(self) -> Sequence[str]:
+        """Names of the blocks that can be dropped."""
+        return tuple(self.blocks)
+
+    def cell_sizes(
+        self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
+    ) -> dict[str, tuple[int, ...]]:
+        """Cell name -> its widths at these Dim sizes; cells of dropped blocks are missing."""
+        by_atom = {self.atoms[name]: size for name, size in sizes.items()}
+        return {
+            placed.cell.name: tuple(axis_size(width, by_atom) for width in placed.widths)
+            for placed in self.placed
+            if not set(dropped).intersection(placed.blocks)
+        }
+
+    def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
+        """The network with Dims cut to their first indices, these blocks dropped: for timing."""
+        return self._probe(sizes, dropped) if sizes or dropped else self._whole
+
+    @cached_property
+    def _whole(self) -> Probe:
+        return self._probe({}, ())
+
+    def _probe(self, sizes: Mapping[str, int], dropped: Sequence[str]) -> Probe:
+        first = {
+            self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
+        }
+        program = cut(self.reading, first, [self.blocks[name] for name in dropped])
+        module, inputs = flatten_io(materialize(program, self.name), self.inputs)
+        alive = {node.name for node in program.graph.nodes}
+        cell_sizes = self.cell_sizes(sizes, dropped)
+        return Probe(
+            module=module,
+            inputs=inputs,
+            onnx=cache(lambda: probe_onnx(module, inputs)),
+            cell_of={
+                node: placed.cell.name
+                for placed in self.placed
+                for node in placed.nodes
+                if node in alive and placed.cell.name in cell_sizes
+            },
+            sizes=cell_sizes,
+        )

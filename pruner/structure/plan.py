@@ -1,0 +1,181 @@
+"""What to keep: plain data, printable, diffable, savable as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PlanError
+from ..utils import write_text
+
+if TYPE_CHECKING:
+    from solver import Solution
+
+    from .importance import Importance
+    from .network import Network
+
+
+@dataclass(frozen=True)
+class Plan:
+    """keep
+        Dim name -> the kept indices, ascending. A Dim that is not named stays whole.
+    blocks
+        Block name -> whether it stays. A Block that is not named stays.
+    """
+
+    keep: Mapping[str, tuple[int, ...]]
+    blocks: Mapping[str, bool]
+
+    @classmethod
+    def dense(cls, net: Network) -> Plan:
+        """Everything stays."""
+        return cls(
+            {name: tuple(range(dim.size)) for name, dim in net.dims.items()},
+            dict.fromkeys(net.blocks, True),
+        )
+
+    @classmethod
+    def from_solution(
+        cls,
+        net: Network,
+        solution: Solution,
+        importance: Importance,
+        within: Plan | None = None,
+    ) -> Plan:
+        """The chosen sizes, filled with the most important indices of every Dim.
+
+        within is a plan whose indices alone may be chosen (see `pruner.formulate`).
+        """
+        if solution.choice is None:
+            raise PlanError(f"the solution holds no choice: {solution.status}")
+        sizes, dropped = structure_of(net, solution.choice)
+        keep = {}
+        for name, size in sizes.items():
+            best = ranking(importance, name)
+            if within is not None:
+                best = best[np.isin(best, within.keep.get(name, best))]
+            keep[name] = tuple(sorted(int(i) for i in best[:size]))
+        return cls(keep, {name: name not in dropped for name in net.blocks})
+
+    @classmethod
+    def random(
+        cls, net: Network, macs: float = 0.5, seed: int = 0, drop_blocks: float = 0.0
+    ) -> Plan:
+        """A random valid plan with about this share of the dense multiply-adds.
+
+        drop_blocks is the chance of each block to be dropped (before the widths are drawn).
+        """
+        from .cost import macs as count
+
+        if not 0 < macs <= 1:
+            raise PlanError(f"a share of the multiply-adds lies in (0, 1], not {macs}")
+        rng = np.random.default_rng(seed)
+        blocks = {name: bool(rng.random() >= drop_blocks) for name in net.blocks}
+        dropped = [name for name, stays in blocks.items() if not stays]
+        taste = {name: rng.random() for name in net.dims}
+        goal = macs * count(net)
+
+        def sizes(level: float) -> dict[str, int]:
+            """Every Dim keeps more as the level goes from 0 to 1, each at its own pace."""
+            chosen = {}
+            for name, dim in net.dims.items():
+                options = dim.options()
+                share = level ** (0.25 + 2 * taste[name])
+                chosen[name] = options[min(int(share * len(options)), len(options) - 1)]
+            return chosen
+
+        low, high = 0.0, 1.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            if count(net, sizes(middle), dropped) <= goal:
+                low = middle
+            else:
+                high = middle
+        keep = {
+            name: tuple(sorted(rng.choice(net.dims[name].size, size, replace=False).tolist()))
+            for name, size in sizes(low).items()
+        }
+        return cls(keep, blocks)
+
+    def filled(self, importance: Importance) -> Plan:
+        """The same sizes and blocks, with the most important indices of every Dim."""
+        keep = {
+            name: tuple(sorted(ranking(importance, name)[: len(kept)].tolist()))
+            for name, kept in self.keep.items()
+        }
+        return Plan(keep, self.blocks)
+
+    def sizes(self) -> dict[str, int]:
+        """Dim name -> how many indices stay."""
+        return {name: len(kept) for name, kept in self.keep.items()}
+
+    def masks(self, net: Network) -> dict[str, NDArray[np.bool_]]:
+        """Dim name -> [size] bool, true at the kept indices."""
+        return {
+            name: np.isin(np.arange(net.dims[name].size), kept) for name, kept in self.keep.items()
+        }
+
+    def dropped(self) -> tuple[str, ...]:
+        """The blocks that go."""
+        return tuple(name for name, stays in self.blocks.items() if not stays)
+
+    def check(self, net: Network) -> None:
+        """Raise :class:`PlanError` where this plan does not fit the network."""
+        for name, kept in self.keep.items():
+            if name not in net.dims:
+                raise PlanError(f"the plan names the dim {name!r}, which {net.name} has not")
+            size = net.dims[name].size
+            valid = all(isinstance(i, int) and 0 <= i < size for i in kept)
+            if not kept or not valid or len(set(kept)) != len(kept):
+                raise PlanError(
+                    f"dim {name!r}: expected one or more different indices from 0 to {size - 1}, "
+                    f"got {list(kept)[:8]}"
+                )
+        for name in self.blocks:
+            if name not in net.blocks:
+                raise PlanError(f"the plan names the block {name!r}, which {net.name} has not")
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {"keep": {k: list(v) for k, v in self.keep.items()}, "blocks": dict(self.blocks)},
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Raises :class:`PlanError` where the text is not a plan."""
+        try:
+            data: Any = json.loads(text)
+            return cls(
+                {str(k): tuple(int(i) for i in v) for k, v in data["keep"].items()},
+                {str(k): bool(v) for k, v in data["blocks"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"not a plan: {error}") from error
+
+    def save(self, path: Path | str) -> None:
+        write_text(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Plan:
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, PlanError) as error:
+            raise PlanError(f"{path}: {error}; run solve again to make it anew") from error
+
+
+def structure_of(net: Network, choice: Mapping[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Every Dim's size and the dropped Blocks, from a choice of the solver's."""
+    sizes = {name: dim.options()[choice[f"size:{name}"]] for name, dim in net.dims.items()}
+    return sizes, tuple(name for name in net.blocks if not choice[f"keep:{name}"])
+
+
+def ranking(importance: Importance, dim: str) -> np.ndarray:
+    """The indices of a Dim, the most important first; ties in the order of the network."""
+    return np.argsort(-np.asarray(importance.total(dim)), kind="stable")

@@ -1,0 +1,211 @@
+"""The removable Blocks of a graph: branches that join their skip connection in a sum."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import fx
+
+from ..graph import depends_on_input, operator_name
+from ..utils import common_path, unused
+from .network import Block
+
+Work: TypeAlias = "tuple[int, int]"
+"""(weighted operators, normalizations and poolings) on a way through a graph."""
+
+_WEIGHTED = ("linear", "lstm", "gru")
+_PRODUCTS = ("matmul", "bmm", "mm", "einsum", "addmm", "baddbmm")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to read a sum: what falls away and what stays."""
+
+    join: fx.Node
+    skip: fx.Node
+    nodes: frozenset[fx.Node]
+    work: Work
+
+
+def blocks(graph: fx.Graph) -> dict[str, Block]:
+    """Every branch that joins its skip connection in a sum and is read nowhere else.
+
+    The join is ``skip + branch``, ``skip - branch`` or ``addcmul(skip, scale, branch)``, the branch
+    scaled or not. Of two operands that could both go, the one with more work on the shortest way to
+    it is the branch (an identity has none, a projection one convolution). No branch is what holds
+    neither a weighted operator nor a pooling, what alone reads an input of the network, what is
+    added to the scores of an attention, and one of two equal answers that are summed.
+    """
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    live, batched = depends_on_input(graph), depends_on_input(graph, sizes=True)
+    answers, scores = _leading_to(graph, "output"), _leading_to(graph, "softmax", "_softmax")
+    found: list[_Candidate] = []
+    for join in graph.nodes:
+        candidates = []
+        for skip, branches in _readings(join):
+            if skip not in batched or skip.meta.get("shape") != join.meta["shape"]:
+                continue
+            nodes = _exclusive(join, branches, order)
+            if not any(_is_anchor(node, live) for node in nodes) or _orphans_an_input(nodes):
+                continue
+            work = max(_least_work(branch, skip, nodes, live) for branch in branches)
+            if work > (0, 0):
+                candidates.append(_Candidate(join, skip, frozenset({*nodes, join}), work))
+        equal = len({c.work for c in candidates}) < len(candidates)
+        if candidates and join not in scores and not (equal and join in answers):
+            found.append(max(candidates, key=lambda c: c.work))
+    return _named(found, live)
+
+
+def _readings(join: fx.Node) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
+    """(what stays, what may go) for every way to read a sum; the operand written last first."""
+    name = operator_name(join)
+    if name not in ("add", "sub", "addcmul"):
+        return
+    first, *rest = join.args
+    branches = tuple(x for x in rest if isinstance(x, fx.Node))
+    if not isinstance(first, fx.Node) or not branches or first in branches:
+        return
+    yield first, branches
+    if name == "add" and join.kwargs.get("alpha", 1) == 1:
+        yield branches[0], (first,)
+
+
+def _exclusive(
+    join: fx.Node, branches: tuple[fx.Node, ...], order: Mapping[fx.Node, int]
+) -> set[fx.Node]:
+    """The nodes that are read only on the way to these operands of the join."""
+    inside: set[fx.Node] = set()
+    # latest first: all readers of a node are settled before the node itself
+    pending = [(-order[branch], branch) for branch in branches]
+    heapq.heapify(pending)
+    while pending:
+        _, node = heapq.heappop(pending)
+        if node.op == "placeholder" or node in inside:
+            continue
+        if any(reader not in inside and reader is not join for reader in node.users):
+            continue
+        if join in node.users and node not in branches:
+            continue
+        inside.add(node)
+        for source in node.all_input_nodes:
+            if source not in inside:
+                heapq.heappush(pending, (-order[source], source))
+    return inside
+
+
+def _is_anchor(node: fx.Node, live: set[fx.Node]) -> bool:
+    return node in live and ("pool" in operator_name(node) or _work(node, live)[0] > 0)
+
+
+def _work(node: fx.Node, live: set[fx.Node]) -> Work:
+    name = operator_name(node)
+    if name in _PRODUCTS:  # of two activations it has no weight
+        return int(any(source not in live for source in node.all_input_nodes)), 0
+    return int("conv" in name or name in _WEIGHTED), int("norm" in name or "pool" in name)
+
+
+def _least_work(branch: fx.Node, skip: fx.Node, nodes: set[fx.Node], live: set[fx.Node]) -> Work:
+    """The least work on a way into these nodes to the branch's end.
+
+    A way from the skip connection without any work does not count: ``x + (pool(x) - x)`` loses no
+    identity with its branch, ``(x + f(x)) + g(x)`` does with the first of the two.
+    """
+    # node -> least work on the ways from elsewhere, least on those from the skip connection that
+    # have any, whether there is one from it that has none
+    memo: dict[fx.Node, tuple[Work | None, Work | None, bool]] = {}
+    stack = [branch]
+    while stack:
+        node = stack[-1]
+        if node not in nodes or node not in live:
+            elsewhere = node in live and node is not skip
+            memo[node] = ((0, 0) if elsewhere else None, None, node is skip)
+        if node in memo:
+            stack.pop()
+            continue
+        unknown = [s for s in node.all_input_nodes if s not in memo]
+        if unknown:
+            stack.extend(unknown)
+            continue
+        here = _work(node, live)
+        before = [memo[source] for source in node.all_input_nodes]
+        bare = any(none for _, _, none in before)
+        worked = [some for _, some, _ in before]
+        if bare and here > (0, 0):
+            worked.append((0, 0))
+        memo[node] = (
+            _plus(here, [other for other, _, _ in before]),
+            _plus(here, worked),
+            bare and here == (0, 0),
+        )
+        stack.pop()
+    ways = [way for way in memo[branch][:2] if way is not None]
+    return min(ways, default=(0, 0))
+
+
+def _plus(here: Work, ways: list[Work | None]) -> Work | None:
+    known = [way for way in ways if way is not None]
+    if not known:
+        return None
+    least = min(known)
+    return least[0] + here[0], least[1] + here[1]
+
+
+def _orphans_an_input(nodes: set[fx.Node]) -> bool:
+    """Whether some input of the network is read (but for its size) by these nodes alone."""
+    inputs = {s for node in nodes for s in node.all_input_nodes if s.op == "placeholder"}
+    return any(
+        all(reader in nodes or operator_name(reader) == "sym_size" for reader in source.users)
+        for source in inputs
+    )
+
+
+def _leading_to(graph: fx.Graph, *operators: str) -> set[fx.Node]:
+    """The nodes whose values reach one of these operators with no weighted one between."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        for reader in node.users:
+            name = operator_name(reader)
+            passes = "conv" not in name and name not in (*_WEIGHTED, *_PRODUCTS)
+            if name in operators or (passes and reader in found):
+                found.add(node)
+    return found
+
+
+def _named(found: list[_Candidate], live: set[fx.Node]) -> dict[str, Block]:
+    """Named after the module that holds all the work of the branch."""
+    result: dict[str, Block] = {}
+    for one in found:
+        weighted = [node for node in one.nodes & live if _work(node, live)[0]]
+        anchors = weighted or [node for node in one.nodes & live if _is_anchor(node, live)]
+        path = common_path(node.meta.get("path") or "" for node in anchors)
+        path = path or one.join.meta.get("path") or one.join.name
+        name = unused(path, result)
+        names = frozenset(node.name for node in one.nodes)
+        result[name] = Block(name, one.join.name, one.skip.name, names)
+    around = surroundings(result)
+    for name, block in result.items():
+        inside = tuple(other for other in blocks_of(block.nodes, around) if other != name)
+        result[name] = Block(name, block.join, block.skip, block.nodes, inside)
+    return result
+
+
+def surroundings(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]]:
+    """Node name -> the blocks that it lies in, outermost first."""
+    result: dict[str, tuple[str, ...]] = {}
+    for name in sorted(all_blocks, key=lambda name: -len(all_blocks[name].nodes)):
+        for node in all_blocks[name].nodes:
+            result[node] = (*result.get(node, ()), name)
+    return result
+
+
+def blocks_of(nodes: Iterable[str], around: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The blocks that all of these nodes lie in, outermost first; around is `surroundings`."""
+    rows = [around.get(node, ()) for node in nodes]
+    if not rows:
+        return ()
+    shared = set(rows[0]).intersection(*rows[1:])
+    return tuple(name for name in rows[0] if name in shared)

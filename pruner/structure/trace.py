@@ -1,0 +1,70 @@
+"""Read a model into a Network: axes by the rules, then Dims, Blocks and Cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..axes import propagate_axes, validate_axes
+from ..graph import Program, export, materialize
+from .cells import cells as find_cells
+from .dims import dims_and_atoms, frozen, with_slots
+from .network import Network
+from .residual_blocks import blocks as find_blocks
+
+
+def trace(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    step: int | None = None,
+    name: str | None = None,
+) -> Network:
+    """Find what can be cut in a model.
+
+    Parameters
+    ----------
+    model
+        Any module that ``torch.export`` reads; it is left as it was, and the Network shares its
+        tensors.
+    inputs, kwargs
+        Example arguments; the first axis of every tensor is the batch.
+    step
+        Kept sizes are multiples of it; None chooses a power of two for every Dim, at most 8 and
+        about an eighth of its size.
+
+    Raises :class:`pruner.errors.TraceError` where the model cannot be exported.
+    """
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    program = export(model, tuple(inputs), kwargs)
+    flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
+    kind = type(model).__name__
+    return network(program, flat, name or kind, kind, step)
+
+
+def network(
+    program: Program, inputs: tuple[Any, ...], name: str, kind: str, step: int | None = None
+) -> Network:
+    """What can be cut in a Program; kind is the name of its module's class, inputs are flat."""
+    reading = validate_axes(propagate_axes(program))
+    blocks = find_blocks(program.graph)
+    dims, atoms = dims_and_atoms(reading, step, blocks)
+    cells = find_cells(reading, atoms, blocks)
+    dims = with_slots(reading, dims, atoms, blocks, cells)
+    return Network(
+        name=name,
+        program=program,
+        module=materialize(program, kind),
+        inputs=inputs,
+        dims=dims,
+        blocks=blocks,
+        frozen=frozen(reading),
+        reading=reading,
+        atoms=atoms,
+        placed=cells,
+    )

@@ -1,0 +1,130 @@
+"""What a plan leaves of a Network, as a Network of its own; what is found there, on its way back.
+
+Pruning in rounds looks at the network of the round before, tuned, and decides anew. Plans and
+latencies stay those of the dense Network throughout; only scores and weights come from the
+narrower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..axes import cut, mask
+from ..errors import PrunerError
+from ..structure import Importance, Network, Plan, network
+
+
+def narrowed(net: Network, plan: Plan) -> Network:
+    """The Network of a cut network: its Dims have what the plan keeps, in the same steps.
+
+    Dims, Blocks and cells keep their names; those that lie in dropped blocks are missing. Raises
+    PrunerError where the cut network is not understood as the dense one was.
+    """
+    plan.check(net)
+    keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
+    program = cut(net.reading, keep, [net.blocks[name] for name in plan.dropped()])
+    axes = {node.name: known for node, known in net.reading.axes.items()}
+    for node in program.graph.nodes:
+        if node.meta.get("shape") is not None:
+            node.meta["shape"] = _shape(axes[node.name], node.meta["shape"], keep)
+    small = network(program, net.inputs, net.name, type(net.module).__name__)
+    names = _named(small, net, plan, keep)
+    _check_names({cell.name for cell in small.cells()}, {cell.name for cell in net.cells()}, net)
+    _check_names(set(small.blocks), set(net.blocks), net)
+    return replace(
+        small,
+        dims={
+            names[name]: replace(
+                dim, name=names[name], step=min(net.dims[names[name]].step, dim.size)
+            )
+            for name, dim in small.dims.items()
+        },
+        atoms={names[name]: small.atoms[name] for name in small.dims},
+        placed=tuple(
+            replace(p, cell=replace(p.cell, dims=tuple(names[name] for name in p.cell.dims)))
+            for p in small.placed
+        ),
+    )
+
+
+def _named(small: Network, net: Network, plan: Plan, keep: Mapping[Any, Any]) -> dict[str, str]:
+    """The dense network's names of the Dims: they are known by where their indices lie."""
+    axes = {str(n.target): a for n, a in net.reading.axes.items() if n.op == "get_attr"}
+    found: dict[str, str] = {}
+    for name, own in small.dims.items():
+        for other, dim in net.dims.items():
+            kept = plan.keep.get(other, range(dim.size))
+            rank = np.full(dim.size + 1, -1)  # the last for positions that are of no index
+            rank[list(kept)] = np.arange(len(kept))
+            theirs = {(s.tensor, s.axis): s.owner for s in dim.slots}
+            if other not in found.values() and any(
+                np.array_equal(rank[owner[mask(axes[s.tensor][s.axis], keep)]], s.owner)
+                for s in own.slots
+                if (owner := theirs.get((s.tensor, s.axis))) is not None
+            ):
+                found[name] = other
+                break
+    _check_names(set(small.dims), set(found), net)
+    return found
+
+
+def _check_names(small: set[str], dense: set[str], net: Network) -> None:
+    strange = sorted(small - dense)
+    if strange:
+        raise PrunerError(
+            f"{net.name}: the cut network has parts that the dense one has not "
+            f"({', '.join(strange[:3])}): prune this network in one round"
+        )
+
+
+def _shape(axes: Any, shape: Any, keep: Mapping[Any, Any]) -> Any:
+    """A shape (or a list of them) with every axis as long as the masks leave it."""
+    if isinstance(shape, list):
+        return [_shape(own, one, keep) for own, one in zip(axes, shape, strict=True)]
+    if shape is None:
+        return None
+    return tuple(int(mask(axis, keep).sum()) for axis in axes)
+
+
+def widened(importance: Importance, net: Network, plan: Plan) -> Importance:
+    """Scores of ``narrowed(net, plan)`` as scores of net: what is cut is worth nothing."""
+    parts, rises = {}, {}
+    for name, dim in net.dims.items():
+        kept = list(plan.keep.get(name, range(dim.size)))
+        known = importance.parts.get(name, {})
+        parts[name] = {"": np.zeros(dim.size)}
+        for cell, values in known.items():
+            parts[name][cell] = np.zeros(dim.size)
+            parts[name][cell][kept] = values
+        rise = importance.rises.get(name)
+        if rise is not None:
+            # Its options are those of the Dim up to the kept size; larger ones are not admitted.
+            rises[name] = np.concatenate([rise, np.zeros(len(dim.options()) - len(rise))])
+    return Importance(importance.criterion, parts, importance.blocks, rises)
+
+
+def expanded(net: Network, plan: Plan, module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a cut network in the places where ``apply(net, plan)`` takes them from.
+
+    What the plan cuts is zero, what lies in dropped blocks is as it was.
+    """
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
+    tensors = dict(net.program.tensors)
+    for node in net.program.graph.nodes:
+        if node.op != "get_attr" or str(node.target) not in own:
+            continue
+        name = str(node.target)
+        value = own[name].detach().cpu()
+        for axis, positions in enumerate(net.reading.axes[node]):
+            kept = torch.from_numpy(np.flatnonzero(mask(positions, keep)))
+            shape = [*value.shape[:axis], positions.size, *value.shape[axis + 1 :]]
+            value = value.new_zeros(shape).index_copy(axis, kept, value)
+        tensors[name] = value.contiguous()
+    return tensors

@@ -1,0 +1,249 @@
+"""rotate: the same function, with the channels of linear streams turned to their main directions.
+
+Between a linear bottleneck's layers there is no activation: such a stream may be written in any
+basis, if what writes it and what reads it are turned alike. In the basis of its main directions the
+last channels carry almost nothing, and cutting them costs far less than cutting any channel of the
+trained network (as SliceGPT does for transformers: Ashkboos et al. 2024, arXiv 2401.15024).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..axes import Atom, atoms, resolve
+from ..graph import (
+    Replay,
+    effective_weight,
+    is_norm,
+    is_plain,
+    layer_at,
+    materialize,
+    norm_behind,
+    operator_name,
+    scale_of,
+    source,
+)
+from ..structure import Network
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A Dim whose channels nothing but linear layers write and read.
+
+    writers are calls of layers with the batch norm behind each (None: none), readers calls of
+    layers: nodes of the Network's module.
+    """
+
+    dim: str
+    writers: tuple[tuple[fx.Node, fx.Node | None], ...]
+    readers: tuple[fx.Node, ...]
+
+
+def streams(net: Network) -> dict[str, Stream]:
+    """The Dims that may be turned, by name."""
+    nodes = {node.name: node for node in net.module.graph.nodes}
+    carrying: dict[Atom, list[tuple[fx.Node, int]]] = {net.atoms[name]: [] for name in net.dims}
+    mixed: set[Atom] = set()
+    for node in net.program.graph.nodes:
+        if node.op == "get_attr" or node.name not in nodes:
+            continue
+        for i, axis in enumerate(_flat(net.reading.axes.get(node))):
+            axis = resolve(axis)
+            if isinstance(axis, Atom):
+                if axis in carrying:
+                    carrying[axis].append((nodes[node.name], i))
+            else:
+                mixed.update(carrying.keys() & set(atoms(axis)))
+    calls = [node.target for node in nodes.values() if node.op == "call_module"]
+    found = {}
+    for name in net.dims:
+        atom = net.atoms[name]
+        stream = None if atom in mixed else _stream(net, name, carrying[atom], calls)
+        if stream is not None:
+            found[name] = stream
+    return found
+
+
+def _flat(axes: Any) -> list[Any]:
+    return [a for one in axes or () for a in (one if isinstance(one, list) else [one])]
+
+
+def _stream(
+    net: Network, name: str, carrying: list[tuple[fx.Node, int]], calls: list[Any]
+) -> Stream | None:
+    carriers = {node for node, _ in carrying}
+    writers: dict[fx.Node, fx.Node | None] = {}
+    readers: dict[fx.Node, None] = {}
+    for node, axis in carrying:
+        layer = layer_at(net.module, node)
+        if is_plain(layer):
+            if calls.count(node.target) > 1 or axis != _channel_axis(layer, node):
+                return None
+            writers[node] = None
+        elif isinstance(layer, _BatchNorm):
+            writer = source(node)
+            behind = norm_behind(net.module, writer) is node and calls.count(node.target) == 1
+            if writer not in writers or not behind:
+                return None
+            writers[writer] = node
+        elif operator_name(node) == "add" and not node.kwargs:
+            if not set(node.args[:2]) <= carriers:
+                return None
+        elif not isinstance(layer, (nn.Dropout, nn.Identity)):
+            return None
+        for user in node.users:
+            if user.op == "call_module" and is_plain(layer_at(net.module, user)):
+                if calls.count(user.target) > 1:
+                    return None
+                readers[user] = None
+            elif user not in carriers:
+                return None
+    if not writers or not readers:
+        return None
+    return Stream(name, tuple(writers.items()), tuple(readers))
+
+
+def _channel_axis(layer: nn.Module | None, node: fx.Node) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return 1
+    shape = node.meta.get("shape")
+    return len(shape) - 1 if shape else 1
+
+
+def rotate(net: Network, batches: Iterable[tuple[Any, Any]], *, memory_mb: float = 1024) -> Network:
+    """A Network of the same function whose linear streams are in the basis of what is read of them.
+
+    With the covariance C of a stream's values where they are read, and M = sum of W^T W over its
+    readers' weights (behind their batch norms), cutting to k channels costs the readers
+    tr(M (1 - P) C (1 - P)^T) for a projection P of rank k. It is least for the first k
+    eigenvectors V of M^1/2 C M^1/2: the stream becomes V^T M^1/2 x, most important first.
+
+    Batch norms behind writers get the statistics that the turned channels have on the batches. The
+    network given is left as it was; without linear streams it is returned.
+    """
+    found = streams(net)
+    inputs = [x if isinstance(x, tuple) else (x,) for x, _ in batches]
+    if not found or not inputs:
+        return net
+    moments = _moments(net, found, inputs, memory_mb)
+    tensors = dict(net.program.tensors)
+    with torch.no_grad():
+        for stream in found.values():
+            turn, back = _basis(net.module, stream, moments)
+            # Read before any writer is turned, since a layer may do both.
+            _turn(net.module, stream, turn, back, moments, tensors)
+    return with_tensors(net, tensors)
+
+
+def with_tensors(net: Network, tensors: Mapping[str, Tensor]) -> Network:
+    """The same Network with other values for some of its tensors, by their names."""
+    known = net.program.tensors
+    values = {
+        name: nn.Parameter(tensor)
+        if isinstance(known[name], nn.Parameter) and not isinstance(tensor, nn.Parameter)
+        else tensor
+        for name, tensor in tensors.items()
+    }
+    program = replace(net.program, tensors={**known, **values})
+    reading = copy.copy(net.reading)
+    reading.program = program
+    module = materialize(program, type(net.module).__name__)
+    return replace(net, program=program, reading=reading, module=module)
+
+
+Moments = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def _moments(
+    net: Network, found: Mapping[str, Stream], inputs: list[tuple[Tensor, ...]], memory_mb: float
+) -> Moments:
+    """Mean and covariance of what readers read and writers write, by the node's name."""
+    net.module.eval()
+    names = dict.fromkeys(
+        node.name
+        for stream in found.values()
+        for node in (
+            *(norm or writer for writer, norm in stream.writers),
+            *(source(reader) for reader in stream.readers),
+        )
+    )
+    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in names}
+    for values in Replay(net.module, inputs, memory_mb * 2**20).values(list(names)):
+        for name, value in values.items():
+            axis = 1 if value.ndim == 4 else value.ndim - 1
+            rows = value.movedim(axis, -1).flatten(0, -2)
+            sums[name][0] += len(rows)
+            sums[name][1] += rows.double().sum(0)
+            sums[name][2] += (rows.T @ rows).double()
+    result = {}
+    for name, (count, total, products) in sums.items():
+        mean = total / count
+        result[name] = (mean, products / count - torch.outer(mean, mean))
+    return result
+
+
+def _basis(module: nn.Module, stream: Stream, moments: Moments) -> tuple[Tensor, Tensor]:
+    """The turn [channels, channels] and its inverse."""
+    metric, covariance = torch.zeros(()), torch.zeros(())
+    for reader in stream.readers:
+        weight = effective_weight(module, reader).movedim(1, -1).flatten(0, -2)
+        metric = metric + weight.T @ weight
+        covariance = covariance + moments[source(reader).name][1]
+    values, vectors = torch.linalg.eigh(metric)
+    # Directions that nobody reads keep a little weight, so that the turn has an inverse.
+    root = values.clamp_min(1e-6 * float(values.max())).sqrt()
+    half = vectors * root @ vectors.T
+    inverse = vectors / root @ vectors.T
+    _, main = torch.linalg.eigh(half @ covariance @ half)
+    main = main.flip(1)
+    return main.T @ half, inverse @ main
+
+
+def _turn(
+    module: nn.Module,
+    stream: Stream,
+    turn: Tensor,
+    back: Tensor,
+    moments: Moments,
+    tensors: dict[str, Tensor],
+) -> None:
+    def put(name: str, value: Tensor) -> None:
+        old = tensors[name]
+        new = value.to(old.dtype)
+        tensors[name] = nn.Parameter(new) if isinstance(old, nn.Parameter) else new
+
+    for reader in stream.readers:
+        name = f"{reader.target}.weight"
+        weight = tensors[name].double()
+        put(name, torch.einsum("oi...,ij->oj...", weight, back))
+    for writer, norm in stream.writers:
+        name = str(writer.target)
+        weight = tensors[f"{name}.weight"].double()
+        if norm is None:
+            put(f"{name}.weight", torch.einsum("oi,i...->o...", turn, weight))
+            if f"{name}.bias" in tensors:
+                put(f"{name}.bias", turn @ tensors[f"{name}.bias"].double())
+            continue
+        layer = module.get_submodule(str(norm.target))
+        assert is_norm(layer) and layer.running_mean is not None
+        scale = scale_of(layer)
+        shift = layer.bias.double() - scale * layer.running_mean.double()
+        bias = tensors.get(f"{name}.bias")
+        if bias is not None:
+            shift = shift + scale * bias.double()
+            put(f"{name}.bias", torch.zeros_like(bias))
+        mean, covariance = moments[norm.name]
+        mean, variance = turn @ mean, torch.einsum("ij,jk,ik->i", turn, covariance, turn)
+        variance = variance.clamp_min(0)
+        put(f"{name}.weight", torch.einsum("oi,i,i...->o...", turn, scale, weight))
+        put(f"{norm.target}.running_mean", mean - turn @ shift)
+        put(f"{norm.target}.running_var", variance)
+        put(f"{norm.target}.weight", (variance + layer.eps).sqrt())
+        put(f"{norm.target}.bias", mean)

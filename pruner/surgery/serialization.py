@@ -1,0 +1,224 @@
+"""Save a materialized network and load it again: tensors and a JSON graph, no pickle, no source.
+
+One safetensors file: the tensors under their ``state_dict`` names, and in its header the graph (its
+nodes in order, what they call and with what) and the settings of its layers. Loading can only call
+ATen operators, arithmetic on sizes and the layers of :mod:`pruner.layers`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ..errors import PrunerError
+from ..graph import BY_NAME, SETTINGS, build, put_module, put_tensor, settings
+from ..graph import io_spec as nesting
+from ..structure import Plan
+from ..utils import read_tensors, write_tensors
+
+FILE = "model.safetensors"
+PLAN = "plan.json"
+_KIND = "network"
+_ARITHMETIC = {
+    name: getattr(operator, name)
+    for name in ("getitem", "mul", "add", "sub", "floordiv", "truediv", "mod", "neg", "pow",
+                 "eq", "ne", "lt", "le", "gt", "ge")
+}  # fmt: skip
+
+
+def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
+    """Write a network made by :func:`pruner.apply` (and its plan) into a folder.
+
+    Raises PrunerError for a module that is no such network, naming what cannot be stored.
+    """
+    if not isinstance(module, fx.GraphModule):
+        raise PrunerError(f"expected a network made by pruner.apply, got {type(module).__name__}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {
+        "name": type(module).__name__,
+        "nodes": [_encode_node(node) for node in module.graph.nodes],
+        "layers": {
+            path: {"kind": type(layer).__name__, "settings": settings(layer)}
+            for path, layer in module.named_modules()
+            if type(layer) in SETTINGS
+        },
+        "parameters": [name for name, _ in module.named_parameters()],
+        "tied": _tied(module),
+        "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
+        "nesting": _encode_nesting(module),
+    }
+    write_tensors(folder / FILE, _KIND, _tensors(module), header)
+    if plan is not None:
+        plan.save(folder / PLAN)
+
+
+def load(folder: Path | str) -> fx.GraphModule:
+    """The network that :func:`save` wrote, in eval mode.
+
+    Raises PrunerError where the file is missing, damaged, or calls what is not allowed.
+    """
+    path = Path(folder)
+    path = path / FILE if path.is_dir() else path
+    tensors, header = read_tensors(path, _KIND)
+    try:
+        return _rebuild(tensors, header)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise PrunerError(f"{path}: written by another version of this program: {error}") from error
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Everything the graph needs: parameters and buffers, those that state_dict leaves out too."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _tied(module: nn.Module) -> dict[str, str]:
+    """Second names of tensors -> their first."""
+    first = {id(tensor): name for name, tensor in _tensors(module).items()}
+    every = (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    )
+    return {name: first[id(tensor)] for name, tensor in every if name != first[id(tensor)]}
+
+
+def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.GraphModule:
+    root, graph = nn.Module(), fx.Graph()
+    for path in sorted(header["layers"]):
+        layer = header["layers"][path]
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
+        put_module(root, path, build(BY_NAME[layer["kind"]], values))
+    parameters = set(header["parameters"])
+    transient = set(header["transient"])
+    for name, tensor in tensors.items():
+        tensor = nn.Parameter(tensor) if name in parameters else tensor
+        tensors[name] = tensor
+        put_tensor(root, name, tensor, name not in transient)
+    tied = {name: tensors[kept] for name, kept in header["tied"].items()}
+    for name, tensor in tied.items():
+        put_tensor(root, name, tensor)
+    nodes: dict[str, fx.Node] = {}
+    for record in header["nodes"]:
+        op, target = record["op"], record["target"]
+        node = graph.create_node(
+            op,
+            _operator(target) if op == "call_function" else target,
+            _decode(record["args"], nodes),
+            _decode(record["kwargs"], nodes),
+            name=record["name"],
+        )
+        nodes[record["name"]] = node
+    _decode_nesting(graph, header["nesting"])
+    result = fx.GraphModule(root, graph, class_name=header["name"])
+    for name, tensor in tied.items():
+        put_tensor(result, name, tensor)
+    return result.eval()
+
+
+def _encode_node(node: fx.Node) -> dict[str, Any]:
+    target = node.target
+    if node.op == "call_function":
+        target = _operator_name(target)
+    return {
+        "name": node.name,
+        "op": node.op,
+        "target": target,
+        "args": _encode(node.args),
+        "kwargs": _encode(node.kwargs),
+    }
+
+
+def _operator_name(target: Any) -> str:
+    if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
+        return f"aten.{target._schema.name.partition('::')[2]}.{target._overloadname}"
+    name = getattr(target, "__name__", "")
+    if _ARITHMETIC.get(name) is target:
+        return f"operator.{name}"
+    raise PrunerError(f"cannot store a call of {target}: no ATen operator and no arithmetic")
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    family, _, rest = name.partition(".")
+    if family == "operator" and rest in _ARITHMETIC:
+        return _ARITHMETIC[rest]  # type: ignore[no-any-return]
+    packet, _, overload = rest.rpartition(".")
+    if family != "aten" or not packet.isidentifier():
+        raise PrunerError(f"the stored network calls {name!r}, which is not allowed")
+    return getattr(getattr(torch.ops.aten, packet), overload)  # type: ignore[no-any-return]
+
+
+# What JSON has no word for, as a dictionary with one key.
+_WORDS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    torch.dtype: ("dtype", lambda v: str(v).removeprefix("torch."), lambda v: getattr(torch, v)),
+    torch.device: ("device", str, torch.device),
+    torch.memory_format: (
+        "memory_format",
+        lambda v: str(v).removeprefix("torch."),
+        lambda v: getattr(torch, v),
+    ),
+    torch.layout: (
+        "layout",
+        lambda v: str(v).removeprefix("torch."),
+        lambda v: getattr(torch, v),
+    ),
+    slice: ("slice", lambda v: [v.start, v.stop, v.step], lambda v: slice(*v)),
+}
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item) for item in value]}
+    if isinstance(value, list):
+        return [_encode(item) for item in value]
+    if isinstance(value, dict):
+        return {"dict": {str(key): _encode(item) for key, item in value.items()}}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    for kind, (word, encode, _) in _WORDS.items():
+        if isinstance(value, kind):
+            return {word: encode(value)}
+    raise PrunerError(f"cannot store an argument of type {type(value).__name__}: {value!r}")
+
+
+def _decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, nodes) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((word, content),) = value.items()
+    if word == "node":
+        return nodes[content]
+    if word == "tuple":
+        return tuple(_decode(item, nodes) for item in content)
+    if word == "dict":
+        return {key: _decode(item, nodes) for key, item in content.items()}
+    for known, _, decode in _WORDS.values():
+        if word == known:
+            return decode(content)
+    raise PrunerError(f"the stored network holds an unknown kind of argument: {word!r}")
+
+
+def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
+    info = getattr(module.graph._codegen, "pytree_info", None)
+    if info is None:
+        return None
+    return {
+        "names": list(info.orig_args),
+        "in": nesting.encode(info.in_spec),
+        "out": nesting.encode(info.out_spec),
+    }
+
+
+def _decode_nesting(graph: fx.Graph, stored: dict[str, Any] | None) -> None:
+    if stored is None:
+        return
+    in_spec, out_spec = (nesting.decode(stored[key]) for key in ("in", "out"))
+    info = fx.graph._PyTreeInfo(stored["names"], in_spec, out_spec)
+    graph.set_codegen(fx.graph._PyTreeCodeGen(info))

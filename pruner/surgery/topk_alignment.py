@@ -1,0 +1,78 @@
+"""Selections of the largest (topk, sort), where rounding decides among near equals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..graph import arguments, operator_name
+
+_OPERATORS = ("topk", "sort", "argsort")
+_EQUAL = {torch.float16: 1e-2, torch.bfloat16: 1e-1, torch.float32: 1e-4, torch.float64: 1e-9}
+"""Relative to the largest value, what counts as equal."""
+
+
+def selections(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that put values in order, or the largest of them first."""
+    return [n for n in graph.nodes if operator_name(n) in _OPERATORS and n.op == "call_function"]
+
+
+def selected(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+    """The indices that each selection of a network chooses on flat inputs, by node name."""
+    recorder = _Recorder(module)
+    recorder.run(*inputs, enable_io_processing=False)
+    return recorder.indices
+
+
+class Following(fx.Interpreter):
+    """Runs a network that selects what another run selected, where that is as good.
+
+    Two runs that differ by rounding may put near equals in another order, after which their
+    results are not comparable. Where the values selected differ by more, the network's own choice
+    stands.
+
+    choices
+        Indices by the name of the selection's node.
+    """
+
+    def __init__(self, module: fx.GraphModule, choices: Mapping[str, Tensor]) -> None:
+        super().__init__(module)
+        self.choices = choices
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name not in self.choices:
+            return result
+        x: Tensor = self.env[n.all_input_nodes[0]]
+        return _follow(result, x, arguments(n)["dim"], self.choices[n.name])
+
+
+def _follow(result: Any, x: Tensor, dim: int, other: Tensor) -> Any:
+    index = _indices(result)
+    if index.shape != other.shape or int(other.max()) >= x.shape[dim]:
+        return result
+    own, theirs = (x.gather(dim, i) for i in (index, other))
+    if not bool(((own - theirs).abs() <= float(x.abs().max()) * _EQUAL.get(x.dtype, 0.0)).all()):
+        return result
+    return other if isinstance(result, Tensor) else (theirs, other)
+
+
+def _indices(result: Any) -> Tensor:
+    indices: Tensor = result if isinstance(result, Tensor) else result[1]
+    return indices
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.names = {node.name for node in selections(module.graph)}
+        self.indices: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.names:
+            self.indices[n.name] = _indices(result)
+        return result

@@ -1,0 +1,196 @@
+"""The oracle: a pruned network must equal the dense one with the same indices silenced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.utils import _pytree as pytree
+
+from ..axes import REDUCTIONS, mask
+from ..graph import arguments, operator_name
+from ..structure import Network, Plan
+from .apply import apply
+from .topk_alignment import Following, selected, selections
+
+
+def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
+    """Apply a plan and compare with the masked dense network; returns the largest difference.
+
+    Masked: in a copy of the model, every position of every tensor that belongs to a removed index
+    is set to zero, so that it neither writes nor is read; a dropped block's join gives what skips
+    it; a normalization over a cut axis takes its statistics from the kept positions. What is left
+    is rounding. The difference is relative to the largest value of each output, on normally
+    distributed inputs. Where rounding decides what a ``topk`` or ``sort`` selects, the masked
+    network selects what the pruned one does.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs = tuple(_like(x, generator) for x in net.inputs)
+    small = apply(net, plan)
+    oracle = _Masked(net, plan)
+    with torch.no_grad():
+        got = call(small, net, inputs)
+        if selections(small.graph):
+            oracle.choices = selected(small, inputs)
+        if oracle.changes:
+            expected = oracle.run(*inputs, enable_io_processing=False)
+        else:  # plain masks do: the model itself, not its rebuilt graph, is the oracle
+            expected = call(silence(model, net, plan).eval(), net, inputs)
+    return difference(got, expected)
+
+
+def call(module: nn.Module, net: Network, inputs: tuple[Any, ...]) -> Any:
+    """Call a module with flat inputs, nested as the traced model takes them."""
+    args, kwargs = pytree.tree_unflatten(list(inputs), net.program.in_spec)
+    return module(*args, **kwargs)
+
+
+def difference(got: Any, expected: Any) -> float:
+    """Largest difference over all output tensors, relative to the largest value of each."""
+    worst = 0.0
+    ours, theirs = (
+        [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(tree)]
+        for tree in (got, expected)
+    )
+    if len(ours) != len(theirs):
+        return float("inf")
+    for x, y in zip(ours, theirs):
+        if not isinstance(y, Tensor):
+            continue
+        if x.shape != y.shape:
+            return float("inf")
+        if y.is_floating_point() and y.numel():
+            scale = max(1e-9, float(y.abs().max()))
+            delta = float((x - y).abs().max()) / scale
+            worst = delta if delta > worst or delta != delta else worst
+    return worst
+
+
+def silence(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
+    """A copy of a model with the positions of the removed indices set to zero in every tensor."""
+    masked = copy.deepcopy(model)
+    tensors: Mapping[str, Tensor] = {
+        **dict(masked.named_parameters(remove_duplicate=False)),
+        **dict(masked.named_buffers(remove_duplicate=False)),
+    }
+    with torch.no_grad():
+        for name, kept in plan.keep.items():
+            dim = net.dims[name]
+            gone = torch.ones(dim.size, dtype=torch.bool)
+            gone[list(kept)] = False
+            for slot in dim.slots:
+                if slot.role == "other":  # neither writes nor reads: it may be a divisor
+                    continue
+                owner = torch.from_numpy(slot.owner)
+                positions = torch.nonzero((owner >= 0) & gone[owner.clamp(min=0)]).flatten()
+                tensors[slot.tensor].index_fill_(slot.axis, positions, 0.0)
+    return masked
+
+
+def _like(x: Any, generator: torch.Generator) -> Any:
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x
+
+
+class _Masked(Following):
+    """Runs the dense graph: tensors silenced, joins dropped, reductions over what stays.
+
+    What runs along a cut axis (normalization, mean, softmax, a product of two activations) must
+    not see the removed positions: they need not be zero there, as an activation of zero need not.
+    """
+
+    def __init__(self, net: Network, plan: Plan) -> None:
+        module = silence(net.module, net, plan)
+        assert isinstance(module, fx.GraphModule)
+        super().__init__(module.eval(), {})
+        self.joins = {net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped()}
+        keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
+        self.kept: dict[str, dict[int, Tensor]] = {}
+        self.groups: dict[str, int] = {}
+        for node, dims in net.reading.along.items():
+            axes = net.reading.of(first_tensor(node))
+            masks = {d: torch.from_numpy(mask(axes[d], keep)) for d in dims}
+            if not all(bool(kept.all()) for kept in masks.values()):
+                self.kept[node.name] = {d: kept.nonzero().flatten() for d, kept in masks.items()}
+            if operator_name(node) == "group_norm":
+                groups = net.reading.literals[node].get((1,))
+                self.groups[node.name] = int(mask(groups, keep).sum()) if groups else 1
+
+    @property
+    def changes(self) -> bool:
+        """Whether the graph is to be run otherwise than with silenced tensors."""
+        return bool(self.joins or self.kept or self.choices)
+
+    def run_node(self, n: fx.Node) -> Any:
+        nodes = self.joins.get(n.name)
+        if nodes is not None:
+            skip = next(s for s in n.args[:2] if isinstance(s, fx.Node) and s.name not in nodes)
+            return self.env[skip]
+        kept = self.kept.get(n.name)
+        if kept is None:
+            return super().run_node(n)
+        x: Tensor = self.env[first_tensor(n)]
+        name = operator_name(n)
+        layer = self._layer(n)
+        norm = isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm)
+        if norm or name in ("layer_norm", "rms_norm", "group_norm"):
+            return self._normalize(n, x, kept)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        target: Any = n.target if layer is None else layer
+        if name in REDUCTIONS:
+            return target(_narrow(x, kept), *args[1:], **kwargs)
+        if "softmax" in name or name == "batch_norm":
+            return _spread(target(_narrow(x, kept), *args[1:], **kwargs), x, kept)
+        silent = _spread(_narrow(x, kept), x, kept)
+        if name == "einsum":
+            return target(args[0], [silent, *args[1][1:]])
+        return target(silent, *args[1:], **kwargs)
+
+    def _normalize(self, n: fx.Node, x: Tensor, kept: dict[int, Tensor]) -> Tensor:
+        if n.op == "call_module":
+            layer: Any = self.fetch_attr(str(n.target))
+            weight, bias, eps = layer.weight, getattr(layer, "bias", None), layer.eps
+        else:
+            values = {k: self.env.get(v, v) for k, v in arguments(n).items()}
+            weight, bias, eps = values["weight"], values.get("bias"), values["eps"]
+        first = min(kept)
+        own = {d - first: index for d, index in kept.items()}
+        small = _narrow(x, kept)
+        weight, bias = (t if t is None else _narrow(t, own) for t in (weight, bias))
+        shape = [len(index) for index in kept.values()]
+        if n.name in self.groups:
+            value = functional.group_norm(small, self.groups[n.name], weight, bias, eps)
+        elif isinstance(self._layer(n), nn.RMSNorm) or "rms" in operator_name(n):
+            value = functional.rms_norm(small, shape, weight, eps)
+        else:
+            value = functional.layer_norm(small, shape, weight, bias, eps)
+        return _spread(value, x, kept)
+
+    def _layer(self, n: fx.Node) -> Any:
+        return self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+
+
+def first_tensor(node: fx.Node) -> fx.Node:
+    """The first argument that is a tensor (the first of a list of them)."""
+    return node.all_input_nodes[0]
+
+
+def _narrow(x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    for d, index in kept.items():
+        x = x.index_select(d, index)
+    return x
+
+
+def _spread(value: Tensor, like: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """The values at the kept positions, zero elsewhere."""
+    full = value
+    for d, index in kept.items():
+        shape = list(full.shape)
+        shape[d] = like.shape[d]
+        full = full.new_zeros(shape).index_copy(d, index, full)
+    return full

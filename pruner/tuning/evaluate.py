@@ -1,0 +1,67 @@
+"""evaluate: accuracy and loss of a classifier on batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PrunerError
+from ..graph import logits
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network does on a data set.
+
+    accuracy is the share of images whose largest output is their class (0..1), loss the mean
+    cross-entropy in nats, images their number, seconds the time that it took.
+    """
+
+    accuracy: float
+    loss: float
+    images: int
+    seconds: float
+
+
+def evaluate(
+    module: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Evaluation:
+    """Run the batches (inputs, labels) through module in evaluation mode.
+
+    The module is left in the mode that it was in. progress is called with (batches done, batches in
+    all or None); reduce sums a tensor over processes, where each has a share of the images.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    total = len(loader) if isinstance(loader, Sized) else None
+    sums = torch.zeros(3, dtype=torch.float64)  # images, right ones, loss
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    begun = time.perf_counter()
+    try:
+        with torch.inference_mode():
+            for done, (inputs, labels) in enumerate(loader, 1):
+                outputs = logits(module(inputs.to(device))).float().cpu()
+                lost = nn.functional.cross_entropy(outputs, labels, reduction="sum")
+                right = (outputs.argmax(1) == labels).sum()
+                sums += torch.tensor([len(labels), right.item(), lost.item()], dtype=torch.float64)
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        for m, training in modes.items():
+            m.training = training
+    if reduce is not None:
+        sums = reduce(sums.to(device, torch.float32 if device.type == "mps" else None)).cpu()
+    images = int(sums[0])
+    if not images:
+        raise PrunerError("evaluate: no images; the loader is empty")
+    return Evaluation(
+        float(sums[1]) / images, float(sums[2]) / images, images, time.perf_counter() - begun
+    )

@@ -1,0 +1,88 @@
+"""Named tensors with a JSON header in one safetensors file: sealed, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import PrunerError
+
+# One entry: safetensors writes several in an order that differs from run to run.
+_ENTRY = "msprune"
+
+
+def write_tensors(
+    path: str | os.PathLike[str], kind: str, tensors: Mapping[str, torch.Tensor], header: Any
+) -> None:
+    """Write tensors and a JSON-encodable header to path, atomically.
+
+    kind says what the file holds (``"importance"``, ``"checkpoint"``); `read_tensors` asks for it
+    again. The file is written under a temporary name beside path and moved into place, so that a
+    process killed at any moment leaves the old file or the new one.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A tensor that shares its memory with another cannot be stored as it is.
+    data = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    text = json.dumps({"kind": kind, "header": header}, sort_keys=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        entry = json.dumps({"content": text, "sha256": _seal(data, text)}, sort_keys=True)
+        save_file(data, temporary, metadata={_ENTRY: entry})
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, torch.Tensor], Any]:
+    """The tensors and the header that `write_tensors` wrote under the same kind.
+
+    Raises PrunerError where the file is missing, truncated, edited or of another kind.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise PrunerError(f"{source}: no such {kind} file")
+    try:
+        with safe_open(source, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            data = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PrunerError(
+            f"{source}: not a readable {kind} file (truncated or damaged: {error}); "
+            "remove it and make it again"
+        ) from error
+    try:
+        entry = json.loads(metadata[_ENTRY])
+        text, seal = entry["content"], entry["sha256"]
+    except (KeyError, ValueError, TypeError):
+        text, seal = "", None
+    if seal != _seal(data, text):
+        raise PrunerError(
+            f"{source}: the {kind} file was edited or not written by this program; "
+            "remove it and make it again"
+        )
+    content = json.loads(text)
+    if content["kind"] != kind:
+        raise PrunerError(f"{source}: holds {content['kind']}, expected {kind}")
+    return data, content["header"]
+
+
+def _seal(tensors: Mapping[str, torch.Tensor], text: str) -> str:
+    """A digest of everything in the file: names, types, shapes, bytes and the header."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,198 @@
+"""Trials: of the structures at a budget, the one that loses least once it has learnt a little."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import latency_tables
+import solver
+from pruner import Plan, PrunerError, apply, formulate, predict, score, tried
+from pruner.search import candidates as module
+from pruner.importance import calibrated
+from pruner.importance.measured import answers, divergence, lost
+from pruner.importance.short_finetune import learn
+from pruner.run.config import SolveConfig
+from pruner.run.run_folder import fingerprint
+from pruner.search.solve_and_measure import choose
+from pruner.utils.progress import Silent
+
+from ..networks import Residual
+from ..problem.test_formulate import Rule, random_importance, traced
+
+BUDGET = "50%"
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.manual_seed(0)
+    net = traced(Residual, 2)
+    with torch.no_grad():
+        net.module.head.weight.mul_(20)  # answers that differ from image to image
+    batches = [(torch.randn(12, 3, 8, 8), None) for _ in range(8)]
+    return net, batches, score(net, batches, None, "measured")
+
+
+def test_a_step_of_a_lesson_is_one_of_nesterovs_towards_the_dense_answers(case):
+    net, batches, _ = case
+    small = copy.deepcopy(net.module)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.mul_(0.9)
+    taught = next(answers(net.module, batches[:1]))
+    before = {name: p.detach().clone() for name, p in small.named_parameters()}
+    copied = copy.deepcopy(small).train()
+    found = torch.log_softmax(copied(batches[0][0]), 1)
+    goal = torch.softmax(taught, 1)
+    loss = (goal * (goal.log() - found)).sum(1).mean()
+    gradients = torch.autograd.grad(loss, list(copied.parameters()))
+    learn(small, [((batches[0][0],), taught)], 1)
+    assert not small.training
+    for (name, after), gradient in zip(small.named_parameters(), gradients, strict=True):
+        slope = gradient + 1e-4 * before[name]
+        assert torch.allclose(after, before[name] - 0.02 * 1.9 * slope, atol=1e-6), name
+
+
+def test_a_lesson_brings_a_cut_network_nearer_to_the_dense_one(case):
+    net, batches, scores = case
+    small = apply(net, Plan.random(net, macs=0.6, seed=3).filled(scores))
+    lessons = [((x,), next(answers(net.module, [(x, None)]))) for x, _ in batches[:6]]
+    base = list(answers(net.module, batches[6:]))
+
+    def apart() -> float:
+        return divergence(({"": s} for s in answers(small, batches[6:])), "", base)
+
+    before = apart()
+    learn(small, lessons, 60)
+    assert apart() < 0.8 * before
+
+
+def _told(journal) -> dict[str, float]:
+    lines = [line.split() for line in journal.read_text().splitlines() if line]
+    losses = {key: float(loss) for _, key, loss, _ in lines}
+    assert len(losses) == len(lines)  # none twice
+    return losses
+
+
+def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_path):
+    net, batches, scores = case
+    told: list[tuple[int, int | None]] = []
+    journal = tmp_path / "sub" / "journal.txt"
+    found = tried(net, Rule(), scores, batches, BUDGET, 9, journal=journal,
+                  progress=lambda *at: told.append(at))  # fmt: skip
+    assert told == [(n, 9) for n in range(1, 10)] and 4 <= len(found) <= 9
+    losses = {fingerprint(t.plan.to_json()): t.loss for t in found}
+    assert losses == _told(journal)
+    assert [t.loss for t in found] == sorted(losses.values())
+    dense = predict(net, Rule())
+    for trial in found:
+        spent = predict(net, Rule(), trial.plan.sizes(), trial.plan.dropped())
+        assert spent <= 0.5 * dense * (1 + 1e-9)
+        assert trial.solution.status is solver.Status.OPTIMAL
+    # What the scores by themselves choose is among them.
+    answer = solver.solve(formulate(net, Rule(), scores, BUDGET))
+    assert fingerprint(Plan.from_solution(net, answer, scores).to_json()) in losses
+
+
+def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
+    net, batches, scores = case
+    for trial in tried(net, Rule(), scores, batches, BUDGET, 2, steps=0):
+        few = batches[:11]  # all of them: less than it repairs on
+        expected = lost(net, trial.plan, few, batches, list(answers(net.module, batches)))
+        assert trial.loss == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_some_leave_what_the_table_may_be_off_by(case, monkeypatch, margin):
+    net, batches, scores = case
+    table = Rule()
+    table.error = SimpleNamespace(p95=0.09)
+    asked = []
+    before = module.formulate
+
+    def noted(*given, **more):
+        asked.append(more["margin"])
+        return before(*given, **more)
+
+    monkeypatch.setattr(module, "formulate", noted)
+    tried(net, table, scores, batches, BUDGET, 8, steps=0, margin=margin)
+    levels = [max(margin, level) for level in (0.0, 0.03, 0.06, 0.09)]
+    assert sorted({round(free, 9) for free in asked}) == sorted(set(levels))
+
+
+def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
+    net, batches, scores = case
+    journal = tmp_path / "journal.txt"
+    whole = tried(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
+    text = journal.read_text()
+    journal.write_text(text[: text.rindex("lost") - 9])  # killed while it wrote the last but one
+    seen = []
+    before = module.Sample.add
+
+    def add(self, plan, known=None):
+        seen.append(known is None)
+        return before(self, plan, known)
+
+    monkeypatch.setattr(module.Sample, "add", add)
+    again = tried(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
+    assert seen[-2:] == [True, True] and not any(seen[:-2]) and len(seen) == text.count("lost")
+    assert [(t.plan, t.loss) for t in again] == [(t.plan, t.loss) for t in whole]
+
+
+def test_a_structure_whose_tuning_blows_up_is_left_out(case, monkeypatch, tmp_path):
+    net, batches, scores = case
+    journal = tmp_path / "journal.txt"
+    lessons = []
+
+    def blown(module, lesson, steps):
+        lessons.append(steps)
+        if len(lessons) % 2:
+            with torch.no_grad():
+                module.head.weight.fill_(float("nan"))
+
+    monkeypatch.setattr(calibrated, "learn", blown)
+    found = tried(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
+    assert found and len(found) == len(lessons) // 2
+    again = tried(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
+    assert [t.plan for t in again] == [t.plan for t in found]
+
+
+def test_scores_without_rises_are_refused_and_out_of_reach_nothing_is_tried(case):
+    net, batches, scores = case
+    with pytest.raises(PrunerError, match="whole widths; choose measured"):
+        tried(net, Rule(), random_importance(net, 0), batches, BUDGET, 3)
+    assert tried(net, Rule(), scores, batches, "0.0001ms", 3) == ()
+
+
+@pytest.mark.parametrize("over", [0, 2, 100])
+def test_the_best_that_measures_within_the_budget_is_taken(case, monkeypatch, over):
+    """The device says of the first ``over`` structures that they take more than they may."""
+    net, batches, scores = case
+    found = tried(net, Rule(), scores, batches, BUDGET, 6, steps=0)
+    budget_ms = 0.5 * predict(net, Rule())
+    asked = []
+
+    def check(table, net, engine, sizes, dropped):
+        asked.append(sizes)
+        predicted = predict(net, Rule(), sizes, dropped)
+        off = 1.3 if len(asked) <= over else 1.0
+        return SimpleNamespace(
+            table=table, predicted_ms=predicted, measured_ms=off * predicted, spread_ms=0.1,
+            error=off - 1,
+        )  # fmt: skip
+
+    monkeypatch.setattr(latency_tables, "check", check)
+    choice = choose(
+        net, Rule(), scores, None, budget_ms, SolveConfig(), Silent(), lambda table: None,
+        trials=found,
+    )  # fmt: skip
+    assert asked[: len(found)] == [t.plan.sizes() for t in found[: over + 1]]
+    if over < len(found):
+        assert choice.best.plan == found[over].plan and not choice.warning
+        assert choice.best.solution is found[over].solution
+    else:  # none of them: the solver goes on, and asks for less
+        assert len(asked) > len(found)
+        assert choice.best.measured_ms <= budget_ms

@@ -1,0 +1,435 @@
+"""Tuning: its arithmetic, that it learns, and that a killed run ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruner import Plan, apply, trace
+from pruner.data.image_folder import ImageData, open_images
+from pruner.errors import PrunerError
+from pruner.tuning.attention_transfer import attention_loss, shared_maps, with_values
+from pruner.tuning.checkpoint import Checkpoint
+from pruner.tuning.distillation import distillation
+from pruner.tuning.ema import Average
+from pruner.tuning.evaluate import evaluate
+from pruner.tuning.mixup import draw_mixture
+from pruner.tuning.recipe import Recipe
+from pruner.tuning.trainer import CHECKPOINT, finetune
+
+from ..small import Small, image_folder
+
+ROOT = Path(__file__).parents[3]
+# Everything that has state: momentum, moving average, statistics, dropout-free random images.
+FULL = Recipe(
+    batch=8, lr=0.05, ema=0.9, accumulate=2, clip=1.0, recalibrate=16, warmup=0.5, mixup=0.3
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> ImageData:
+    return open_images(image_folder(tmp_path_factory.mktemp("images")), 8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def networks() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A student and a teacher."""
+    torch.manual_seed(0)
+    return Small().eval(), Small().eval()
+
+
+def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
+    other = right.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in left.state_dict().items())
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAt:
+    """Data that ends a run before its step number k."""
+
+    def __init__(self, data: ImageData, k: int) -> None:
+        self.data, self.left = data, k
+
+    def train(self, *args, augment=True, **named):
+        batches = self.data.train(*args, augment=augment, **named)
+        return _KilledBatches(batches, self) if augment else batches
+
+    def test(self, *args, **named):
+        return self.data.test(*args, **named)
+
+    def fingerprint(self) -> str:
+        return self.data.fingerprint()
+
+
+class _KilledBatches:
+    def __init__(self, batches, owner: KilledAt) -> None:
+        self.batches, self.owner = batches, owner
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, start: int = 0):
+        for pair in self.batches.epoch(epoch, start):
+            if not self.owner.left:
+                raise Killed
+            self.owner.left -= 1
+            yield pair
+
+
+def test_the_loss_is_that_of_hinton():
+    torch.manual_seed(1)
+    outputs, taught = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4)
+    labels, recipe = torch.tensor([0, 3, 1, 1, 2]), Recipe(distill=0.3, temperature=2.0)
+    p, q = torch.softmax(taught / 2, 1), torch.softmax(outputs / 2, 1)
+    kl = (p * (p / q).log()).sum(1).mean()
+    ce = -torch.softmax(outputs, 1)[torch.arange(5), labels].log().mean()
+    found = distillation(outputs, taught, labels, recipe)
+    assert found.item() == pytest.approx((0.7 * ce + 0.3 * 4 * kl).item(), rel=1e-5)
+    assert distillation(outputs, None, labels, recipe).item() == pytest.approx(ce.item(), rel=1e-5)
+    alone = distillation(taught.clone(), taught, labels, replace(recipe, distill=1.0))
+    assert alone.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_mixup_mixes_images_and_labels_alike():
+    torch.manual_seed(2)
+    images, labels = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 2, 2, 1, 0])
+    mixture = draw_mixture(6, 0.4, torch.device("cpu"))
+    share, partner = mixture.share, mixture.partner
+    assert 0.5 <= share <= 1 and sorted(partner.tolist()) == list(range(6))
+    outputs = torch.randn(6, 3)
+    for k in range(6):
+        expected = share * images[k] + (1 - share) * images[partner[k]]
+        torch.testing.assert_close(mixture.images(images)[k], expected)
+    log = torch.log_softmax(outputs, 1)
+    rows = torch.arange(6)
+    plain = -(share * log[rows, labels] + (1 - share) * log[rows, labels[partner]]).mean()
+    found = distillation(outputs, None, mixture.labels(labels, 3), Recipe())
+    assert found.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_attention_is_compared_where_both_networks_have_a_map():
+    """By the formula on hooked values, on networks whose channels differ."""
+    torch.manual_seed(0)
+    net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
+    plan = Plan({n: tuple(range(d.size - 1)) for n, d in net.dims.items()}, {})
+    small, images = apply(net, plan), torch.randn(5, 3, 8, 8)
+    maps = shared_maps(small, net.module, images)
+    places = {}
+
+    class Spy(torch.fx.Interpreter):
+        def run_node(self, n):
+            value = super().run_node(n)
+            places.setdefault(n.name, []).append(value)
+            return value
+
+    with torch.no_grad():
+        Spy(small).run(images)
+        Spy(net.module).run(images)
+        results, ours = with_values(small, tuple(maps))(images)
+        _, theirs = with_values(net.module, tuple(maps))(images)
+        torch.testing.assert_close(results, small(images))
+    assert maps == {"add": 1}  # the last value of 8 x 8 places
+    expected = 0.0
+    for name in maps:
+        q, p = (v.square().sum(1).flatten(1) for v in places[name])
+        off = q / q.norm(dim=1, keepdim=True) - p / p.norm(dim=1, keepdim=True)
+        expected += off.square().sum(1).mean().item() / len(maps)
+    found = attention_loss(ours, theirs, tuple(maps.values()))
+    assert found.item() == pytest.approx(expected, rel=1e-5) and expected > 0
+    assert attention_loss(ours, ours, tuple(maps.values())).item() == 0
+    with pytest.raises(PrunerError, match=r"pruner\.trace"):
+        shared_maps(Small(), net.module, images)
+
+
+def test_a_student_learns_where_its_teacher_looks(data):
+    torch.manual_seed(0)
+    net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
+    plan = Plan({n: tuple(range(d.size // 2)) for n, d in net.dims.items()}, {})
+    images, _ = next(iter(data.test(36)))
+    apart = {}
+    for weight in (0.0, 20.0):
+        small = apply(net, plan)
+        maps = shared_maps(small, net.module, images)
+        recipe = Recipe(batch=12, lr=0.02, distill=0.0, attention=weight, recalibrate=0)
+        finetune(small, net.module, data, 6, recipe=recipe)
+        with torch.no_grad():
+            ours, theirs = (with_values(m, tuple(maps))(images)[1] for m in (small, net.module))
+            apart[weight] = attention_loss(ours, theirs, tuple(maps.values())).item()
+        assert not any(module.training for module in small.modules())
+    assert apart[20.0] < 0.7 * apart[0.0]
+
+
+def test_the_rate_warms_up_and_falls_as_a_half_cosine():
+    recipe = Recipe(lr=0.8, warmup=1.0)
+    rates = [recipe.lr_at(step, 40, 10) for step in range(40)]
+    assert rates[:10] == pytest.approx([0.8 * (k + 1) / 11 for k in range(10)])
+    assert rates[10] == 0.8 and max(rates) == 0.8
+    assert rates[25] == pytest.approx(0.4)
+    assert rates[10:] == sorted(rates[10:], reverse=True) and 0 < rates[-1] < 0.01
+    assert Recipe(lr=1.0, warmup=9).lr_at(0, 1, 1) == 1.0  # a run shorter than its warm-up
+
+
+def test_the_moving_average_is_that_of_its_formula():
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(module.weight, 1.0)
+    average, expected = Average(module, 0.5), 1.0
+    for step, value in enumerate([3.0, -2.0, 5.0, 7.0, 1.0, 0.0, 2.0, 8.0, 9.0]):
+        torch.nn.init.constant_(module.weight, value)
+        average.update(module, step)
+        keep = min(0.5, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * value
+    assert average.state["weight"].item() == pytest.approx(expected)
+    with average.applied(module):
+        assert module.weight.item() == pytest.approx(expected)
+    assert module.weight.item() == 9.0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_one_step_is_that_of_the_plain_loop(data, optimizer):
+    recipe = Recipe(
+        batch=36, optimizer=optimizer, lr=0.01, weight_decay=0.1, recalibrate=0, channels_last=False
+    )
+    student, teacher = networks()
+    plain = copy.deepcopy(student).train()
+    finetune(student, teacher, data, 1, recipe=recipe, seed=3)
+    images, labels = next(data.train(36, seed=3).epoch(0))
+    loss = distillation(plain(images), teacher(images).detach(), labels, recipe)
+    loss.backward()
+    for parameter in plain.parameters():
+        decay = 0.1 if parameter.ndim > 1 else 0.0
+        gradient, old = parameter.grad, parameter.detach().clone()
+        if optimizer == "sgd":  # the first Nesterov step: g + momentum * g
+            gradient = gradient + decay * old
+            new = old - 0.01 * 1.9 * gradient
+        else:
+            new = old * (1 - 0.01 * decay) - 0.01 * gradient / (gradient.abs() + 1e-8)
+        parameter.data.copy_(new)
+    for name, value in plain.named_parameters():
+        assert torch.allclose(student.get_parameter(name), value, atol=1e-6), name
+
+
+def test_a_network_learns_and_its_history_says_so(data):
+    student, _ = networks()
+    events = []
+    recipe = Recipe(batch=8, lr=0.1, distill=0.0)
+    history = finetune(student, None, data, 6, recipe=recipe, progress=events.append)
+    result = evaluate(student, data.test())
+    assert result.accuracy > 0.9
+    assert history.accuracy == result.accuracy and not student.training
+    assert all(p.is_contiguous() for p in student.parameters())  # files hold no other layout
+    assert [e.epoch for e in history.epochs] == [1, 2, 3, 4, 5, 6]
+    assert history.epochs[-1].loss < history.epochs[0].loss
+    assert history.steps == 6 * 4 and history.resumed_at is None
+    assert events[0].kind == "recalibrate"
+    ends = [e for e in events if e.kind == "epoch"]
+    assert [(e.epoch, e.step, e.steps) for e in ends] == [(k, 4 * k, 24) for k in range(1, 7)]
+    assert ends[-1].eta_s == 0 and ends[-1].test_accuracy == result.accuracy
+
+
+def test_a_student_comes_to_answer_as_its_teacher(data):
+    student, teacher = networks()
+    finetune(teacher, None, data, 4, recipe=Recipe(batch=8, lr=0.1))
+    before = copy.deepcopy(teacher)
+    finetune(student, teacher, data, 6, recipe=Recipe(batch=8, lr=0.1, distill=1.0))
+    images = torch.cat([x for x, _ in data.test()])
+    with torch.no_grad():
+        alike = (student(images).argmax(1) == teacher(images).argmax(1)).double().mean()
+    assert alike > 0.9 and same(before, teacher) and not teacher.training
+
+
+def test_no_epochs_only_recalibrate(data):
+    student, teacher = networks()
+    before = copy.deepcopy(student.state_dict())
+    history = finetune(student, teacher, data, 0)
+    assert history.epochs == () and history.accuracy is None
+    changed = {k for k, v in student.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all("running" in k or "tracked" in k for k in changed)
+
+
+def test_the_callers_random_numbers_are_not_disturbed(data):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    finetune(*networks(), data, 1, recipe=FULL)
+    torch.manual_seed(5)
+    student, teacher = networks()
+    torch.manual_seed(5)
+    finetune(student, teacher, data, 1, recipe=FULL)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "lr": 1e-3}, {"amp": "bf16"}])
+@pytest.mark.parametrize("kills", [[1], [3, 2], [4], [6, 1]])
+def test_a_stopped_run_ends_with_the_same_bits(data, tmp_path, changes, kills):
+    recipe = replace(FULL, **changes)
+    whole, teacher = networks()
+    expected = finetune(whole, teacher, data, 2, recipe=recipe)
+    for k in kills:
+        student, teacher = networks()
+        with pytest.raises(Killed):
+            finetune(
+                student,
+                teacher,
+                KilledAt(data, k),
+                2,
+                recipe=recipe,
+                out=tmp_path,
+                checkpoint_s=0,
+            )
+    student, teacher = networks()
+    events = []
+    found = finetune(student, teacher, data, 2, recipe=recipe, out=tmp_path, progress=events.append)
+    assert same(whole, student)
+    assert [replace(e, seconds=0) for e in found.epochs] == [
+        replace(e, seconds=0) for e in expected.epochs
+    ]
+    assert found.resumed_at == sum(kills) and events[0].kind == "resume"
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_a_finished_run_is_not_done_again(data, tmp_path):
+    first, teacher = networks()
+    done = finetune(first, teacher, data, 1, recipe=FULL, out=tmp_path)
+    again, teacher = networks()
+    found = finetune(again, teacher, KilledAt(data, 0), 1, recipe=FULL, out=tmp_path)
+    assert same(first, again) and found.epochs == done.epochs and found.resumed_at == 4
+
+
+def test_the_checkpoint_of_another_run_is_refused_by_name(data, tmp_path):
+    student, teacher = networks()
+    finetune(copy.deepcopy(student), teacher, data, 1, recipe=FULL, out=tmp_path)
+    for key, named in {
+        r"recipe\.lr \(0\.05 there, 0\.1 here\)": {"recipe": replace(FULL, lr=0.1)},
+        r"seed \(0 there, 1 here\)": {"recipe": FULL, "seed": 1},
+    }.items():
+        with pytest.raises(PrunerError, match=key):
+            finetune(copy.deepcopy(student), teacher, data, 1, out=tmp_path, **named)
+    with pytest.raises(PrunerError, match="differs in network"):
+        finetune(networks()[1], teacher, data, 1, recipe=FULL, out=tmp_path)
+    with pytest.raises(PrunerError, match="differs in teacher"):
+        finetune(student, networks()[0], data, 1, recipe=FULL, out=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(data, tmp_path):
+    path = tmp_path / CHECKPOINT
+    finetune(*networks(), data, 1, recipe=FULL, out=tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(PrunerError, match="not a readable checkpoint file"):
+        finetune(*networks(), data, 1, recipe=FULL, out=tmp_path)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(PrunerError, match="edited"):
+        finetune(*networks(), data, 1, recipe=FULL, out=tmp_path)
+
+
+def test_misuse_is_told(data):
+    student, teacher = networks()
+    with pytest.raises(PrunerError, match="lower lr"):
+        finetune(student, teacher, data, 2, recipe=Recipe(batch=8, lr=1e30))
+    with pytest.raises(PrunerError, match="epochs"):
+        finetune(student, teacher, data, -1)
+    with pytest.raises(PrunerError, match=r"\(36, 3\) .* \(36, 192\)"):
+        finetune(networks()[0], torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Flatten()),
+                 data, 1)  # fmt: skip
+    for bad in (
+        {"batch": 0}, {"accumulate": 999}, {"optimizer": "lion"}, {"lr": 0.0}, {"amp": "int8"},
+        {"distill": 1.5}, {"temperature": 0.0}, {"ema": 1.0}, {"warmup": -1.0},
+    ):  # fmt: skip
+        with pytest.raises(PrunerError, match=f"^{next(iter(bad))}: expected"):
+            Recipe(**bad)
+
+
+SCRIPT = """
+import sys, time
+import torch
+from tests.pruner.tuning.test_trainer import FULL, networks
+from pruner.data import open_images
+from pruner.finetune import finetune
+from pruner.processes import leave
+from safetensors.torch import save_file
+
+images, out, pause, epochs = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+torch.set_num_threads(1)
+student, teacher = networks()
+shown = teacher.forward
+def slow(x):
+    time.sleep(pause)
+    return shown(x)
+teacher.forward = slow
+history = finetune(student, teacher, open_images(images, 8), epochs, recipe=FULL, out=out,
+                   checkpoint_s=0)
+from accelerate import PartialState
+rank = PartialState().process_index
+save_file(student.state_dict(), f"{out}/result{rank}.safetensors")
+print(history.accuracy, history.epochs[-1].loss, flush=True)
+leave()
+"""
+
+
+def _script(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_run_killed_by_sigkill_ends_with_the_same_bits(data, tmp_path):
+    whole, teacher = networks()
+    finetune(whole, teacher, data, 5, recipe=FULL)
+    victim = _script(data.folder, tmp_path, 0.05, 5)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / CHECKPOINT).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    reached = Checkpoint.load(tmp_path / CHECKPOINT).step
+    assert 0 < reached < 20
+    student, teacher = networks()
+    history = finetune(student, teacher, data, 5, recipe=FULL, out=tmp_path)
+    assert history.resumed_at == reached and same(whole, student)
+
+
+def test_two_processes_tune_one_network(data, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        _script(
+            data.folder, tmp_path, 0, 8,
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port, ACCELERATE_USE_CPU="true",
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=120)[0] for process in processes]
+    assert [p.returncode for p in processes] == [0, 0]
+    assert told[0] == told[1]  # both know the accuracy over all images
+    files = [(tmp_path / f"result{rank}.safetensors").read_bytes() for rank in range(2)]
+    assert files[0] == files[1]
+    accuracy, loss = map(float, told[0].split())
+    assert accuracy > 1 / 3 and math.isfinite(loss)
