@@ -35,8 +35,8 @@ from pruner import Network, Plan, apply, repair, score, trace
 from pruner.data import ImageData, open_images
 from pruner.importance import CRITERIA
 from pruner.models import load_model
-from pruner.problem import worth
-from pruner.structure import macs
+from pruner.problem import objective_value
+from pruner.structure import count_macs
 from pruner.tuning import Recipe, evaluate, finetune, recalibrate
 from pruner.utils import fingerprint, write_text
 
@@ -48,13 +48,13 @@ PLACES = 64  # of an image that repair looks at: many images tell more than many
 
 def structures(net: Network, count: int, share: float, seed: int) -> list[Plan]:
     """Random sizes and dropped blocks whose multiply-adds are within 2% of the share."""
-    goal = share * macs(net)
+    goal = share * count_macs(net)
     found: list[Plan] = []
     dice = seed * 100_000
     while len(found) < count:
         plan = Plan.random(net, macs=share, seed=dice, drop_blocks=0.1)
         dice += 1
-        if macs(net, plan.sizes(), plan.dropped()) >= 0.98 * goal:
+        if count_macs(net, plan.sizes(), plan.dropped()) >= 0.98 * goal:
             found.append(plan)
     return found
 
@@ -199,7 +199,7 @@ def main() -> int:
             found = known(kept["criteria"], key, given.tune) or losses(
                 net, plan, images, test, data if given.tune else None
             )
-            value = worth(net, scores, plan.sizes(), plan.dropped())
+            value = objective_value(net, scores, plan.sizes(), plan.dropped())
             rows[k : k + 1] = [{"objective": value, **found, "plan": key}]
             write_text(path, json.dumps(kept, indent=1) + "\n")
         print(f"{name}: rank correlation {_rank(run, 'repaired')}", flush=True)

@@ -27,8 +27,8 @@ from pruner import Importance, Network, Plan
 from pruner.graph import logits
 from pruner.problem import LATENCY
 from pruner.search import STEPS
-from pruner.structure import ranking
-from pruner.surgery import silence, with_tensors
+from pruner.structure import rank_indices
+from pruner.surgery import replace_tensors, silence_removed
 from pruner.tuning import evaluate, recalibrate
 from pruner.utils import write_text
 
@@ -150,11 +150,11 @@ def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
     scored: list[tuple[Plan, Importance]] = []
 
     def scores_of(plan: Plan) -> Importance:
-        masked = silence(net.module, net, plan)
+        masked = silence_removed(net.module, net, plan)
         recalibrate(masked, setting.batches)  # or the cut network's gradients would mean little
         known = {**dict(masked.named_parameters()), **dict(masked.named_buffers())}
         values = {name: known[name].detach() for name in net.program.tensors if name in known}
-        return pruner.score(with_tensors(net, values), setting.batches, loss, "taylor")
+        return pruner.score(replace_tensors(net, values), setting.batches, loss, "taylor")
 
     def step(before: Plan, scores: Importance, share: float) -> Plan:
         return _knapsack(net, setting.table, before, scores, share)
@@ -431,7 +431,7 @@ def _best(net: Network, scores: Importance, sizes: Mapping[str, int]) -> Plan:
 
 
 def _ranked(scores: Importance, dim: str) -> NDArray[np.int64]:
-    return np.asarray(ranking(scores, dim))
+    return np.asarray(rank_indices(scores, dim))
 
 
 def _solved(net: Network, problem: solver.Problem, scores: Importance) -> Plan:

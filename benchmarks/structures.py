@@ -19,7 +19,7 @@ from latency_tables.reconcile import undrifted_ms, usual_ms
 from latency_tables.storage import Journal
 from pruner import Network
 from pruner.search import SolveConfig, choose
-from pruner.utils import Progress
+from pruner.utils import ProgressDisplay
 
 from .alone import alone_ms, graph_parts, onnx_parts
 
@@ -154,7 +154,7 @@ def solved(
     config = SolveConfig(margin="auto")
     try:
         found = choose(
-            net, table, scores, engine, budget_ms, config, Progress(), keep=lambda _: None
+            net, table, scores, engine, budget_ms, config, ProgressDisplay(), keep=lambda _: None
         )
     except pruner.PrunerError as error:
         return {**row, "status": str(error)}, None

@@ -233,7 +233,7 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
     import torch
 
     from pruner import Plan, PrunerError, trace, verify
-    from pruner.structure import macs, parameters
+    from pruner.structure import count_macs, count_parameters
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
@@ -247,20 +247,22 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
         line["trace_s"] = round(time.process_time() - begin, 1)
         least = {dim.name: dim.options()[0] for dim in net.dims.values()}
         line.update(
-            parameters=parameters(net),
+            parameters=count_parameters(net),
             dims=len(net.dims),
             blocks=len(net.blocks),
-            prunable=round(1 - parameters(net, least) / max(parameters(net), 1), 4),
-            prunable_macs=round(1 - macs(net, least) / max(macs(net), 1), 4),
+            prunable=round(1 - count_parameters(net, least) / max(count_parameters(net), 1), 4),
+            prunable_macs=round(1 - count_macs(net, least) / max(count_macs(net), 1), 4),
             fixed_batch=net.fixed_batch is not None,
             frozen="; ".join(
                 f"{f.reason} ({len(f.tensors)})" for f in net.frozen if "output of" not in f.reason
             ),
-            no_rule=", ".join(sorted({n.name for n in net.reading.unsupported})),
+            no_rule=", ".join(sorted({n.name for n in net.axis_map.unsupported})),
         )
         stage = "plan"
         plan = Plan.random(net, macs=0.5, seed=0, drop_blocks=0.1)
-        line["macs"] = round(macs(net, plan.sizes(), plan.dropped()) / max(macs(net), 1), 3)
+        line["macs"] = round(
+            count_macs(net, plan.sizes(), plan.dropped()) / max(count_macs(net), 1), 3
+        )
         stage = "oracle"
         line["difference"] = verify(model, net, plan)
         line.update(_use(net, plan, line))
@@ -288,7 +290,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     from torch.utils import _pytree as pytree
 
     from pruner import apply, load, save
-    from pruner.surgery import call, difference
+    from pruner.surgery import call_flat, largest_difference
 
     def floats(result: Any) -> list[Any]:
         leaves = pytree.tree_leaves(result)
@@ -296,12 +298,12 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
 
     small = apply(net, plan)
     with torch.no_grad():
-        expected = call(small, net, net.inputs)
+        expected = call_flat(small, net, net.inputs)
 
     def train() -> None:
         small.train()
         optimizer = torch.optim.SGD(small.parameters(), lr=1e-4)
-        sum(x.square().mean() for x in floats(call(small, net, net.inputs))).backward()
+        sum(x.square().mean() for x in floats(call_flat(small, net, net.inputs))).backward()
         optimizer.step()
         if not any(p.grad is not None for p in small.parameters()):
             raise AssertionError("no gradient")
@@ -310,7 +312,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     def reload() -> None:
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             save(small, plan, folder)
-            delta = difference(call(load(folder), net, net.inputs), expected)
+            delta = largest_difference(call_flat(load(folder), net, net.inputs), expected)
         if delta > 1e-4:
             raise AssertionError(f"differs by {delta:.1e}")
 
@@ -319,7 +321,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
         import onnxruntime
 
         from pruner.graph import to_onnx
-        from pruner.surgery import Following, selections
+        from pruner.surgery import AlignedInterpreter, find_selections
 
         model = to_onnx(small, net.inputs)
         # Among near equals each runtime selects its own: the comparison follows this one's choice.
@@ -334,12 +336,12 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
         got = [torch.from_numpy(x) for x in session.run(None, feeds) if hasattr(x, "dtype")]
         wanted = floats(expected)
         if picks:
-            names = [node.name for node in selections(small.graph)]
+            names = [node.name for node in find_selections(small.graph)]
             choices = dict(zip(names, got[len(got) - len(picks) :], strict=True))
             with torch.no_grad():
-                runner = Following(small, choices)
+                runner = AlignedInterpreter(small, choices)
                 wanted = floats(runner.run(*net.inputs, enable_io_processing=False))
-        delta = difference([x for x in got if x.is_floating_point()], wanted)
+        delta = largest_difference([x for x in got if x.is_floating_point()], wanted)
         if delta > 1e-3:
             raise AssertionError(f"differs by {delta:.1e}")
 

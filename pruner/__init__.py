@@ -13,14 +13,20 @@ from .errors import PlanError, PrunerError, TraceError
 from .graph import Block
 from .importance import score
 from .models import splice
+from .moved import install
 from .problem import formulate, predict
 from .reconstruction import repair
-from .search import tried
+from .search import evaluate_candidates
 from .structure import Dim, Frozen, Importance, Network, Plan, Slot, trace
 from .surgery import apply, load, rotate, save, verify
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",
-    "TraceError", "apply", "formulate", "load", "predict", "repair", "rotate", "save", "score",
-    "splice", "trace", "tried", "verify",
+    "TraceError", "apply", "evaluate_candidates", "formulate", "load", "predict", "repair",
+    "rotate", "save", "score", "splice", "trace", "tried", "verify",
 ]  # fmt: skip
+
+tried = evaluate_candidates
+"""The former name of `evaluate_candidates`."""
+
+install()

@@ -21,13 +21,13 @@ from .algebra import (
     resolve,
 )
 from .propagate import propagate_axes
-from .rules.base import Axes, Reading, is_pointwise
+from .rules.base import Axes, AxisMap, is_pointwise
 from .rules.reduction import REDUCTIONS
 from .slicing import cut
 from .validate import validate_axes
 
 __all__ = [
-    "Atom", "Axes", "Axis", "Product", "REDUCTIONS", "Reading", "Sum", "atoms", "axis_size", "cut",
+    "Atom", "Axes", "Axis", "AxisMap", "Product", "REDUCTIONS", "Sum", "atoms", "axis_size", "cut",
     "factors_of", "freeze", "is_free", "is_pointwise", "mask", "owner", "owners", "parts_of",
     "propagate_axes", "resolve", "validate_axes",
 ]  # fmt: skip

@@ -7,47 +7,47 @@ from typing import Any
 from torch import fx
 
 from ..graph import Program, operator_name
-from .rules import RULES, Reading
-from .rules.base import is_pointwise, where
+from .rules import RULES, AxisMap
+from .rules.base import describe_node, is_pointwise
 from .rules.elementwise import pointwise
 
 
-def propagate_axes(program: Program) -> Reading:
+def propagate_axes(program: Program) -> AxisMap:
     """Apply the rules, node by node, and return the axes of every value."""
-    reading = Reading(program)
+    axis_map = AxisMap(program)
     for node in program.graph.nodes:
         if node.op == "get_attr":
-            reading.axes[node] = _tensor_axes(reading, node)
+            axis_map.axes[node] = _tensor_axes(axis_map, node)
         elif node.op == "placeholder":
             shape = node.meta["shape"]
-            reading.axes[node] = reading.frozen(shape, "an input of the network") if shape else []
+            axis_map.axes[node] = axis_map.frozen(shape, "an input of the network") if shape else []
         elif node.op == "output":
             for result in node.all_input_nodes:
-                for axis in reading.axes[result]:
-                    reading.freeze(axis, "an output of the network")
+                for axis in axis_map.axes[result]:
+                    axis_map.freeze(axis, "an output of the network")
         else:
-            reading.axes[node] = _apply_rule(reading, node)
-    return reading
+            axis_map.axes[node] = _apply_rule(axis_map, node)
+    return axis_map
 
 
-def _tensor_axes(reading: Reading, node: fx.Node) -> list[Any]:
-    tensor = reading.program.tensors[str(node.target)]
+def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:
+    tensor = axis_map.program.tensors[str(node.target)]
     reason = None if tensor.is_floating_point() or tensor.is_complex() else "a table of indices"
-    return [reading.fresh(size, reason) for size in tensor.shape]
+    return [axis_map.fresh(size, reason) for size in tensor.shape]
 
 
-def _apply_rule(reading: Reading, node: fx.Node) -> Any:
+def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
     name = operator_name(node)
     rule = RULES.get(name) or (pointwise if is_pointwise(node) else None)
     schema = getattr(node.target, "_schema", None)
     if node.meta["shape"] is None and schema is None:
         return []  # arithmetic on sizes
     if rule is not None and not (schema is not None and schema.is_mutable):
-        result = rule(reading, node)
+        result = rule(axis_map, node)
         if _fits(result, node.meta["shape"]):
             return result
-    reading.unsupported.append(node)
-    return reading.give_up(node, f"{where(node)} has no rule")
+    axis_map.unsupported.append(node)
+    return axis_map.give_up(node, f"{describe_node(node)} has no rule")
 
 
 def _fits(result: Any, shape: Any) -> bool:

@@ -13,17 +13,17 @@ from torch import Tensor, fx, nn
 
 from ..graph import Block, Program, drop_blocks
 from .algebra import Atom, mask
-from .rules import Reading
+from .rules import AxisMap
 
 
 def cut(
-    reading: Reading, keep: Mapping[Atom, NDArray[np.bool_]], dropped: Sequence[Block] = ()
+    axis_map: AxisMap, keep: Mapping[Atom, NDArray[np.bool_]], dropped: Sequence[Block] = ()
 ) -> Program:
     """The Program with only these indices of the atoms (missing: all) and without these blocks.
 
     Its tensors are copies.
     """
-    program = reading.program
+    program = axis_map.program
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
     tensors: dict[str, Tensor] = {}
@@ -34,9 +34,9 @@ def cut(
         if node.op == "get_attr":
             name = str(node.target)
             tensors[name] = _slice(
-                program.tensors[name], [mask(axis, keep) for axis in reading.axes[node]]
+                program.tensors[name], [mask(axis, keep) for axis in axis_map.axes[node]]
             )
-        for path, axis in reading.literals.get(node, {}).items():
+        for path, axis in axis_map.literals.get(node, {}).items():
             _write(made, path, int(mask(axis, keep).sum()))
     drop_blocks(graph, dropped)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}

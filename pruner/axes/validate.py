@@ -21,64 +21,66 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..graph import Program
 from .algebra import Atom, atoms, axis_size, is_free
-from .rules import Reading
-from .rules.base import where
+from .rules import AxisMap
+from .rules.base import describe_node
 from .slicing import cut
 
 _MOST_ROUNDS = 12
 
 
-def validate_axes(reading: Reading) -> Reading:
-    """Freeze what a trial cut shows not to be understood; the reading is changed in place."""
+def validate_axes(axis_map: AxisMap) -> AxisMap:
+    """Freeze what a trial cut shows not to be understood; the axis_map is changed in place."""
     for _ in range(_MOST_ROUNDS):
-        keep = _trial(reading)
-        wrong = _first_wrong(reading, keep) if keep else None
+        keep = _trial(axis_map)
+        wrong = _first_wrong(axis_map, keep) if keep else None
         if wrong is None:
-            return reading
+            return axis_map
         suspects = [wrong, *wrong.all_input_nodes]
-        if not _freeze(reading, suspects, f"the shape of {where(wrong)} does not follow a cut"):
+        if not _freeze(
+            axis_map, suspects, f"the shape of {describe_node(wrong)} does not follow a cut"
+        ):
             break
     else:
-        return reading
-    for node in reading.axes:  # it fails, and nothing near it is free: then nothing may be cut
-        _freeze(reading, [node], "a trial cut of the network fails")
-    return reading
+        return axis_map
+    for node in axis_map.axes:  # it fails, and nothing near it is free: then nothing may be cut
+        _freeze(axis_map, [node], "a trial cut of the network fails")
+    return axis_map
 
 
-def _trial(reading: Reading) -> dict[Atom, NDArray[np.bool_]]:
+def _trial(axis_map: AxisMap) -> dict[Atom, NDArray[np.bool_]]:
     """Every free atom of a tensor keeps some of its indices, not two alike if it can be helped."""
     rng = np.random.default_rng(0)
     free = {
         atom: None
-        for node in reading.program.graph.nodes
+        for node in axis_map.program.graph.nodes
         if node.op == "get_attr"
-        for axis in reading.axes[node]
+        for axis in axis_map.axes[node]
         for atom in atoms(axis)
         if atom.reason is None
     }
     return {atom: np.arange(atom.size) < rng.integers(1, max(atom.size, 2)) for atom in free}
 
 
-def _freeze(reading: Reading, nodes: list[fx.Node], reason: str) -> bool:
+def _freeze(axis_map: AxisMap, nodes: list[fx.Node], reason: str) -> bool:
     """Whether something that was free is now frozen."""
     changed = False
     for node in nodes:
-        known = reading.axes.get(node) or []
+        known = axis_map.axes.get(node) or []
         for axis in [a for row in known for a in (row if isinstance(row, list) else [row])]:
             changed = changed or is_free(axis)
-            reading.freeze(axis, reason)
+            axis_map.freeze(axis, reason)
     return changed
 
 
-def _first_wrong(reading: Reading, keep: dict[Atom, NDArray[np.bool_]]) -> fx.Node | None:
+def _first_wrong(axis_map: AxisMap, keep: dict[Atom, NDArray[np.bool_]]) -> fx.Node | None:
     """The first node whose shape is not what its axes say, None if all are."""
-    light = copy.copy(reading)  # its tensors have shapes only: slicing them costs nothing
+    light = copy.copy(axis_map)  # its tensors have shapes only: slicing them costs nothing
     light.program = replace(
-        reading.program, tensors={k: v.to("meta") for k, v in reading.program.tensors.items()}
+        axis_map.program, tensors={k: v.to("meta") for k, v in axis_map.program.tensors.items()}
     )
     sizes = {atom: int(kept.sum()) for atom, kept in keep.items()}
     foretold = {
-        node.name: _sizes(reading.axes.get(node), sizes) for node in reading.program.graph.nodes
+        node.name: _sizes(axis_map.axes.get(node), sizes) for node in axis_map.program.graph.nodes
     }
     program = cut(light, keep)
     wrong = _run(program, foretold)
@@ -87,7 +89,7 @@ def _first_wrong(reading: Reading, keep: dict[Atom, NDArray[np.bool_]]) -> fx.No
     name, failed = wrong
     if failed and _run(light.program, {}) == wrong:
         return None  # it does not run without numbers, cut or not: no verdict
-    return next(node for node in reading.program.graph.nodes if node.name == name)
+    return next(node for node in axis_map.program.graph.nodes if node.name == name)
 
 
 def _sizes(axes: Any, sizes: dict[Atom, int]) -> Any:

@@ -21,7 +21,7 @@ from .preprocessing import (
     read_for_training,
     shift_and_flip,
 )
-from ..utils import generator, seed_of
+from ..utils import generator, derive_seed
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Batches:
             yield normalize(self._mine(images), self.split.how), self._mine(self.split.labels[rows])
 
     def _from_files(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        files = _Files(self.split, seed_of("augment", self.seed, epoch) if self.augment else None)
+        files = _Files(self.split, derive_seed("augment", self.seed, epoch) if self.augment else None)
         mine = [self._mine(rows).tolist() for rows in chunks]
         loader = DataLoader(
             files, batch_sampler=mine, num_workers=self.workers, collate_fn=_collate
@@ -162,7 +162,7 @@ class _Files(Dataset[tuple[Tensor, int, str]]):
             if self.seed is None:
                 image = read_for_evaluation(self.files[row], self.how)
             else:
-                dice = random.Random(seed_of(self.seed, row))
+                dice = random.Random(derive_seed(self.seed, row))
                 image = read_for_training(self.files[row], self.how, dice)
         except PrunerError as error:
             return torch.empty(3, *self.how.size, dtype=torch.uint8), -1, str(error)

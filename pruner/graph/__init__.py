@@ -5,7 +5,8 @@ Everything here knows operators and tensors and nothing of pruning.
 
 from .blocks import Block, drop_blocks
 from .capture import BATCH_HINT, Program, export
-from .eval_mode import to_device, untouched
+from .eval_mode import evaluation_mode, to_device
+from .io_spec import decode_spec, encode_spec
 from .layer_registry import BY_NAME, SETTINGS, build, settings
 from .linear_layers import (
     Layer,
@@ -27,8 +28,8 @@ from .staged_execution import Replay
 
 __all__ = [
     "BATCH_HINT", "BY_NAME", "Block", "Layer", "Program", "Replay", "SETTINGS", "arguments",
-    "build", "depends_on_input", "drop_blocks", "effective_weight", "export", "flatten_io",
-    "is_norm", "is_plain", "layer_at", "logits", "materialize", "norm_behind", "only_user",
-    "operator_name", "probe_onnx", "put_module", "put_tensor", "scale_of", "settings", "source",
-    "to_device", "to_onnx", "untouched",
+    "build", "decode_spec", "depends_on_input", "drop_blocks", "effective_weight", "encode_spec",
+    "evaluation_mode", "export", "flatten_io", "is_norm", "is_plain", "layer_at", "logits",
+    "materialize", "norm_behind", "only_user", "operator_name", "probe_onnx", "put_module",
+    "put_tensor", "scale_of", "settings", "source", "to_device", "to_onnx",
 ]  # fmt: skip

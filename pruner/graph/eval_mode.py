@@ -22,7 +22,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode and gradients on, and everything as it was afterwards."""
     modes = {m: m.training for m in module.modules()}
     flags = {p: p.requires_grad for p in module.parameters()}

@@ -40,7 +40,7 @@ pytree.register_pytree_node(
 )
 
 
-def encode(spec: pytree.TreeSpec) -> Any:
+def encode_spec(spec: pytree.TreeSpec) -> Any:
     """A tree's shape as JSON: None for a leaf, ``[kind, name, keys, parts]`` for what holds parts.
 
     Raises PrunerError for a class that is none of the above.
@@ -48,7 +48,7 @@ def encode(spec: pytree.TreeSpec) -> Any:
     if spec.is_leaf():
         return None
     kind, context = spec.type, spec.context
-    parts = [encode(child) for child in children(spec)]
+    parts = [encode_spec(child) for child in children(spec)]
     if kind in (tuple, list):
         return [kind.__name__, "", None, parts]
     if kind in (dict, OrderedDict):
@@ -66,8 +66,8 @@ def encode(spec: pytree.TreeSpec) -> Any:
     return ["class", f"{kind.__module__}.{kind.__qualname__}", names, parts]
 
 
-def decode(content: Any) -> pytree.TreeSpec:
-    """The tree's shape that `encode` wrote; warns where a library's class is not installed."""
+def decode_spec(content: Any) -> pytree.TreeSpec:
+    """The tree's shape that `encode_spec` wrote; warns where a library's class is not installed."""
     return pytree.tree_structure(_example(content))
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..structure import Dim, Slot
-from .activation_hooks import Observed
+from .activation_hooks import ActivationCriterion
 from .base import Subject, readers
 
 
-class Activation(Observed):
+class Activation(ActivationCriterion):
     """Mean over samples of sum(abs(x)) over the places of what each consumer reads.
 
     After Hu et al. 2016 (arXiv 1607.03250), with strength in the place of the share of zeros, so

@@ -25,7 +25,7 @@ _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
-class Observed(Criterion):
+class ActivationCriterion(Criterion):
     """Base of criteria on y * dL/dy a sample; a subclass chooses slots and says what rises."""
 
     needs = "gradients"

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, nnls
 from torch import Tensor, nn
 
-from ..problem import worths
+from ..problem import objective_terms
 from ..structure import Importance, Network, Plan
 from .layer_statistics import inputs_of
-from .measured import Batch, Measured, answers, first, lost
+from .measured import Batch, Measured, first_input, run_batches, structure_divergence
 from .network_criterion import Loss, Progress
-from .short_finetune import learn
+from .short_finetune import distill_briefly
 
 Floats = NDArray[np.float64]
 
@@ -63,20 +63,20 @@ class Calibrated(Measured):
             if progress is not None:
                 progress(done, None if total is None else total + self.structures)
 
-        sample = Sample.empty(net, super().score(net, batches, loss, tell), batches)
+        sample = CandidateSample.empty(net, super().score(net, batches, loss, tell), batches)
         for number, plan in enumerate(self.plans(sample)):
             sample.add(plan)
             if progress is not None:
                 progress(steps + number + 1, steps + self.structures)
         return sample.weighed(self.name)
 
-    def plans(self, sample: Sample) -> Iterator[Plan]:
+    def plans(self, sample: CandidateSample) -> Iterator[Plan]:
         """As many as ``structures``, one after the other; each is in the sample before the next."""
-        return drawn(sample.net, sample.alone, self.structures)
+        return random_plans(sample.net, sample.alone, self.structures)
 
 
 @dataclass
-class Sample:
+class CandidateSample:
     """Whole structures with what they lose: cut and repaired on few images, run on the others.
 
     alone are the scores of single cuts; base is what the dense network answers to the others;
@@ -95,33 +95,37 @@ class Sample:
     losses: list[float] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, net: Network, alone: Importance, batches: list[Batch], steps: int = 0) -> Sample:
-        few = [b for k, b in enumerate(batches) if k * len(first(b)) < REPAIRED_ON]
+    def empty(
+        cls, net: Network, alone: Importance, batches: list[Batch], steps: int = 0
+    ) -> CandidateSample:
+        few = [b for k, b in enumerate(batches) if k * len(first_input(b)) < REPAIRED_ON]
         others = batches[len(few) :] or batches
         studied: list[Batch] = []
         if steps:  # what was learnt by heart does not count
             studied = [b for k, b in enumerate(batches) if k % 4 != 3]
             others = batches[3::4] or batches
-        lessons = list(zip(inputs_of(net.module, studied), answers(net.module, studied)))
-        return cls(net, alone, few, others, list(answers(net.module, others)), lessons, steps)
+        lessons = list(zip(inputs_of(net.module, studied), run_batches(net.module, studied)))
+        return cls(net, alone, few, others, list(run_batches(net.module, others)), lessons, steps)
 
     def add(self, plan: Plan, known: float | None = None) -> float:
         """What the structure loses, found out or known already; not taken in if not finite."""
         if known is None:
-            known = lost(self.net, plan, self.few, self.others, self.base, then=self._learn)
+            known = structure_divergence(
+                self.net, plan, self.few, self.others, self.base, then=self._learn
+            )
         if np.isfinite(known):
-            terms = worths(self.net, self.alone, plan.sizes(), plan.dropped())
+            terms = objective_terms(self.net, self.alone, plan.sizes(), plan.dropped())
             self.rows.append([-value for value in terms])
             self.losses.append(known)
         return known
 
     def _learn(self, module: nn.Module) -> None:
         if self.steps:
-            learn(module, self.lessons, self.steps)
+            distill_briefly(module, self.lessons, self.steps)
 
     def weighed(self, name: str) -> Importance:
         """The scores of single cuts, each curve and Block by a factor."""
-        factors = weigh(np.array(self.rows), np.array(self.losses))
+        factors = fit_weights(np.array(self.rows), np.array(self.losses))
         rises, blocks = self.alone.rises, self.alone.blocks
         return replace(
             self.alone,
@@ -131,14 +135,14 @@ class Sample:
         )
 
 
-def drawn(net: Network, importance: Importance, count: int) -> Iterator[Plan]:
+def random_plans(net: Network, importance: Importance, count: int) -> Iterator[Plan]:
     """Random structures with the indices that these scores keep."""
     for number, share in enumerate(np.linspace(*SHARES, count)):
         plan = Plan.random(net, macs=float(share), seed=_SEED + number, drop_blocks=DROPPED)
         yield plan.filled(importance)
 
 
-def weigh(rows: Floats, losses: Floats) -> Floats:
+def fit_weights(rows: Floats, losses: Floats) -> Floats:
     """Factors f [terms] such that ``rows @ f`` and a constant are near ``losses`` [structures].
 
     Least squares in relative error, with a ridge towards the one factor that fits best alone, and

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..structure import Dim, Slot
-from .activation_hooks import Observed
+from .activation_hooks import ActivationCriterion
 from .base import Subject
 from .taylor import gates
 
 
-class TaylorSample(Observed):
+class TaylorSample(ActivationCriterion):
     """mean over samples of abs(sum(y * dL/dy)): samples that pull apart do not cancel.
 
     The same gates as ``taylor``, whose magnitude is taken a batch, and which therefore falls with

@@ -23,15 +23,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import PrunerError
-from ..graph import to_device, untouched
+from ..graph import evaluation_mode, to_device
 from ..structure import Importance, Network, Slot
 from ..utils import generator
 from .base import Subject, fold, sum_to_axis
-from .network_criterion import Loss, Progress, Whole
+from .network_criterion import Loss, NetworkCriterion, Progress
 from .taylor import gates
 
 
-class Hessian(Whole):
+class Hessian(NetworkCriterion):
     """max(0, 1/2 d2L/dg2) by Hutchinson's estimate, for the gates of ``taylor``.
 
     draws are random directions a batch: the more, the less of other indices' curvature shows in an
@@ -59,7 +59,7 @@ class Hessian(Whole):
         sums: dict[str, dict[str, Tensor]] = defaultdict(dict)
         batches, count = list(batches), 0
         # Fused attention has no second derivative.
-        with untouched(net.module), sdpa_kernel(SDPBackend.MATH):
+        with evaluation_mode(net.module), sdpa_kernel(SDPBackend.MATH):
             for number, (inputs, targets) in enumerate(batches):
                 products = _Products(subject, loss, inputs, targets)
                 for draw in range(self.draws):

@@ -21,16 +21,16 @@ from ..graph import (
     scale_of,
     source,
 )
-from ..reconstruction import Moments, draw, fit, grouped, read
+from ..reconstruction import Moments, draw_positions, fit_ridge, sample_inputs, split_groups
 from ..structure import Dim, Network, Slot
 from ..utils import generator
-from .obs import Elimination, Reader, eliminate
+from .obs import Elimination, LinearReader, eliminate
 
 CHUNK = 10
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderStatistics:
     """One plain layer that reads a Dim.
 
     node is the layer's call and norm the batch norm right behind it or None; slot the weight's
@@ -51,11 +51,11 @@ class Reading:
         """[outputs, inputs * kernel], behind the norm's scale."""
         return effective_weight(module, self.node).flatten(1)
 
-    def reader(self, module: nn.Module) -> Reader:
+    def reader(self, module: nn.Module) -> LinearReader:
         """As `pruner.elimination` wants it."""
         weight = self.weight(module)
         owner = np.repeat(self.slot.owner, weight.shape[1] // len(self.slot.owner))
-        return Reader(weight, self.gram, owner, self.held_out)
+        return LinearReader(weight, self.gram, owner, self.held_out)
 
     def changed(self, module: nn.Module, weight: Tensor) -> dict[str, Tensor]:
         """Tensors by name that give the layer this weight, and the mean output that it had."""
@@ -73,11 +73,11 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Study:
+class CalibrationStatistics:
     """The network; what reads each Dim; moments of (skip, join) of each Block."""
 
     net: Network
-    readings: Mapping[str, Sequence[Reading]]
+    readings: Mapping[str, Sequence[ReaderStatistics]]
     joins: Mapping[str, Sequence[Moments]]
 
     def eliminate(self, dim: Dim, wanted: Sequence[int] = ()) -> Elimination:
@@ -127,7 +127,7 @@ class Study:
         """
         train, held_out = self.joins[block.name]
         channels = train.xy.shape[1]
-        found = fit(train, held_out, torch.eye(channels, dtype=torch.float64)[None])
+        found = fit_ridge(train, held_out, torch.eye(channels, dtype=torch.float64)[None])
         everything = train + held_out
         x0, y0 = everything.x / everything.rows, everything.y / everything.rows
         xx, xy, yy = everything.about(x0, y0)
@@ -137,7 +137,7 @@ class Study:
 
     def _weights(self, block: Block, channels: int) -> Tensor:
         node = next(n for n in self.net.program.graph.nodes if n.name == block.join)
-        mine = {a for axis in self.net.reading.axes[node] for a in atoms(axis)}
+        mine = {a for axis in self.net.axis_map.axes[node] for a in atoms(axis)}
         total, readers = torch.zeros(channels, dtype=torch.float64), 0
         for name, readings in self.readings.items():
             if self.net.atoms[name] in mine and self.net.dims[name].size == channels:
@@ -149,7 +149,9 @@ class Study:
         return total / readers if readers else total + 1.0
 
 
-def study(net: Network, batches: Iterable[tuple[Any, Any]], places: int) -> Study:
+def collect_statistics(
+    net: Network, batches: Iterable[tuple[Any, Any]], places: int
+) -> CalibrationStatistics:
     """Run the dense network over the batches; every fifth image is held out to choose ridges.
 
     It sees `CHUNK` images at a time, since the values of all layers are held at once.
@@ -175,25 +177,25 @@ def study(net: Network, batches: Iterable[tuple[Any, Any]], places: int) -> Stud
             for tensor, node in used.items():
                 layer: Any = net.module.get_submodule(str(node.target))
                 x, y = values[source(node).name], values[node.name]
-                rows = read(layer, x, y.shape, draw(layer, y, places, tensor, k))
+                rows = sample_inputs(layer, x, y.shape, draw_positions(layer, y, places, tensor, k))
                 for part, some in zip(
                     sums.setdefault(tensor, [Moments(1, rows[0, 0].numel(), 0) for _ in "ab"]),
                     _folds(rows),
                     strict=True,
                 ):
-                    flat = grouped(some, 1)
+                    flat = split_groups(some, 1)
                     part.add(flat, flat[..., :0])
             for name, block in net.blocks.items():
                 x, y = (_flat(values[n], places, generator("places", name, k))
                         for n in (block.skip, block.join))  # fmt: skip
                 both = joins.setdefault(name, [Moments(1, x.shape[-1], y.shape[-1]) for _ in "ab"])
                 for part, xs, ys in zip(both, _folds(x), _folds(y), strict=True):
-                    part.add(grouped(xs, 1), grouped(ys, 1))
+                    part.add(split_groups(xs, 1), split_groups(ys, 1))
     readings = {
         name: [_reading(net.module, calls[s.tensor], s, sums[s.tensor]) for s in found]
         for name, found in slots.items()
     }
-    return Study(net, readings, joins)
+    return CalibrationStatistics(net, readings, joins)
 
 
 def inputs_of(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> list[tuple[Tensor, ...]]:
@@ -219,7 +221,7 @@ def _folds(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows[~last], rows[last]
 
 
-def _reading(module: nn.Module, node: fx.Node, slot: Slot, sums: list[Moments]) -> Reading:
+def _reading(module: nn.Module, node: fx.Node, slot: Slot, sums: list[Moments]) -> ReaderStatistics:
     layer: Any = module.get_submodule(str(node.target))
     norm = norm_behind(module, node)
     scale = torch.ones(len(layer.weight), dtype=torch.float64)
@@ -231,7 +233,7 @@ def _reading(module: nn.Module, node: fx.Node, slot: Slot, sums: list[Moments]) 
         mean = torch.zeros_like(mean)
     about = (mean[None], train.y / train.rows)
     other = held_out.about(*about)[0][0] if held_out.rows else None
-    return Reading(node, norm, slot, mean, train.about(*about)[0][0], other, scale)
+    return ReaderStatistics(node, norm, slot, mean, train.about(*about)[0][0], other, scale)
 
 
 def _flat(values: Tensor, places: int, dice: torch.Generator) -> Tensor:

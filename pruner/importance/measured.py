@@ -15,10 +15,10 @@ from ..graph import Block, Replay, logits
 from ..reconstruction import repair
 from ..structure import Dim, Importance, Network, Plan
 from ..surgery import apply
-from .layer_statistics import Study, inputs_of, study
-from .network_criterion import Loss, Progress, Whole
+from .layer_statistics import CalibrationStatistics, collect_statistics, inputs_of
+from .network_criterion import Loss, NetworkCriterion, Progress
 from .obs import Elimination
-from .reconstruction import ranked, rising
+from .reconstruction import loss_curve, rank_by_elimination
 
 Batch = tuple[Any, Any]
 # Images that every cut is measured on: what costs the time, and tells a divergence well enough.
@@ -28,7 +28,7 @@ BYPASSED, REPAIRED = 128, 8
 SHARES = (0.9, 0.75, 0.55, 0.35, 0.15)
 
 
-class Measured(Whole):
+class Measured(NetworkCriterion):
     """Divergence of the class probabilities from the dense network's, cut by cut.
 
     For each Dim and some of its sizes, the indices that `Reconstruction` would keep are kept, its
@@ -55,9 +55,9 @@ class Measured(Whole):
     ) -> Importance:
         """See `Whole.score`."""
         batches = list(batches)
-        fits, held_out = parted(batches)
-        dense = study(net, fits, self.places)
-        few = [b for k, b in enumerate(fits) if k * len(first(b)) < BYPASSED]
+        fits, held_out = split_holdout(batches)
+        dense = collect_statistics(net, fits, self.places)
+        few = [b for k, b in enumerate(fits) if k * len(first_input(b)) < BYPASSED]
         replay = Replay(net.module, inputs_of(net.module, held_out))
         output = _output(net)
         base = [values[output] for values in replay.values([output])]
@@ -72,7 +72,9 @@ class Measured(Whole):
                 pass
             if isinstance(what, Block):
                 plan = Plan({}, {what.name: False})
-                blocks[what.name] = lost(net, plan, few, held_out, base, layers=REPAIRED)
+                blocks[what.name] = structure_divergence(
+                    net, plan, few, held_out, base, layers=REPAIRED
+                )
                 done += 1
             else:
                 eliminated = dense.eliminate(what, cuts[what.name])
@@ -85,7 +87,7 @@ class Measured(Whole):
                 done += len(errors)
             if progress is not None:
                 progress(done, total)
-        parts = ranked(found, rises, net.dims)
+        parts = rank_by_elimination(found, rises, net.dims)
         return Importance(self.name, parts, {n: blocks[n] for n in net.blocks}, rises)
 
     def _sizes(self, dim: Dim) -> list[int]:
@@ -97,7 +99,7 @@ class Measured(Whole):
         return sorted({*nearest, int(options[0])}, reverse=True)
 
 
-def parted(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
+def split_holdout(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
     """What to fit on and what to measure on; the same where there are too few batches."""
     fits: list[Batch] = []
     held_out: list[Batch] = []
@@ -105,7 +107,7 @@ def parted(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
     for k, batch in enumerate(batches):
         if k % 4 == 3 and images < MEASURED_ON:
             held_out.append(batch)
-            images += len(first(batch))
+            images += len(first_input(batch))
         else:
             fits.append(batch)
     return fits, held_out or batches
@@ -125,7 +127,7 @@ def between(
             values[n] = float(np.exp(y[0] + e - x[0]))
         else:
             values[n] = float(np.exp(np.interp(e, x, y)))
-    return rising(dim, values)
+    return loss_curve(dim, values)
 
 
 def divergence(found: Iterator[dict[str, Any]], output: str, base: list[Any]) -> float:
@@ -135,24 +137,24 @@ def divergence(found: Iterator[dict[str, Any]], output: str, base: list[Any]) ->
     """
     total, count = 0.0, 0
     for values, target in zip(found, base, strict=True):
-        total += float(apart(target.double(), values[output].double()))
-        count += answered(target)
+        total += float(kl_divergence(target.double(), values[output].double()))
+        count += count_predictions(target)
     return total / count
 
 
-def apart(target: Tensor, found: Tensor) -> Tensor:
+def kl_divergence(target: Tensor, found: Tensor) -> Tensor:
     """Sum of KL(target || found) of class scores [n, classes], or of maps [n, classes, H, W]."""
     axis = 1 if target.ndim == 4 else -1
     p, q = (torch.log_softmax(v, axis) for v in (target, found))
     return (p.exp() * (p - q)).sum()
 
 
-def answered(scores: Tensor) -> int:
+def count_predictions(scores: Tensor) -> int:
     """How many distributions class scores hold: one an image, or one a pixel."""
     return scores.numel() // scores.shape[1 if scores.ndim == 4 else -1]
 
 
-def first(batch: Batch) -> Tensor:
+def first_input(batch: Batch) -> Tensor:
     """The (first) input of a batch."""
     return batch[0][0] if isinstance(batch[0], tuple) else batch[0]
 
@@ -163,7 +165,9 @@ def _output(net: Network) -> str:
     return str(logits(graph.process_outputs(node.args[0]), fx.Node).name)
 
 
-def _in_order(net: Network, dense: Study, replay: Replay) -> list[tuple[str, Dim | Block]]:
+def _in_order(
+    net: Network, dense: CalibrationStatistics, replay: Replay
+) -> list[tuple[str, Dim | Block]]:
     """Dims and Blocks with the node from which on they change something, front to back."""
     found: list[tuple[int, str, Dim | Block]] = []
     for dim in net.dims.values():
@@ -194,7 +198,7 @@ def _changed(module: nn.Module, changes: Mapping[str, Tensor]) -> Iterator[None]
                 tensors[name].copy_(value)
 
 
-def answers(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
+def run_batches(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
     """A network's class scores in evaluation mode, batch by batch."""
     module.eval()
     with torch.no_grad():
@@ -202,7 +206,7 @@ def answers(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
             yield logits(module(*x))
 
 
-def lost(
+def structure_divergence(
     net: Network,
     plan: Plan,
     fits: list[Batch],
@@ -221,4 +225,4 @@ def lost(
     repair(small, net, plan, fits, layers=layers)
     if then is not None:
         then(small)
-    return divergence(({"": scores} for scores in answers(small, measured)), "", base)
+    return divergence(({"": scores} for scores in run_batches(small, measured)), "", base)

@@ -14,7 +14,7 @@ Loss = Callable[[Any, Any], Tensor]
 Progress = Callable[[int, "int | None"], None]
 
 
-class Whole(ABC):
+class NetworkCriterion(ABC):
     """A criterion that says for every width of every Dim what it costs, not index by index.
 
     name is what the user types. It always needs data.

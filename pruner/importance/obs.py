@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Reader:
+class LinearReader:
     """A layer that reads a Dim.
 
     weight
@@ -47,7 +47,7 @@ class Elimination:
 
 
 def eliminate(
-    readers: Sequence[Reader],
+    readers: Sequence[LinearReader],
     size: int,
     sizes: Collection[int],
     wanted: Collection[int] = (),
@@ -88,7 +88,7 @@ def eliminate(
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
-def _ridge(reader: Reader, size: int) -> float:
+def _ridge(reader: LinearReader, size: int) -> float:
     """Refits overfit where there are few observations: the held-out ones tell."""
     if reader.held_out is None or size < 2:
         return 1e-3
@@ -105,7 +105,7 @@ def _ridge(reader: Reader, size: int) -> float:
 class _State:
     """A reader's weights and inverse Gram matrix, of what is left."""
 
-    def __init__(self, reader: Reader, size: int, ridge: float) -> None:
+    def __init__(self, reader: LinearReader, size: int, ridge: float) -> None:
         gram = reader.gram.double()
         strength = ridge * gram.diagonal().mean().clamp_min(1e-30)
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..structure import Dim, Importance, Network
-from .layer_statistics import study
-from .network_criterion import Loss, Progress, Whole
+from .layer_statistics import collect_statistics
+from .network_criterion import Loss, NetworkCriterion, Progress
 from .obs import Elimination
 
 
-class Reconstruction(Whole):
+class Reconstruction(NetworkCriterion):
     """Mean squared error of all consumers' outputs after a least-squares refit.
 
     Of every Dim, indices are taken out backward and greedily (`pruner.elimination`); of a Block,
@@ -35,24 +35,24 @@ class Reconstruction(Whole):
         progress: Progress | None = None,
     ) -> Importance:
         """See `Whole.score`."""
-        dense = study(net, batches, self.places)
+        dense = collect_statistics(net, batches, self.places)
         found = {}
         for done, (name, dim) in enumerate(net.dims.items(), 1):
             found[name] = dense.eliminate(dim)
             if progress is not None:
                 progress(done, len(net.dims))
-        rises = {name: rising(net.dims[name], f.errors) for name, f in found.items()}
+        rises = {name: loss_curve(net.dims[name], f.errors) for name, f in found.items()}
         blocks = {name: dense.bypass(block)[0] for name, block in net.blocks.items()}
-        return Importance(self.name, ranked(found, rises, net.dims), blocks, rises)
+        return Importance(self.name, rank_by_elimination(found, rises, net.dims), blocks, rises)
 
 
-def rising(dim: Dim, errors: Mapping[int, float]) -> NDArray[np.float64]:
+def loss_curve(dim: Dim, errors: Mapping[int, float]) -> NDArray[np.float64]:
     """What is lost at each of the Dim's options, never less for fewer indices: [options]."""
     values = np.array([errors[n] for n in dim.options()])
     return np.maximum.accumulate(values[::-1])[::-1]
 
 
-def ranked(
+def rank_by_elimination(
     found: Mapping[str, Elimination],
     rises: Mapping[str, NDArray[np.float64]],
     dims: Mapping[str, Dim],

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..structure import Importance, Network, Plan, macs
-from .calibrated import Calibrated, Sample, drawn
+from ..structure import Importance, Network, Plan, count_macs
+from .calibrated import Calibrated, CandidateSample, random_plans
 
 RANDOM = 30  # structures to start from
 ROUNDS, EACH = 4, 10
@@ -35,15 +35,15 @@ class Refined(Calibrated):
         super().__init__(structures=random + rounds * each, **options)
         self.random, self.rounds, self.each = random, rounds, each
 
-    def plans(self, sample: Sample) -> Iterator[Plan]:
+    def plans(self, sample: CandidateSample) -> Iterator[Plan]:
         """Random ones, then those of each round, by what the sample tells when it begins."""
-        yield from drawn(sample.net, sample.alone, self.random)
+        yield from random_plans(sample.net, sample.alone, self.random)
         savings = Savings.of(sample.net)
         for number in range(self.rounds):
             known = sample.weighed(self.name)
             for place, share in enumerate(np.linspace(*SHARES, self.each)):
                 seed = _SEED + number * self.each + place
-                yield thrifty(sample.net, known, savings, float(share), seed)
+                yield lagrangian_plan(sample.net, known, savings, float(share), seed)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Savings:
 
     @classmethod
     def of(cls, net: Network) -> Savings:
-        total = macs(net)
-        dims = {n: total - macs(net, {n: dim.options()[0]}) for n, dim in net.dims.items()}
-        return cls(total, dims, {name: total - macs(net, {}, [name]) for name in net.blocks})
+        total = count_macs(net)
+        dims = {n: total - count_macs(net, {n: dim.options()[0]}) for n, dim in net.dims.items()}
+        return cls(total, dims, {name: total - count_macs(net, {}, [name]) for name in net.blocks})
 
 
-def thrifty(
+def lagrangian_plan(
     net: Network,
     importance: Importance,
     savings: Savings,
@@ -98,7 +98,7 @@ def thrifty(
     low = high - 60.0
     for _ in range(50):
         middle = (low + high) / 2
-        if macs(net, *at(np.exp(middle))) > share * savings.total:
+        if count_macs(net, *at(np.exp(middle))) > share * savings.total:
             low = middle
         else:
             high = middle

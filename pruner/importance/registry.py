@@ -13,12 +13,12 @@ from .fpgm import GeometricMedian
 from .hessian import Hessian
 from .magnitude import L2, Magnitude, NormScale, Random
 from .measured import Measured
-from .network_criterion import Whole
+from .network_criterion import NetworkCriterion
 from .reconstruction import Reconstruction
 from .refined import Refined
 from .taylor import Taylor, TaylorRead, TaylorWeight
 
-CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
+CRITERIA: dict[str, type[Criterion] | type[NetworkCriterion]] = {
     c.name: c
     for c in (
         Taylor,
@@ -41,7 +41,7 @@ CRITERIA: dict[str, type[Criterion] | type[Whole]] = {
 }
 
 
-def find(name: str) -> Criterion | Whole:
+def find_criterion(name: str) -> Criterion | NetworkCriterion:
     """The criterion of that name; PrunerError names the known ones."""
     if name not in CRITERIA:
         close = get_close_matches(name, CRITERIA, 1)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import to_device, untouched
+from ..graph import evaluation_mode, to_device
 from ..structure import Dim, Importance, Network, Slot
 from .base import Criterion, Custom, Subject, UserCriterion, fold
-from .network_criterion import Whole
-from .registry import find
+from .network_criterion import NetworkCriterion
+from .registry import find_criterion
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -33,7 +33,7 @@ def score(
     net: Scorable,
     batches: Iterable[tuple[Any, Any]] | None,
     loss: Loss | None,
-    criterion: str | Criterion | Whole | UserCriterion = "measured",
+    criterion: str | Criterion | NetworkCriterion | UserCriterion = "measured",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Importance:
     """Estimate what every index of every Dim is worth.
@@ -65,7 +65,7 @@ def score(
     where scores are not finite.
     """
     method = _method(criterion, batches)
-    if isinstance(method, Whole):
+    if isinstance(method, NetworkCriterion):
         if not isinstance(net, Network):
             raise PrunerError(f"criterion {method.name!r} needs a network that pruner.trace made")
         assert batches is not None
@@ -75,7 +75,7 @@ def score(
     subject = Subject(module, parameters, {})
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
-    with untouched(module):
+    with evaluation_mode(module):
         plan = {name: tuple(method.slots(subject, dim)) for name, dim in net.dims.items()}
         tally = _Tally(net.dims, plan)
         if method.needs == "weights":
@@ -87,11 +87,11 @@ def score(
 
 
 def _method(
-    criterion: str | Criterion | Whole | UserCriterion, batches: object
-) -> Criterion | Whole:
+    criterion: str | Criterion | NetworkCriterion | UserCriterion, batches: object
+) -> Criterion | NetworkCriterion:
     if isinstance(criterion, str):
-        method = find(criterion)
-    elif isinstance(criterion, (Criterion, Whole)):
+        method = find_criterion(criterion)
+    elif isinstance(criterion, (Criterion, NetworkCriterion)):
         method = criterion
     elif callable(criterion):
         method = Custom(criterion, with_data=batches is not None)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ..graph import logits
 from ..tuning import Recipe
 from ..utils import generator
-from .measured import answered, apart
+from .measured import count_predictions, kl_divergence
 
 
-def learn(
+def distill_briefly(
     module: nn.Module, lessons: Sequence[tuple[tuple[Tensor, ...], Tensor]], steps: int
 ) -> None:
     """Tune module in place, that many steps of a batch each; it ends in evaluation mode.
@@ -36,7 +36,7 @@ def learn(
             inputs, taught = lessons[order.pop()]
             optimizer.param_groups[0]["lr"] = recipe.lr_at(step, steps, len(lessons))
             scores = logits(module(*inputs))
-            (apart(taught, scores) / answered(scores)).backward()  # type: ignore[no-untyped-call]
+            (kl_divergence(taught, scores) / count_predictions(scores)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     module.eval()

@@ -22,7 +22,7 @@ def splice(model: nn.Module, path: str, part: nn.Module) -> nn.Module:
 
     Raises PrunerError where the model has no such submodule.
     """
-    old = find(model, path)
+    old = find_submodule(model, path)
     new = copy.copy(part)
     for name, value in vars(old).items():
         plain = not isinstance(value, nn.Module | Tensor) and not name.startswith("_")
@@ -32,7 +32,7 @@ def splice(model: nn.Module, path: str, part: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(old): new.train(old.training)})
 
 
-def find(model: nn.Module, path: str) -> nn.Module:
+def find_submodule(model: nn.Module, path: str) -> nn.Module:
     """The submodule of that dotted name; PrunerError, with similar names, where there is none."""
     known = {k: m for k, m in model.named_modules(remove_duplicate=False) if k}
     if path in known:
@@ -40,11 +40,11 @@ def find(model: nn.Module, path: str) -> nn.Module:
     close = difflib.get_close_matches(path, list(known), 3, 0.5)
     raise PrunerError(
         f"--submodule: {type(model).__name__} has no {path!r}: "
-        + (f"did you mean {' or '.join(close)}?" if close else f"it has {parts(model)}")
+        + (f"did you mean {' or '.join(close)}?" if close else f"it has {list_submodules(model)}")
     )
 
 
-def parts(model: nn.Module) -> str:
+def list_submodules(model: nn.Module) -> str:
     """The parts of a model right below it, with their numbers of parameters."""
     counts = {
         name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()
@@ -57,12 +57,12 @@ class _Reached(Exception):
     """Ends the pass through the whole model at the part."""
 
 
-def arguments_of(model: nn.Module, path: str, example: Example) -> Example:
+def capture_arguments(model: nn.Module, path: str, example: Example) -> Example:
     """What the model calls its part with first, when it is called with an example itself.
 
     Raises PrunerError where the part is never called, or the model fails before.
     """
-    part, seen = find(model, path), list[Example]()
+    part, seen = find_submodule(model, path), list[Example]()
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen.append(Example(args, kwargs))

@@ -1,8 +1,8 @@
 """From a network, a latency table and scores to the problem that the solver sees."""
 
 from .budget import Budget
-from .formulate import LATENCY, formulate, predict, worth, worths
+from .formulate import LATENCY, formulate, objective_terms, objective_value, predict
 
 __all__ = [
-    "Budget", "LATENCY", "formulate", "predict", "worth", "worths",
+    "Budget", "LATENCY", "formulate", "objective_terms", "objective_value", "predict",
 ]  # fmt: skip

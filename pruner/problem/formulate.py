@@ -23,7 +23,7 @@ from latency_tables import network_digest
 from solver import Problem, Table
 
 from ..axes import Atom, Axis, Product, Sum, atoms, factors_of, parts_of, resolve
-from ..structure import Network, Placed, Plan, ranking
+from ..structure import LocatedCell, Network, Plan, rank_indices
 from .budget import Budget
 
 if TYPE_CHECKING:
@@ -92,24 +92,24 @@ def predict(
     """Predicted latency of one structure in milliseconds (nothing named: the dense network)."""
     widths = net.cell_sizes(sizes or {}, dropped)
     cells = (
-        (placed.cell.spec_at(dropped), widths[placed.cell.name])
-        for placed in net.placed
-        if placed.cell.name in widths
+        (located.cell.spec_at(dropped), widths[located.cell.name])
+        for located in net.located
+        if located.cell.name in widths
     )
     return table.predict_total(cells, network_digest(net))
 
 
-def worth(
+def objective_value(
     net: Network,
     importance: Importance,
     sizes: Mapping[str, int] | None = None,
     dropped: tuple[str, ...] = (),
 ) -> float:
     """The objective at one structure (nothing named: the dense network)."""
-    return sum(worths(net, importance, sizes, dropped))
+    return sum(objective_terms(net, importance, sizes, dropped))
 
 
-def worths(
+def objective_terms(
     net: Network,
     importance: Importance,
     sizes: Mapping[str, int] | None = None,
@@ -265,24 +265,24 @@ def _latencies(
             known[key] = table.predict(spec, rows, network_ms)
         return known[key]
 
-    for placed in net.placed:
-        widths = [builder.width(axis) for axis in placed.widths]
+    for located in net.located:
+        widths = [builder.width(axis) for axis in located.widths]
         scope = tuple(dict.fromkeys(v for width in widths for v in width.vars))
         grids = np.broadcast_arrays(*(_spread(width, scope) for width in widths))
         rows = np.stack([grid.ravel() for grid in grids], axis=1)
         unique, place = np.unique(rows, axis=0, return_inverse=True)
         shape = grids[0].shape
-        if not scope and not placed.blocks:  # nothing to choose: a table over the one option
+        if not scope and not located.blocks:  # nothing to choose: a table over the one option
             scope, shape = (_constant(builder),), (1,)
-        cell = placed.cell
+        cell = located.cell
         cost = predicted(cell.spec, unique)[place.ravel()].reshape(shape)
         if cell.otherwise is not None:
             rest = predicted(cell.otherwise, unique)[place.ravel()].reshape(shape)
             scope = (*(f"keep:{name}" for name in cell.without), *scope)
             cost = np.broadcast_to(cost, (2,) * len(cell.without) + shape).copy()
             cost[(0,) * len(cell.without)] = rest
-        gates, gated = _gated(placed.blocks, cost)
-        result.append(Table(placed.cell.name, (*gates, *scope), None, {LATENCY: gated}))
+        gates, gated = _gated(located.blocks, cost)
+        result.append(Table(located.cell.name, (*gates, *scope), None, {LATENCY: gated}))
     return result
 
 
@@ -302,12 +302,12 @@ def _gated(
 
 def _importances(net: Network, importance: Importance, builder: _Builder) -> list[Table]:
     """What a Dim's best n indices bring, by the blocks that they bring it in."""
-    around: Mapping[str, Placed] = {placed.cell.name: placed for placed in net.placed}
+    around: Mapping[str, LocatedCell] = {located.cell.name: located for located in net.located}
     result = list(_rises(net, importance))
     for name, dim in net.dims.items():
         if name in importance.rises:
             continue
-        order, options = ranking(importance, name), np.array(dim.options())
+        order, options = rank_indices(importance, name), np.array(dim.options())
         by_blocks: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for cell, part in importance.parts.get(name, {}).items():
             blocks = around[cell].blocks if cell else ()

@@ -1,9 +1,9 @@
 """Refits layers whose inputs were cut, by least squares on calibration images."""
 
-from .layer_samples import draw, grouped, read
+from .layer_samples import draw_positions, sample_inputs, split_groups
 from .reconstruct import repair
-from .ridge import Moments, fit
+from .ridge import Moments, fit_ridge
 
 __all__ = [
-    "Moments", "draw", "fit", "grouped", "read", "repair",
+    "Moments", "draw_positions", "fit_ridge", "repair", "sample_inputs", "split_groups",
 ]  # fmt: skip

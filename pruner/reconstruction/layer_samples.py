@@ -11,7 +11,7 @@ from ..graph import Layer
 from ..utils import generator
 
 
-def draw(layer: Layer, y: Tensor, places: int, *key: int | str) -> Tensor:
+def draw_positions(layer: Layer, y: Tensor, places: int, *key: int | str) -> Tensor:
     """Places of a layer's output y, at most so many, drawn at random with the key: [places] int.
 
     A convolution's place is a pixel of the map, a linear layer's a row of an image.
@@ -20,14 +20,14 @@ def draw(layer: Layer, y: Tensor, places: int, *key: int | str) -> Tensor:
     return torch.randperm(count, generator=generator("places", *key))[:places].to(y.device)
 
 
-def written(layer: Layer, y: Tensor, at: Tensor) -> Tensor:
+def sample_outputs(layer: Layer, y: Tensor, at: Tensor) -> Tensor:
     """Values of a layer's output's shape at these places: [images, places, channels]."""
     if isinstance(layer, nn.Linear):
         return y.reshape(len(y), -1, y.shape[-1])[:, at]
     return y.flatten(2).index_select(2, at).transpose(1, 2)
 
 
-def read(layer: Layer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
+def sample_inputs(layer: Layer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
     """What a layer reads of x for these places of its output: [images, places, inputs, kernel].
 
     A linear layer has no kernel: [images, places, inputs].
@@ -50,7 +50,7 @@ def read(layer: Layer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
     return found.reshape(len(x), x.shape[1], len(at), -1).transpose(1, 2)
 
 
-def grouped(rows: Tensor, groups: int) -> Tensor:
+def split_groups(rows: Tensor, groups: int) -> Tensor:
     """[images, places, channels, ...] to [groups, rows, channels of a group * ...]."""
     rows = rows.flatten(0, 1)
     width = math.prod(rows.shape[1:])

@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..graph import Block, Replay, layer_at, norm_behind, only_user, operator_name, scale_of, source
 from ..structure import Dim, Plan
-from .layer_samples import draw, grouped, read, written
-from .ridge import Fit, Moments, fit
+from .layer_samples import draw_positions, sample_inputs, sample_outputs, split_groups
+from .ridge import Fit, Moments, fit_ridge
 
 
 class Dense(Protocol):
@@ -241,22 +241,22 @@ def _fit(
         if task.same is not None:
             before, first, second = (dense[name] for name in task.same)
             y = torch.where(first == second, before, y)
-        at = draw(layer, y, places, node.name, k)
-        xs = read(layer, x, y.shape, at)
-        ys = written(layer, y, at)[..., kept.to(y.device)]
+        at = draw_positions(layer, y, places, node.name, k)
+        xs = sample_inputs(layer, x, y.shape, at)
+        ys = sample_outputs(layer, y, at)[..., kept.to(y.device)]
         if task.beside is not None:
-            ys = ys - written(layer, mine[task.beside.name], at)
+            ys = ys - sample_outputs(layer, mine[task.beside.name], at)
         fold = (torch.arange(len(x)) % 5 == 4).to(x.device)
         for part, chosen in zip(sums, (~fold, fold), strict=True):
             if chosen.any():
-                part.add(grouped(xs[chosen], groups), grouped(ys[chosen], groups))
+                part.add(split_groups(xs[chosen], groups), split_groups(ys[chosen], groups))
     weight = layer.weight.double()
     if isinstance(norm, _BatchNorm):
         scale = scale_of(norm)
         weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
     old = weight.reshape(groups, outputs, size).mT
     biased = layer.bias is not None or norm is not None
-    found = fit(sums[0], sums[1], old, biased=biased)
+    found = fit_ridge(sums[0], sums[1], old, biased=biased)
     if torch.isfinite(found.weight).all() and torch.isfinite(found.bias).all():
         _write(layer, norm, found)
 

@@ -60,7 +60,7 @@ class Moments:
         return xx, xy, self.yy / self.rows - 2 * y * y0 + y0.square()
 
 
-def fit(train: Moments, held_out: Moments, old: Tensor, *, biased: bool = True) -> Fit:
+def fit_ridge(train: Moments, held_out: Moments, old: Tensor, *, biased: bool = True) -> Fit:
     """Ridge regression towards the old weights, whose strength the held-out rows choose.
 
         min over W, b of mean |W^T x + b - y|^2 + ridge * mean |x|^2 / inputs * |W - old|^2

@@ -227,10 +227,10 @@ def _finetune(options: argparse.Namespace) -> None:
 
     names = ("epochs", "repair", "lr", "batch", "optimizer", "images")
     changes = {**_given(options, "data"), "finetune": _given(options, *names)}
-    from ..utils import leave
+    from ..utils import leave_process_group
 
     outcome = run.finetune(options.run, changes, _progress())
-    leave()
+    leave_process_group()
     if outcome.text:  # the first of several processes speaks for all
         print(outcome)
 
@@ -259,13 +259,13 @@ def _tables(options: argparse.Namespace) -> None:
     from . import table_commands as tables
 
     if options.action == "list":
-        print(tables.listed(options.library))
+        print(tables.list_tables(options.library))
     elif options.action == "show":
-        print("\n\n".join(tables.shown(path) for path in tables.some(options.paths)))
+        print("\n\n".join(tables.show_table(path) for path in tables.require_paths(options.paths)))
     elif options.action == "merge":
-        print(tables.merged(tables.some(options.paths, 2), options.out))
+        print(tables.merge_tables(tables.require_paths(options.paths, 2), options.out))
     else:
-        print(tables.compared(*tables.some(options.paths, 2, 2)))
+        print(tables.compare_tables(*tables.require_paths(options.paths, 2, 2)))
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -291,9 +291,9 @@ def _model_config(options: argparse.Namespace, **more: Any) -> Any:
 
 
 def _progress() -> Any:
-    from ..utils import Progress
+    from ..utils import ProgressDisplay
 
-    return Progress()
+    return ProgressDisplay()
 
 
 def _version() -> str:

@@ -8,28 +8,30 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import PrunerError
-from ..utils import Progress, Silent, alone, rank, write_text
+from ..utils import ProgressDisplay, SilentProgress, rank, require_single_process, write_text
 from . import console_summary as summary
 from . import run_folder as names
 from . import stages as steps
 from .config import Config
 from .console_summary import Outcome
-from .context import Workspace, resolved
+from .context import Workspace, resolve_paths
 from .run_folder import RunFolder
 
 
-def inspect(config: Config, progress: Progress | None = None, everything: bool = False) -> Outcome:
+def inspect(
+    config: Config, progress: ProgressDisplay | None = None, everything: bool = False
+) -> Outcome:
     """What can be cut of a network, and what is frozen and why. Writes nothing."""
-    from .inspect import inspected
+    from .inspect import inspect_network
 
-    space = Workspace(RunFolder(""), config, progress or Silent())
-    return inspected(space.net, space.dense, everything)
+    space = Workspace(RunFolder(""), config, progress or SilentProgress())
+    return inspect_network(space.net, space.dense, everything)
 
 
-def measure(config: Config, progress: Progress | None = None) -> Outcome:
+def measure(config: Config, progress: ProgressDisplay | None = None) -> Outcome:
     """Measure the latency table of a network into the RUN ``config.out``, or complete it."""
-    alone("measure")
-    progress = progress or Silent()
+    require_single_process("measure")
+    progress = progress or SilentProgress()
     if config.out is None:
         raise PrunerError("measure needs a folder for its results: give --out RUN")
     folder = RunFolder(config.out)
@@ -43,15 +45,15 @@ def measure(config: Config, progress: Progress | None = None) -> Outcome:
 def solve(
     run: str | os.PathLike[str],
     changes: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
 ) -> Outcome:
     """Choose the structure for the budget in ``changes``, verify it on the device, cut the network.
 
     changes are entries of `Config` that differ from what the RUN was given before.
     """
-    alone("solve")
-    space, folder, config = Workspace.open(run, progress or Silent())
-    config = resolved(config.changed(changes or {}))
+    require_single_process("solve")
+    space, folder, config = Workspace.open(run, progress or SilentProgress())
+    config = resolve_paths(config.changed(changes or {}))
     space.config = config
     if len(config.budgets) != 1:
         raise PrunerError("solve takes one budget: --budget 50%, 12ms or 80fps")
@@ -66,7 +68,7 @@ def solve(
 def finetune(
     run: str | os.PathLike[str],
     changes: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
 ) -> Outcome:
     """Win back accuracy of the cut network, with the dense one as the teacher.
 
@@ -74,8 +76,8 @@ def finetune(
     they share.
     """
     first = rank() == 0
-    space, folder, config = Workspace.open(run, (progress if first else None) or Silent())
-    config = resolved(config.changed(changes or {}))
+    space, folder, config = Workspace.open(run, (progress if first else None) or SilentProgress())
+    config = resolve_paths(config.changed(changes or {}))
     space.config = config
     steps.need_plan(folder)
     if "epochs" not in (changes or {}).get("finetune", {}) and not config.finetune.epochs:
@@ -87,11 +89,11 @@ def finetune(
 
 
 def bench(
-    run: str | os.PathLike[str], runs: int = 200, progress: Progress | None = None
+    run: str | os.PathLike[str], runs: int = 200, progress: ProgressDisplay | None = None
 ) -> Outcome:
     """Time dense and pruned in turn on the engine, and put it into metrics.json."""
-    alone("bench")
-    space, folder, config = Workspace.open(run, progress or Silent())
+    require_single_process("bench")
+    space, folder, config = Workspace.open(run, progress or SilentProgress())
     if runs < 1:
         raise PrunerError(f"--runs: expected at least 1, got {runs}")
     steps.need_plan(folder)
@@ -121,14 +123,16 @@ def report(run: str | os.PathLike[str]) -> Outcome:
     return Outcome(f"report: {folder / names.REPORT}", {})
 
 
-def run(config: Config, progress: Progress | None = None, until: str | None = None) -> Outcome:
+def run(
+    config: Config, progress: ProgressDisplay | None = None, until: str | None = None
+) -> Outcome:
     """All steps for all budgets of a configuration; what is done already is not done again.
 
     until ``"measure"`` or ``"solve"`` ends after that step: several processes may do the tuning
     (`finetune`).
     """
-    alone("run")
-    progress = progress or Silent()
+    require_single_process("run")
+    progress = progress or SilentProgress()
     if config.out is None:
         raise PrunerError("entry out is missing: the folder for the results")
     if not config.budgets:
@@ -141,7 +145,7 @@ def run(config: Config, progress: Progress | None = None, until: str | None = No
     if until == "measure":
         return outcome
     progress.say(str(outcome))
-    config = resolved(config)
+    config = resolve_paths(config)
     space.config = config
     several = len(config.budgets) > 1
     with base.lock():
@@ -157,17 +161,17 @@ def run(config: Config, progress: Progress | None = None, until: str | None = No
             progress.say(str(steps.finetune(space, folder, one)))
         rows = [dict(folder.read_json(names.METRICS)) for folder, _ in folders]
     outcome = report(base.path)
-    return Outcome(f"{summary.overview(rows)}\n{outcome}", {"budgets": rows})
+    return Outcome(f"{summary.summarize_budgets(rows)}\n{outcome}", {"budgets": rows})
 
 
-def demo(out: str | os.PathLike[str], progress: Progress | None = None) -> Outcome:
+def demo(out: str | os.PathLike[str], progress: ProgressDisplay | None = None) -> Outcome:
     """All steps on the embedded ResNet-20 and CIFAR-10 sample."""
     from ..demo import unpack
     from .demo import configuration
 
     folder = RunFolder(out)
     config = configuration(folder.path, folder / "data")
-    space = Workspace(folder, replace(config, data=None), progress or Silent())
+    space = Workspace(folder, replace(config, data=None), progress or SilentProgress())
     _ = space.dense, space.engine  # a RUN of something else is refused before it is touched
     unpack(folder / "data")
     return run(config, progress)

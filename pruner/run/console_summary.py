@@ -24,7 +24,7 @@ class Outcome:
         return self.text
 
 
-def measured(space: Workspace, table: LatencyTable) -> Outcome:
+def summarize_table(space: Workspace, table: LatencyTable) -> Outcome:
     """Of the latency table."""
     from .metrics import dense_ms
 
@@ -47,7 +47,7 @@ def measured(space: Workspace, table: LatencyTable) -> Outcome:
     return Outcome("\n".join(lines), {"dense_ms": uncut, "device": str(table.device)})
 
 
-def solved(out: Path, metrics: Mapping[str, Any]) -> Outcome:
+def summarize_solve(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     """Of a chosen structure."""
     dense, pruned, solver = metrics["dense"], metrics["pruned"], metrics["solver"]
     structure = metrics["structure"]
@@ -73,7 +73,7 @@ def solved(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     return Outcome("\n".join(lines), metrics)
 
 
-def finetuned(out: Path, metrics: Mapping[str, Any]) -> Outcome:
+def summarize_finetune(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     """Of a fine-tune."""
     dense, pruned = metrics["dense"], metrics["pruned"]
     text = (
@@ -86,7 +86,7 @@ def finetuned(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     return Outcome(text, metrics)
 
 
-def benched(out: Path, metrics: Mapping[str, Any]) -> Outcome:
+def summarize_bench(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     """Of a comparison of dense and pruned."""
     pruned = metrics["pruned"]
     off = pruned["latency_ms"] / pruned["predicted_ms"] - 1
@@ -102,7 +102,7 @@ def benched(out: Path, metrics: Mapping[str, Any]) -> Outcome:
     return Outcome("\n".join(lines), metrics)
 
 
-def overview(rows: Sequence[Mapping[str, Any]]) -> str:
+def summarize_budgets(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of the budgets."""
     head = ("budget", "budget ms", "predicted", "measured", "speed-up", "as cut", "accuracy", "gap")
     table = [head]

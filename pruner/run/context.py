@@ -15,9 +15,15 @@ from latency_tables import LatencyTable
 
 from ..errors import PrunerError, TraceError
 from ..graph import logits
-from ..models import DenseModel, absolute, load_model
-from ..models import submodule as part
-from ..utils import Progress
+from ..models import (
+    DenseModel,
+    absolute,
+    capture_arguments,
+    find_submodule,
+    list_submodules,
+    load_model,
+)
+from ..utils import ProgressDisplay
 from . import run_folder as names
 from .config import Config
 from .run_folder import RunFolder
@@ -36,12 +42,12 @@ class Workspace:
     folder, which is base or lies right below it.
     """
 
-    def __init__(self, base: RunFolder, config: Config, progress: Progress) -> None:
+    def __init__(self, base: RunFolder, config: Config, progress: ProgressDisplay) -> None:
         self.base, self.config, self.progress = base, config, progress
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], progress: Progress
+        cls, path: str | os.PathLike[str], progress: ProgressDisplay
     ) -> tuple[Workspace, RunFolder, Config]:
         """The workspace of an existing RUN, that RUN, and the configuration it was last given."""
         folder = RunFolder(path)
@@ -96,8 +102,8 @@ class Workspace:
         dense, shape, path = self.dense, self.shape(), self.config.submodule
         module, example, name = dense.module, dense.example(shape), dense.name
         if path is not None:
-            example = part.arguments_of(module, path, example)
-            module, name = part.find(module, path), f"{name}, its {path}"
+            example = capture_arguments(module, path, example)
+            module, name = find_submodule(module, path), f"{name}, its {path}"
         try:
             with torch.no_grad():
                 module(*example.args, **example.kwargs)
@@ -109,7 +115,7 @@ class Workspace:
         try:
             return trace(module, example.args, example.kwargs, name=name)
         except TraceError as error:
-            raise TraceError(f"{error} With --submodule NAME: {part.parts(module)}") from error
+            raise TraceError(f"{error} With --submodule NAME: {list_submodules(module)}") from error
 
     @cached_property
     def engine(self) -> latency_tables.Engine:
@@ -193,7 +199,7 @@ class Workspace:
         """The first run.json of a RUN."""
         return {
             "format": names.FORMAT,
-            "config": resolved(config).to_dict(),
+            "config": resolve_paths(config).to_dict(),
             "identity": self.identity(),
             "device": str(self.engine.device.at_batch(self.shape()[0])),
             "versions": installed_versions(),
@@ -204,7 +210,7 @@ class Workspace:
         }
 
 
-def resolved(config: Config) -> Config:
+def resolve_paths(config: Config) -> Config:
     """With absolute paths, so that a later step may be called from another folder."""
     return replace(
         config,

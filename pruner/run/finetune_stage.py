@@ -112,7 +112,7 @@ def tune(
     return small, found
 
 
-def brief(
+def tune_round(
     space: Workspace,
     net: Network,
     dense: Network,

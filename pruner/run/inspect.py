@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from ..graph import operator_name
 from ..models import DenseModel
-from ..structure import Network, macs, parameters
-from ..utils import families
+from ..structure import Network, count_macs, count_parameters
+from ..utils import group_names
 from .console_summary import Outcome
 
 MOST_LINES = 40
 """Lines of a section; further ones are counted, and shown with --all."""
 
 
-def inspected(net: Network, dense: DenseModel, everything: bool = False) -> Outcome:
+def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -> Outcome:
     """The structure of a traced network.
 
     What can go in all is what every Dim at its smallest size and every Block dropped would save; of
@@ -30,13 +30,13 @@ def inspected(net: Network, dense: DenseModel, everything: bool = False) -> Outc
     shares = whole.shares(smallest, tuple(net.blocks))
     frozen = _locked(net, whole)
     unknown: dict[str, dict[str, None]] = {}
-    for node in net.reading.unsupported:
+    for node in net.axis_map.unsupported:
         unknown.setdefault(operator_name(node), {})[node.meta.get("path") or net.name] = None
     lines = list(_head(net, dense, whole, shares))
     for title, rows in (
         (f"{_count(net.dims, 'dim')}: coupled channels", _dims(net, whole, everything)),
         (f"{_count(net.blocks, 'block')}: removable branches", _blocks(net, whole, everything)),
-        (f"{_count(net.placed, 'cell')}: what is timed", _cells(net, everything)),
+        (f"{_count(net.located, 'cell')}: what is timed", _cells(net, everything)),
         ("frozen", _frozen(frozen, whole, everything)),
     ):
         lines += ["", title, *_shortened(rows, everything)]
@@ -45,7 +45,7 @@ def inspected(net: Network, dense: DenseModel, everything: bool = False) -> Outc
     data = {
         "dims": {dim.name: dim.size for dim in net.dims.values()},
         "blocks": list(net.blocks),
-        "cells": [placed.cell.name for placed in net.placed],
+        "cells": [located.cell.name for located in net.located],
         "frozen": {reason: list(tensors) for reason, (tensors, _) in frozen.items()},
         "unknown": {name: list(modules) for name, modules in unknown.items()},
         "fixed_batch": net.fixed_batch,
@@ -59,7 +59,7 @@ class _Whole:
 
     def __init__(self, net: Network) -> None:
         self.net = net
-        self.parameters, self.macs = parameters(net), macs(net)
+        self.parameters, self.macs = count_parameters(net), count_macs(net)
         self.sizes = {
             name: tensor.numel()
             for name, tensor in net.program.tensors.items()
@@ -69,8 +69,8 @@ class _Whole:
     def shares(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> tuple[float, float]:
         """The shares of parameters and of MACs that go at these sizes, with these Blocks."""
         return (
-            1 - parameters(self.net, sizes, dropped) / max(self.parameters, 1),
-            1 - macs(self.net, sizes, dropped) / max(self.macs, 1),
+            1 - count_parameters(self.net, sizes, dropped) / max(self.parameters, 1),
+            1 - count_macs(self.net, sizes, dropped) / max(self.macs, 1),
         )
 
 
@@ -155,14 +155,16 @@ def _frozen(reasons: Locked, whole: _Whole, everything: bool) -> list[str]:
 
 
 def _places(names: Iterable[str], everything: bool) -> str:
-    found = list(names) if everything else [name for name, _ in families((n, None) for n in names)]
+    found = (
+        list(names) if everything else [name for name, _ in group_names((n, None) for n in names)]
+    )
     most = len(found) if everything else 3
     head = ", ".join(found[:most])
     return head if len(found) <= most else f"{head} and {len(found) - most} more"
 
 
 def _grouped(traits: Mapping[str, Any], everything: bool) -> list[tuple[str, list[str]]]:
-    return [(name, [name]) for name in traits] if everything else families(traits.items())
+    return [(name, [name]) for name in traits] if everything else group_names(traits.items())
 
 
 def _times(members: Sequence[str]) -> str:

@@ -14,11 +14,11 @@ from ..graph import logits
 from ..importance import score
 from ..search import choose
 from ..structure import Importance, Network, Plan
-from ..surgery import expanded, narrowed, widened, with_tensors
+from ..surgery import compact_network, replace_tensors, scatter_importance, scatter_tensors
 from ..utils import fingerprint, read_tensors, write_tensors
 from .config import Config
 from .context import Workspace
-from .finetune_stage import brief
+from .finetune_stage import tune_round
 from .metrics import dense_ms
 from .run_folder import CHECKPOINTS, RunFolder
 
@@ -26,7 +26,7 @@ _KIND = "round"
 
 
 @dataclass(frozen=True)
-class Start:
+class RoundStart:
     """What a round starts from.
 
     net is the dense network with the weights of the round before in their places, scores are of
@@ -40,16 +40,16 @@ class Start:
     weights: str | None = None
 
 
-def approach(
-    space: Workspace, folder: RunFolder, config: Config, start: Start, budget_ms: float
-) -> Start:
+def prune_in_rounds(
+    space: Workspace, folder: RunFolder, config: Config, start: RoundStart, budget_ms: float
+) -> RoundStart:
     """All rounds but the last, each kept in the RUN; what the last one starts from.
 
     Their structures are chosen by the table alone: only the last one's is held to the budget.
     """
     if config.rounds.count == 1:
         return start
-    way = _Way(space, folder, config, start.net, budget_ms)
+    way = _Schedule(space, folder, config, start.net, budget_ms)
     for number in range(1, config.rounds.count):
         if folder.finished(_step(number), way.key(number)) is None:
             way.take(start, number)
@@ -58,7 +58,7 @@ def approach(
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Schedule:
     """What is the same in all rounds; dense has the trained weights."""
 
     space: Workspace
@@ -76,7 +76,7 @@ class _Way:
         uncut_ms = dense_ms(self.space.net, self.space.table())
         return float(uncut_ms * (self.budget_ms / uncut_ms) ** (number / self.config.rounds.count))
 
-    def take(self, start: Start, number: int) -> None:
+    def take(self, start: RoundStart, number: int) -> None:
         """One round, into the RUN."""
         space, config, goal_ms = self.space, self.config, self.goal_ms(number)
         space.progress.say(f"  round {number} of {config.rounds.count}: {goal_ms:.4g} ms")
@@ -94,10 +94,12 @@ class _Way:
         plan, key = choice.best.plan, self.key(number)
         checkpoints = self.folder / CHECKPOINTS / f"round-{key[:16]}"
         label = f"tune round {number}"
-        small = brief(space, start.net, self.dense, config, plan, checkpoints, label)
-        tensors = expanded(start.net, plan, small)
-        net = with_tensors(start.net, tensors)
-        scores = widened(scored(space, config, narrowed(net, plan)), net, plan)
+        small = tune_round(space, start.net, self.dense, config, plan, checkpoints, label)
+        tensors = scatter_tensors(start.net, plan, small)
+        net = replace_tensors(start.net, tensors)
+        scores = scatter_importance(
+            score_network(space, config, compact_network(net, plan)), net, plan
+        )
 
         def write(scratch: Path) -> None:
             notes = {"plan": json.loads(plan.to_json())}
@@ -108,7 +110,7 @@ class _Way:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def scored(space: Workspace, config: Config, net: Network) -> Importance:
+def score_network(space: Workspace, config: Config, net: Network) -> Importance:
     """Scores of a network as the configuration says."""
     options = config.score
     batches = None
@@ -126,19 +128,19 @@ def scored(space: Workspace, config: Config, net: Network) -> Importance:
         )
 
 
-def reached(net: Network, folder: RunFolder, weights: str | None) -> Network:
+def load_round(net: Network, folder: RunFolder, weights: str | None) -> Network:
     """The network that a RUN's plan cuts: with the weights of its last round but one."""
     if weights is None:
         return net
     tensors, _ = read_tensors(folder.verify(weights), _KIND)
-    return with_tensors(net, tensors)
+    return replace_tensors(net, tensors)
 
 
-def _loaded(folder: RunFolder, net: Network, number: int) -> Start:
+def _loaded(folder: RunFolder, net: Network, number: int) -> RoundStart:
     tensors, notes = read_tensors(folder.verify(_file(number)), _KIND)
     scores = Importance.load(folder.verify(_file(number, "-importance")))
     plan = Plan.from_json(json.dumps(notes["plan"]))
-    return Start(with_tensors(net, tensors), scores, plan, _file(number))
+    return RoundStart(replace_tensors(net, tensors), scores, plan, _file(number))
 
 
 def rounds_key(config: Config) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def dense_ms(net: Network, table: LatencyTable) -> float:
     return table.uncut_ms(net)
 
 
-def compare(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Timing]:
+def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Timing]:
     """Time the dense and the pruned network in turn: ``runs`` runs of each."""
     from ..graph import flatten_io, to_onnx
 
@@ -36,10 +36,10 @@ def compare(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Tim
     return latency_tables.compare(space.engine, probes, -(-runs // each), runs=each)
 
 
-def solved(
+def collect_metrics(
     space: Workspace, budget: Budget, budget_ms: float, choice: Choice, small: nn.Module
 ) -> dict[str, Any]:
-    """What a solve found out; latencies are the table's until `with_timings`."""
+    """What a solve found out; latencies are the table's until `add_timings`."""
     net, table, best = space.net, choice.table, choice.best
     solution = best.solution
     return {
@@ -80,7 +80,7 @@ def solved(
     }
 
 
-def with_timings(metrics: dict[str, Any], timings: dict[str, Timing]) -> dict[str, Any]:
+def add_timings(metrics: dict[str, Any], timings: dict[str, Timing]) -> dict[str, Any]:
     """The same with measured latencies of both networks, timed in turn.
 
     A budget in percent is a share of the dense latency of that very comparison.

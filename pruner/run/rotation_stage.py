@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import PrunerError
-from ..surgery import rotate, streams, with_tensors
+from ..surgery import find_streams, replace_tensors, rotate
 from ..utils import fingerprint, read_tensors, write_tensors
 from . import run_folder as names
 from .config import Config
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .context import Workspace
 
 
-def turned(space: Workspace, config: Config) -> tuple[Network, str | None]:
-    """The network to score and cut, and the key by which `turned_as` finds it again.
+def rotate_network(space: Workspace, config: Config) -> tuple[Network, str | None]:
+    """The network to score and cut, and the key by which `load_rotation` finds it again.
 
     Without images, without linear streams or where ``score.rotate`` is off, that is the dense
     network as it was traced, and the key is None.
     """
     options = config.score
-    if config.data is None or not options.rotate or not streams(space.net):
+    if config.data is None or not options.rotate or not find_streams(space.net):
         return space.net, None
     key = fingerprint([space.data.fingerprint(), options.images, config.seed])
     if space.base.finished("rotate", key) is None:
@@ -42,10 +42,10 @@ def turned(space: Workspace, config: Config) -> tuple[Network, str | None]:
             key,
             lambda scratch: write_tensors(scratch / names.ROTATION, "rotation", changed, {}),
         )
-    return turned_as(space, key), key
+    return load_rotation(space, key), key
 
 
-def turned_as(space: Workspace, key: str | None) -> Network:
+def load_rotation(space: Workspace, key: str | None) -> Network:
     """The network that a plan was made for; PrunerError where the RUN was turned anew since."""
     if key is None:
         return space.net
@@ -55,4 +55,4 @@ def turned_as(space: Workspace, key: str | None) -> Network:
             "repeat msprune solve"
         )
     tensors, _ = read_tensors(space.base / names.ROTATION, "rotation")
-    return with_tensors(space.net, tensors)
+    return replace_tensors(space.net, tensors)

@@ -14,19 +14,19 @@ import latency_tables
 
 from ..errors import PrunerError
 from ..problem import Budget
-from ..search import Trial, choose, margin, tried
+from ..search import Candidate, choose, evaluate_candidates, free_share
 from ..structure import Importance, Plan
-from ..surgery import apply
+from ..surgery import apply, load, save
 from ..utils import fingerprint, write_text
 from . import console_summary as summary
 from . import metrics as figures
 from . import run_folder as names
 from .config import Config
 from .console_summary import Outcome
-from .context import Workspace, resolved
+from .context import Workspace, resolve_paths
 from .finetune_stage import assist, assist_reference, dense_accuracy, reference_accuracy, tune
-from .iterative import Start, approach, reached, rounds_key, scored
-from .rotation_stage import turned, turned_as
+from .iterative import RoundStart, load_round, prune_in_rounds, rounds_key, score_network
+from .rotation_stage import load_rotation, rotate_network
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def measure(space: Workspace, config: Config) -> Outcome:
                 for name in (names.STATE, "latency.journal"):
                     (folder / name).unlink(missing_ok=True)
             raise
-        content = resolved(config).to_dict()
+        content = resolve_paths(config).to_dict()
         if fresh or fingerprint(content) != fingerprint(state["config"]):
             folder.commit(
                 "measure", fingerprint(asdict(options)), lambda path: None, config=content
             )
-    return summary.measured(space, table)
+    return summary.summarize_table(space, table)
 
 
 def shared_tables(name: str | None) -> Path | None:
@@ -114,8 +114,8 @@ def importance(space: Workspace, config: Config) -> Any:
     path = space.base / names.IMPORTANCE
     if space.base.finished("score", fingerprint(key)):
         return Importance.load(path)
-    net, _ = turned(space, config)
-    scores = scored(space, config, net)
+    net, _ = rotate_network(space, config)
+    scores = score_network(space, config, net)
     space.base.commit(
         "score",
         fingerprint(key),
@@ -143,10 +143,10 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         }
     )
     if folder.finished("solve", key):
-        return summary.solved(folder.path, folder.read_json(names.METRICS))
+        return summary.summarize_solve(folder.path, folder.read_json(names.METRICS))
     scores = importance(space, config)
-    net, rotation = turned(space, config)
-    start = approach(space, folder, config, Start(net, scores), budget_ms)
+    net, rotation = rotate_network(space, config)
+    start = prune_in_rounds(space, folder, config, RoundStart(net, scores), budget_ms)
     trials, journal = _tried(space, folder, config, start, budget_ms, key)
     aim_ms = budget_ms
     for attempt in range(2):
@@ -163,11 +163,11 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
             trials=trials,
         )
         small = apply(start.net, choice.best.plan)
-        metrics = figures.solved(space, budget, budget_ms, choice, small)
+        metrics = figures.collect_metrics(space, budget, budget_ms, choice, small)
         if not config.solve.check:
             break
         space.progress.say("  timing dense and pruned in turn")
-        metrics = figures.with_timings(metrics, figures.compare(space, small, RUNS))
+        metrics = figures.add_timings(metrics, figures.time_in_turn(space, small, RUNS))
         over = metrics["pruned"]["latency_ms"] / metrics["budget_ms"]
         if over <= TOLERANCE:
             break
@@ -192,12 +192,17 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     )
     journal.unlink(missing_ok=True)
     _outdate(space, folder)
-    return summary.solved(folder.path, metrics)
+    return summary.summarize_solve(folder.path, metrics)
 
 
 def _tried(
-    space: Workspace, folder: RunFolder, config: Config, start: Start, budget_ms: float, key: str
-) -> tuple[tuple[Trial, ...], Path]:
+    space: Workspace,
+    folder: RunFolder,
+    config: Config,
+    start: RoundStart,
+    budget_ms: float,
+    key: str,
+) -> tuple[tuple[Candidate, ...], Path]:
     """Structures that were tried, if any are to be, and the file that keeps what they lose."""
     options, table = config.solve, space.table()
     journal = folder / names.CHECKPOINTS / f"trials-{key[:16]}.txt"
@@ -207,7 +212,7 @@ def _tried(
         config.score.batch_size, augment=False, seed=config.seed, limit=config.score.images
     )
     with space.progress.task("try structures") as advance:
-        found = tried(
+        found = evaluate_candidates(
             start.net,
             table,
             start.scores,
@@ -215,7 +220,7 @@ def _tried(
             budget_ms,
             options.trials,
             steps=options.trial_steps,
-            margin=margin(options, table),
+            margin=free_share(options, table),
             within=start.plan,
             journal=journal,
             progress=advance,
@@ -228,14 +233,14 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     plan = Plan.load(folder.verify(names.PLAN))
     key = _finetune_key(space, folder, config, plan)
     if folder.finished("finetune", key):
-        return summary.finetuned(folder.path, folder.read_json(names.METRICS))
+        return summary.summarize_finetune(folder.path, folder.read_json(names.METRICS))
     metrics = folder.read_json(names.METRICS)
     metrics["dense"]["accuracy"] = dense_accuracy(space)
     if options.reference and options.epochs:
         metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
     solved = folder.state()["steps"]["solve"]
-    dense = turned_as(space, solved.get("rotation"))
-    net = reached(dense, folder, solved.get("weights"))
+    dense = load_rotation(space, solved.get("rotation"))
+    net = load_round(dense, folder, solved.get("weights"))
     small, tuned = tune(space, net, dense, config, plan, folder / names.CHECKPOINTS / key[:16])
     metrics["pruned"].update(tuned)
     metrics["finetune"] = _said(config)
@@ -247,7 +252,7 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     folder.commit("finetune", key, write, config=config.to_dict())
     _outdate(space, folder)
     shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
-    return summary.finetuned(folder.path, metrics)
+    return summary.summarize_finetune(folder.path, metrics)
 
 
 def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
@@ -273,26 +278,22 @@ def _finetune_key(space: Workspace, folder: RunFolder, config: Config, plan: Pla
 
 
 def bench(space: Workspace, folder: RunFolder, config: Config, runs: int) -> Outcome:
-    from .. import load
-
     _ = space.dense, space.table()  # refuse another network's or device's RUN
     metrics = folder.read_json(names.METRICS)
     for name in folder.state()["steps"]["solve"]["files"]:
         folder.verify(name)
     small = load(folder.path)
-    metrics = figures.with_timings(copy.deepcopy(metrics), figures.compare(space, small, runs))
+    metrics = figures.add_timings(copy.deepcopy(metrics), figures.time_in_turn(space, small, runs))
     folder.commit(
         "bench",
         fingerprint(runs),
         lambda scratch: write_text(scratch / names.METRICS, _json(metrics)),
     )
     _outdate(space, folder)
-    return summary.benched(folder.path, metrics)
+    return summary.summarize_bench(folder.path, metrics)
 
 
 def _save(small: fx.GraphModule, plan: Plan, scratch: Path) -> None:
-    from .. import save
-
     save(small, plan, scratch)
 
 

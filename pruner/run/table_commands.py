@@ -12,7 +12,7 @@ from latency_tables import LatencyTable, LayerSpec, Library, joined, library_fol
 from ..errors import PrunerError
 
 
-def some(paths: Sequence[str], least: int = 1, most: int | None = None) -> Sequence[str]:
+def require_paths(paths: Sequence[str], least: int = 1, most: int | None = None) -> Sequence[str]:
     """The paths, if there are as many as it takes."""
     if len(paths) < least or (most is not None and len(paths) > most):
         wanted = f"{least}" if most == least else f"{least} or more"
@@ -20,7 +20,7 @@ def some(paths: Sequence[str], least: int = 1, most: int | None = None) -> Seque
     return paths
 
 
-def listed(library: str | None) -> str:
+def list_tables(library: str | None) -> str:
     """The tables that networks share, one a line."""
     folder = Path(library) if library is not None else library_folder()
     lines = []
@@ -34,7 +34,7 @@ def listed(library: str | None) -> str:
     return "\n".join(lines) or f"no tables in {folder}: msprune measure MODEL --out RUN"
 
 
-def shown(path: str) -> str:
+def show_table(path: str) -> str:
     """A table's device, error and notes, and its kinds of layers with what they were timed at.
 
     "goes with total^s": how it depends on the network around it (``LatencyTable.sensitivity``).
@@ -57,7 +57,7 @@ def shown(path: str) -> str:
     return "\n".join(lines)
 
 
-def merged(paths: Sequence[str], out: str | None) -> str:
+def merge_tables(paths: Sequence[str], out: str | None) -> str:
     """Writes all readings of some tables, of one device, as one."""
     if out is None:
         raise PrunerError("merge needs a folder for the result: give --out DIR")
@@ -67,7 +67,7 @@ def merged(paths: Sequence[str], out: str | None) -> str:
     return f"{out}: {len(table.readings)} structures, {len(table.specs)} kinds of layers"
 
 
-def compared(left: str, right: str) -> str:
+def compare_tables(left: str, right: str) -> str:
     """How the predictions of two tables differ, by kind of layer, the most different first."""
     tables = LatencyTable.load(left), LatencyTable.load(right)
     lines = [f"{path}: {table.device}" for path, table in zip((left, right), tables, strict=True)]

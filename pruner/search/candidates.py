@@ -12,7 +12,7 @@ import numpy as np
 import solver
 
 from ..errors import PrunerError
-from ..importance import Sample
+from ..importance import CandidateSample
 from ..problem import formulate
 from ..structure import Plan
 from ..utils import fingerprint
@@ -33,7 +33,7 @@ _SEED = 15_485_863
 
 
 @dataclass(frozen=True)
-class Trial:
+class Candidate:
     """A structure that was tried, what it loses, and the proof that by its scores none is better.
 
     loss is the divergence of its class probabilities from the dense network's, in nats.
@@ -44,7 +44,7 @@ class Trial:
     loss: float
 
 
-def tried(
+def evaluate_candidates(
     net: Network,
     table: LatencyTable,
     importance: Importance,
@@ -57,7 +57,7 @@ def tried(
     within: Plan | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-) -> tuple[Trial, ...]:
+) -> tuple[Candidate, ...]:
     """Structures that the solver picks at a budget, tuned for a moment; what loses least is first.
 
     The solver takes what the objective flatters, and where much is cut, cuts neither add up nor do
@@ -90,12 +90,12 @@ def tried(
             f"trials: criterion {importance.criterion!r} says nothing of whole widths; choose "
             "measured, calibrated, refined or reconstruction"
         )
-    sample = Sample.empty(net, importance, list(batches), steps)
+    sample = CandidateSample.empty(net, importance, list(batches), steps)
     off = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
     best = importance
     known = _read(journal)
     seen: set[str] = set()
-    found: list[Trial] = []
+    found: list[Candidate] = []
     for number in range(trials):
         free = max(margin, off * (number % LEVELS) / (LEVELS - 1))
         for scores in _guesses(sample, best, number):
@@ -112,7 +112,7 @@ def tried(
                 if np.isfinite(loss):  # or its tuning blew up
                     if all(loss < other.loss for other in found):
                         best = scores
-                    found.append(Trial(plan, solution, loss))
+                    found.append(Candidate(plan, solution, loss))
                 break
         if progress is not None:
             progress(number + 1, trials)
@@ -136,7 +136,7 @@ def _append(journal: Path, key: str, loss: float) -> None:
         stream.write(f"\nlost {key} {loss!r} .")
 
 
-def _guesses(sample: Sample, best: Importance, number: int) -> Iterator[Importance]:
+def _guesses(sample: CandidateSample, best: Importance, number: int) -> Iterator[Importance]:
     """Scores to solve by, until one of them gives a structure that was not tried yet."""
     known, spread = sample.alone, 1.0
     if len(sample.rows) >= FIRST:

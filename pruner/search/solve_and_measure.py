@@ -12,13 +12,13 @@ from latency_tables import Engine, LatencyTable
 
 from ..errors import PrunerError
 from ..problem import formulate, predict
-from ..structure import Plan, structure_of
-from ..utils import Progress
+from ..structure import Plan, decode_choice
+from ..utils import ProgressDisplay
 from .options import SolveConfig
 
 if TYPE_CHECKING:
     from ..structure import Importance, Network
-    from .candidates import Trial
+    from .candidates import Candidate
 
 # A structure within the budget is taken when it measures this close to it: what another solve could
 # hardly gain.
@@ -58,10 +58,10 @@ def choose(
     engine: Engine,
     budget_ms: float,
     config: SolveConfig,
-    progress: Progress,
+    progress: ProgressDisplay,
     keep: Callable[[LatencyTable], None],
     within: Plan | None = None,
-    trials: Sequence[Trial] = (),
+    trials: Sequence[Candidate] = (),
 ) -> Choice:
     """Solve, measure the answer, correct the table by it, and solve again until it fits.
 
@@ -103,7 +103,7 @@ def choose(
         keep(table)
         rounds.append(checked)
         measured = _measured(checked)
-        low = budget_ms * (1 - _BELOW - margin(config, table))
+        low = budget_ms * (1 - _BELOW - free_share(config, table))
         if low <= measured <= budget_ms:
             break
         if number > 1:
@@ -132,7 +132,7 @@ def _check(
     found: Round,
     budget_ms: float,
     number: int,
-    progress: Progress,
+    progress: ProgressDisplay,
 ) -> tuple[Round, LatencyTable]:
     """A round with what the device says of it, and the table corrected by that."""
     progress.say(f"  round {number}: measuring the solved structure")
@@ -157,11 +157,11 @@ def _solve(
     importance: Importance,
     budget_ms: float,
     config: SolveConfig,
-    progress: Progress,
+    progress: ProgressDisplay,
     within: Plan | None,
 ) -> Round | str:
     """A round that is not measured yet, or why there is none."""
-    free = margin(config, table)
+    free = free_share(config, table)
     problem = formulate(net, table, importance, budget_ms, margin=free, within=within)
     with progress.task("solve") as advance:
         solution = solver.solve(
@@ -188,14 +188,14 @@ def reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibi
     """
     if infeasibility.choice is None:
         return str(infeasibility)
-    total_ms = predict(net, table, *structure_of(net, infeasibility.choice))
+    total_ms = predict(net, table, *decode_choice(net, infeasibility.choice))
     scale = total_ms / infeasibility.smallest_cost
     parts = sorted(infeasibility.parts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{name} {scale * cost:.3g}" for name, cost in parts[:4] if cost > 0)
     return f"{total_ms:.4g} ms, made up of {shown} ms and smaller parts"
 
 
-def margin(config: SolveConfig, table: LatencyTable) -> float:
+def free_share(config: SolveConfig, table: LatencyTable) -> float:
     """The share of the budget to keep free.
 
     ``auto``: what the table was off by, at worst but for one in twenty.

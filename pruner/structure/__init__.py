@@ -1,12 +1,12 @@
 """What a traced network is made of: Dims, Blocks, Cells, and Plans of what to keep of them."""
 
-from .cost import macs, parameters
+from .cost import count_macs, count_parameters
 from .importance import Importance
-from .network import Dim, Frozen, Network, Placed, Slot
-from .plan import Plan, ranking, structure_of
-from .trace import network, trace
+from .network import Dim, Frozen, LocatedCell, Network, Slot
+from .plan import Plan, decode_choice, rank_indices
+from .trace import build_network, trace
 
 __all__ = [
-    "Dim", "Frozen", "Importance", "Network", "Placed", "Plan", "Slot", "macs", "network",
-    "parameters", "ranking", "structure_of", "trace",
+    "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot", "build_network",
+    "count_macs", "count_parameters", "decode_choice", "rank_indices", "trace",
 ]  # fmt: skip

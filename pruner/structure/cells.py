@@ -9,11 +9,11 @@ from torch import fx
 
 from latency_tables.spec import Cell, LayerSpec
 
-from ..axes import REDUCTIONS, Atom, Axis, Reading, atoms, is_free, is_pointwise, resolve
+from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms, is_free, is_pointwise, resolve
 from ..graph import BATCH_HINT, arguments, depends_on_input, operator_name
-from ..utils import unused
-from .network import Block, Placed
-from .residual_blocks import blocks_of, surroundings
+from ..utils import unused_name
+from .network import Block, LocatedCell
+from .residual_blocks import blocks_by_node, blocks_of
 
 _ANCHORS = {
     "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax", "_softmax",
@@ -23,16 +23,16 @@ _ANCHORS = {
 _NO_COST = {"sym_size", "getitem"}
 
 
-def cells(
-    reading: Reading, by_name: Mapping[str, Atom], all_blocks: Mapping[str, Block]
-) -> tuple[Placed, ...]:
+def find_cells(
+    axis_map: AxisMap, by_name: Mapping[str, Atom], all_blocks: Mapping[str, Block]
+) -> tuple[LocatedCell, ...]:
     """Anchors with the element-wise operators that follow them, in the order of execution."""
     name_of = {atom: name for name, atom in by_name.items()}
     owner_of: dict[fx.Node, fx.Node] = {}
     members: dict[fx.Node, list[fx.Node]] = {}
-    position = {node: i for i, node in enumerate(reading.program.graph.nodes)}
-    live = depends_on_input(reading.program.graph, sizes=True)
-    for node in reading.program.graph.nodes:
+    position = {node: i for i, node in enumerate(axis_map.program.graph.nodes)}
+    live = depends_on_input(axis_map.program.graph, sizes=True)
+    for node in axis_map.program.graph.nodes:
         if node.op != "call_function" or node not in live or operator_name(node) in _NO_COST:
             if operator_name(node) == "getitem" and node.args[0] in owner_of:
                 owner_of[node] = owner_of[node.args[0]]  # type: ignore[index]
@@ -43,11 +43,11 @@ def cells(
             anchor = node
         owner_of[node] = anchor
         members[anchor].append(node)
-    around = surroundings(all_blocks)
-    names: dict[str, Placed] = {}
+    around = blocks_by_node(all_blocks)
+    names: dict[str, LocatedCell] = {}
     for anchor, nodes in members.items():
-        name = unused(_cell_name(anchor), names)
-        spec, widths = _specify(reading, anchor, nodes)
+        name = unused_name(_cell_name(anchor), names)
+        spec, widths = _specify(axis_map, anchor, nodes)
         used = dict.fromkeys(name_of[a] for width in widths for a in atoms(width) if a in name_of)
         without, stride = _read_stride(nodes, all_blocks, around)
         cell = Cell(
@@ -58,7 +58,7 @@ def cells(
             without,
             spec.read_at(stride) if stride > 1 and "conv" in spec.operator else None,
         )
-        names[name] = Placed(
+        names[name] = LocatedCell(
             cell, widths, frozenset(node.name for node in nodes), blocks_of((anchor.name,), around)
         )
     return tuple(names.values())
@@ -145,30 +145,30 @@ def _cell_name(anchor: fx.Node) -> str:
 
 
 def _specify(
-    reading: Reading, anchor: fx.Node, nodes: list[fx.Node]
+    axis_map: AxisMap, anchor: fx.Node, nodes: list[fx.Node]
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
     name = operator_name(anchor)
     fused = tuple(operator_name(n) for n in nodes[1:] if is_pointwise(n) or _is_norm(n))
     if "conv" in name or name == "linear":
-        return _specify_weighted(reading, anchor, name, fused)
+        return _specify_weighted(axis_map, anchor, name, fused)
     widths: dict[int, Axis] = {}
     shapes = []
     # a copy costs what it writes, however many parts it reads
     sources = [] if name == "cat" else anchor.all_input_nodes
     for node in [*sources, anchor]:
-        known = reading.axes.get(node)
+        known = axis_map.axes.get(node)
         if node.op == "get_attr" or not known or isinstance(known[0], list):
             continue
         row: list[Any] = []
         for axis in map(resolve, known):
             free = is_free(axis)
-            row.append("free" if free else _plain_size(reading, axis))
+            row.append("free" if free else _plain_size(axis_map, axis))
             if free:
                 widths.setdefault(_key(axis, widths), axis)
         shapes.append(tuple(row))
-    settings = _plain_settings(anchor, reading)
+    settings = _plain_settings(anchor, axis_map)
     if not widths:
-        axis = _channel(reading, anchor)
+        axis = _channel(axis_map, anchor)
         widths[id(axis)] = axis
     sizes = ("channels",) if len(widths) == 1 else tuple(f"width{i}" for i in range(len(widths)))
     attributes = (*settings, ("shapes", tuple(shapes)))
@@ -184,8 +184,8 @@ def _key(axis: Axis, known: Mapping[int, Axis]) -> int:
     return id(axis)
 
 
-def _channel(reading: Reading, anchor: fx.Node) -> Axis:
-    known = reading.axes[anchor]
+def _channel(axis_map: AxisMap, anchor: fx.Node) -> Axis:
+    known = axis_map.axes[anchor]
     row = known[0] if known and isinstance(known[0], list) else known
     return resolve(row[1 if len(row) >= 4 else -1]) if row else Atom(1)
 
@@ -194,19 +194,19 @@ def _is_norm(node: fx.Node) -> bool:
     return operator_name(node) == "batch_norm"
 
 
-def _plain_size(reading: Reading, axis: Axis) -> int | str:
+def _plain_size(axis_map: AxisMap, axis: Axis) -> int | str:
     """A size as it stands in a specification: that of the example's batch would say nothing."""
-    times, rest = divmod(axis.size, reading.program.batch)
-    if axis is reading.batch or (reading.program.batch == BATCH_HINT and times == 1 and not rest):
+    times, rest = divmod(axis.size, axis_map.program.batch)
+    if axis is axis_map.batch or (axis_map.program.batch == BATCH_HINT and times == 1 and not rest):
         return "batch"
-    if reading.program.batch == BATCH_HINT and times and not rest:
+    if axis_map.program.batch == BATCH_HINT and times and not rest:
         return f"{times} * batch"  # windows of every image
     return axis.size
 
 
-def _plain_settings(anchor: fx.Node, reading: Reading) -> list[tuple[str, Any]]:
+def _plain_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]:
     """The arguments that are plain values; numbers that follow a Dim are left out."""
-    followed = {path[0] for path in reading.literals.get(anchor, {})}
+    followed = {path[0] for path in axis_map.literals.get(anchor, {})}
     schema = getattr(anchor.target, "_schema", None)
     if schema is None:
         return []
@@ -229,20 +229,20 @@ def _plain(value: Any) -> Any:
 
 
 def _specify_weighted(
-    reading: Reading, anchor: fx.Node, name: str, fused: tuple[str, ...]
+    axis_map: AxisMap, anchor: fx.Node, name: str, fused: tuple[str, ...]
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
     args = arguments(anchor)
-    x, weight, out = args["input"], args["weight"], reading.of(anchor)
-    x_axes, shape = reading.of(x), reading.shape(x)
+    x, weight, out = args["input"], args["weight"], axis_map.of(anchor)
+    x_axes, shape = axis_map.of(x), axis_map.shape(x)
     if name == "linear":
-        rows = tuple(_plain_size(reading, resolve(axis)) for axis in x_axes[:-1])
+        rows = tuple(_plain_size(axis_map, resolve(axis)) for axis in x_axes[:-1])
         attributes: list[tuple[str, Any]] = [("bias", args["bias"] is not None), ("rows", rows)]
         return (
             LayerSpec(name, ("in_features", "out_features"), tuple(attributes), fused),
             (resolve(x_axes[-1]), resolve(out[-1])),
         )
     groups = args["groups"]
-    kernel = tuple(reading.shape(weight)[2:])
+    kernel = tuple(axis_map.shape(weight)[2:])
     channel = len(shape) - len(kernel) - 1
     attributes = [
         ("bias", args["bias"] is not None),
@@ -262,6 +262,6 @@ def _specify_weighted(
         attributes.append(("multiplier", c_out.size // groups))
     else:
         kind, sizes = "grouped", ("groups", "in_channels", "out_channels")
-        widths = (resolve(next(iter(reading.literals[anchor].values()))), c_in, c_out)
+        widths = (resolve(next(iter(axis_map.literals[anchor].values()))), c_in, c_out)
     attributes.append(("grouping", kind))
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), widths

@@ -10,14 +10,16 @@ from torch import fx, nn
 from ..axes import Axes, axis_size
 from ..graph import arguments, operator_name
 from .network import Network
-from .residual_blocks import blocks_of, surroundings
+from .residual_blocks import blocks_by_node, blocks_of
 
 
-def macs(net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()) -> int:
+def count_macs(
+    net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
+) -> int:
     """Multiply-adds of one input's convolutions, linear layers and matrix products."""
-    reading, total = net.reading, 0
+    axis_map, total = net.axis_map, 0
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    by_atom[reading.batch] = 1
+    by_atom[axis_map.batch] = 1
     gone = {node for name in dropped for node in net.blocks[name].nodes}
     for node in net.program.graph.nodes:
         if node.op != "call_function" or node.name in gone:
@@ -25,34 +27,34 @@ def macs(net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence
         summed = _summed(net, node)
         if summed is None:
             continue
-        total += prod(axis_size(axis, by_atom) for axis in (*reading.of(node), *summed))
+        total += prod(axis_size(axis, by_atom) for axis in (*axis_map.of(node), *summed))
     return total
 
 
 def _summed(net: Network, node: fx.Node) -> Axes | None:
     """The axes that an operator sums over, None for one that does not."""
-    name, reading = operator_name(node), net.reading
+    name, axis_map = operator_name(node), net.axis_map
     if name.startswith("conv_transpose"):
-        weight = reading.of(arguments(node)["weight"])
+        weight = axis_map.of(arguments(node)["weight"])
         return [weight[0], *weight[2:]]  # an upper bound: counted at every output position
     if name.startswith("conv"):
-        return reading.of(arguments(node)["weight"])[1:]
+        return axis_map.of(arguments(node)["weight"])[1:]
     if name == "linear":
-        return reading.of(arguments(node)["weight"])[-1:]
+        return axis_map.of(arguments(node)["weight"])[-1:]
     if name in ("matmul", "bmm", "mm"):
-        return reading.of(node.args[0])[-1:]
+        return axis_map.of(node.args[0])[-1:]
     if name == "scaled_dot_product_attention":
         args = arguments(node)  # per output: one product with V, and its share of Q K^T
-        return [reading.of(args["key"])[-2]]
+        return [axis_map.of(args["key"])[-2]]
     return None
 
 
-def parameters(
+def count_parameters(
     net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
 ) -> int:
     """Number of parameters (not buffers)."""
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    gone, around = set(dropped), surroundings(net.blocks)
+    gone, around = set(dropped), blocks_by_node(net.blocks)
     total = 0
     for node in net.program.graph.nodes:
         if node.op != "get_attr" or not isinstance(
@@ -62,5 +64,5 @@ def parameters(
         readers = {user.name for user in node.users}
         if gone.intersection(blocks_of(readers, around)):
             continue
-        total += prod(axis_size(axis, by_atom) for axis in net.reading.of(node))
+        total += prod(axis_size(axis, by_atom) for axis in net.axis_map.of(node))
     return total

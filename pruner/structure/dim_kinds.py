@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from ..axes import Atom, Axis, Reading, atoms, resolve
+from ..axes import Atom, Axis, AxisMap, atoms, resolve
 from ..graph import arguments, depends_on_input, operator_name
 from .network import Block
-from .residual_blocks import blocks_of, surroundings
+from .residual_blocks import blocks_by_node, blocks_of
 
 HEADS, QK, V, GROUPS, STREAM, HIDDEN, CHANNELS = (
     "heads", "qk", "v", "groups", "stream", "hidden", "channels",
@@ -44,7 +44,9 @@ class _Product:
     left: tuple[Axis, ...]
 
 
-def kinds(reading: Reading, all_blocks: Mapping[str, Block]) -> dict[Atom, tuple[str, str]]:
+def classify_dims(
+    axis_map: AxisMap, all_blocks: Mapping[str, Block]
+) -> dict[Atom, tuple[str, str]]:
     """Free atom -> its kind, and the module of the operator that shows it.
 
     An atom that is none of the narrower kinds is missing: plain channels.
@@ -57,25 +59,25 @@ def kinds(reading: Reading, all_blocks: Mapping[str, Block]) -> dict[Atom, tuple
                 if atom.reason is None:
                     found.setdefault(atom, (kind, path))
 
-    nodes = {node.name: node for node in reading.program.graph.nodes}
-    products = _attention(reading, {nodes[block.join] for block in all_blocks.values()})
+    nodes = {node.name: node for node in axis_map.program.graph.nodes}
+    products = _attention(axis_map, {nodes[block.join] for block in all_blocks.values()})
     for kind, part in ((QK, "summed"), (HEADS, "beside"), (V, "left")):
         for product in products:
             note(kind, getattr(product, part), product.node.meta.get("path") or "")
-    for node in reading.program.graph.nodes:
-        note(GROUPS, _groups(reading, node), node.meta.get("path") or "")
+    for node in axis_map.program.graph.nodes:
+        note(GROUPS, _groups(axis_map, node), node.meta.get("path") or "")
     for name, block in all_blocks.items():
-        note(STREAM, tuple(reading.of(nodes[block.join])), name)
-    for atom, name in _within(reading, all_blocks):
+        note(STREAM, tuple(axis_map.of(nodes[block.join])), name)
+    for atom, name in _within(axis_map, all_blocks):
         found.setdefault(atom, (HIDDEN, name))
     return found
 
 
-def _attention(reading: Reading, joins: set[fx.Node]) -> list[_Product]:
+def _attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Product]:
     """Products that are chained: the result of one reaches another before a Block's join."""
-    graph = reading.program.graph
+    graph = axis_map.program.graph
     live = depends_on_input(graph)
-    products = {node: p for node in graph.nodes if (p := _product(reading, node, live))}
+    products = {node: p for node in graph.nodes if (p := _product(axis_map, node, live))}
     nearest: dict[fx.Node, fx.Node] = {}
     """Node -> the product that its value reaches."""
     for node in reversed(graph.nodes):
@@ -94,22 +96,22 @@ def _attention(reading: Reading, joins: set[fx.Node]) -> list[_Product]:
     return [products[node] for node in graph.nodes if node in chained]
 
 
-def _product(reading: Reading, node: fx.Node, live: set[fx.Node]) -> _Product | None:
+def _product(axis_map: AxisMap, node: fx.Node, live: set[fx.Node]) -> _Product | None:
     name = operator_name(node)
     if name == _ATTENTION:
-        query, value = (reading.of(arguments(node)[key]) for key in ("query", "value"))
-        return _Product(node, (query[-1],), tuple(reading.of(node)[:-2]), (value[-1],))
+        query, value = (axis_map.of(arguments(node)[key]) for key in ("query", "value"))
+        return _Product(node, (query[-1],), tuple(axis_map.of(node)[:-2]), (value[-1],))
     if name not in ("matmul", "bmm", "einsum") or not live.issuperset(node.all_input_nodes):
         return None
     if name == "einsum":
-        return _einsum(reading, node)
-    first, second = (reading.of(source) for source in node.args)
+        return _einsum(axis_map, node)
+    first, second = (axis_map.of(source) for source in node.args)
     if min(len(first), len(second)) < 2:
         return None
-    return _Product(node, (first[-1],), tuple(reading.of(node)[:-2]), (first[-2], second[-1]))
+    return _Product(node, (first[-1],), tuple(axis_map.of(node)[:-2]), (first[-2], second[-1]))
 
 
-def _einsum(reading: Reading, node: fx.Node) -> _Product | None:
+def _einsum(axis_map: AxisMap, node: fx.Node) -> _Product | None:
     equation = str(node.args[0]).replace(" ", "")
     operands = node.args[1]
     if "." in equation or "->" not in equation or len(operands) != 2:  # type: ignore[arg-type]
@@ -118,32 +120,32 @@ def _einsum(reading: Reading, node: fx.Node) -> _Product | None:
     parts: dict[str, list[Axis]] = defaultdict(list)
     first, second = inputs.split(",")
     for letters, operand in zip((first, second), operands):  # type: ignore[arg-type]
-        for letter, axis in zip(letters, reading.of(operand)):
+        for letter, axis in zip(letters, axis_map.of(operand)):
             shared = letter in first and letter in second
             part = "left" if not shared else "beside" if letter in output else "summed"
             parts[part].append(axis)
     return _Product(node, *(tuple(parts[part]) for part in ("summed", "beside", "left")))
 
 
-def _groups(reading: Reading, node: fx.Node) -> tuple[Axis, ...]:
+def _groups(axis_map: AxisMap, node: fx.Node) -> tuple[Axis, ...]:
     """The axis of a grouped operator's groups; none where every channel is a group of its own."""
-    name, literals = operator_name(node), reading.literals.get(node, {})
+    name, literals = operator_name(node), axis_map.literals.get(node, {})
     if not literals or not ("conv" in name or name == "group_norm"):
         return ()
     (groups,) = literals.values()
-    channels = reading.of(node.all_input_nodes[0])
+    channels = axis_map.of(node.all_input_nodes[0])
     whole = any(resolve(axis).size == resolve(groups).size for axis in channels[1:2])
     return () if whole else (groups,)
 
 
-def _within(reading: Reading, all_blocks: Mapping[str, Block]) -> Iterator[tuple[Atom, str]]:
+def _within(axis_map: AxisMap, all_blocks: Mapping[str, Block]) -> Iterator[tuple[Atom, str]]:
     """The atoms whose tensors all lie in one Block, with the innermost such."""
-    around = surroundings(all_blocks)
+    around = blocks_by_node(all_blocks)
     readers: dict[Atom, dict[str, None]] = defaultdict(dict)
-    for node in reading.program.graph.nodes:
+    for node in axis_map.program.graph.nodes:
         if node.op == "get_attr":
             names = dict.fromkeys(user.name for user in node.users)
-            for axis in reading.axes[node]:
+            for axis in axis_map.axes[node]:
                 for atom in atoms(axis):
                     readers[atom].update(names)
     for atom, names in readers.items():

@@ -8,23 +8,23 @@ from dataclasses import replace
 
 from torch import fx
 
-from ..axes import Atom, Axis, Reading, atoms, freeze, owner, owners
-from ..utils import unused
-from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, kinds
-from .network import Block, Dim, Frozen, Placed, Slot
-from .residual_blocks import blocks_of, surroundings
+from ..axes import Atom, Axis, AxisMap, atoms, freeze, owner, owners
+from ..utils import unused_name
+from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
+from .network import Block, Dim, Frozen, LocatedCell, Slot
+from .residual_blocks import blocks_by_node, blocks_of
 
 # Reasons that say nothing about the network's structure: not worth a line in the report.
 _PLAIN = ("a kernel's extent", "a feature map's extent", "the batch", "an input of the network",
           "a table of indices", "the gates of a cell")  # fmt: skip
 
 
-def tensor_nodes(reading: Reading) -> Iterator[fx.Node]:
-    return (node for node in reading.program.graph.nodes if node.op == "get_attr")
+def tensor_nodes(axis_map: AxisMap) -> Iterator[fx.Node]:
+    return (node for node in axis_map.program.graph.nodes if node.op == "get_attr")
 
 
-def dims_and_atoms(
-    reading: Reading, step: int | None, all_blocks: Mapping[str, Block]
+def find_dims(
+    axis_map: AxisMap, step: int | None, all_blocks: Mapping[str, Block]
 ) -> tuple[dict[str, Dim], dict[str, Atom]]:
     """Every free atom that some weight writes is a Dim; any other free atom is frozen.
 
@@ -33,20 +33,20 @@ def dims_and_atoms(
     """
     writers: dict[Atom, list[tuple[str, int]]] = defaultdict(list)
     others: dict[Atom, str] = {}
-    for node in tensor_nodes(reading):
-        for i, axis in enumerate(reading.axes[node]):
+    for node in tensor_nodes(axis_map):
+        for i, axis in enumerate(axis_map.axes[node]):
             for atom, times in Counter(atoms(axis)).items():
                 if times > 1 and not _once(axis, atom):
                     freeze(atom, "it occurs twice in one axis")
                 others.setdefault(atom, str(node.target))
-                if reading.roles.get((str(node.target), i)) == "out":
+                if axis_map.roles.get((str(node.target), i)) == "out":
                     writers[atom].append((str(node.target), i))
     for atom in others:
         if atom not in writers:
             freeze(atom, "no weight writes it")
     dims: dict[str, Dim] = {}
     by_name: dict[str, Atom] = {}
-    kind_of = kinds(reading, all_blocks)
+    kind_of = classify_dims(axis_map, all_blocks)
     for atom, places in writers.items():
         if atom.reason is not None:
             continue
@@ -55,7 +55,7 @@ def dims_and_atoms(
             name = f"{place}.{kind}" if place else kind
         else:
             name = places[0][0].rpartition(".")[0] or places[0][0]
-        name = unused(name, dims)
+        name = unused_name(name, dims)
         dims[name] = Dim(name, atom.size, _step(atom.size, step), (), kind)
         by_name[name] = atom
     return dims, by_name
@@ -78,26 +78,26 @@ def _step(size: int, step: int | None) -> int:
     return power
 
 
-def with_slots(
-    reading: Reading,
+def attach_slots(
+    axis_map: AxisMap,
     dims: Mapping[str, Dim],
     by_name: Mapping[str, Atom],
     all_blocks: Mapping[str, Block],
-    placed: tuple[Placed, ...],
+    located: tuple[LocatedCell, ...],
 ) -> dict[str, Dim]:
     """The Dims with every tensor axis that they cut."""
     name_of = {atom: name for name, atom in by_name.items()}
-    cell_of = {node: p.cell.name for p in placed for node in p.nodes}
-    around = surroundings(all_blocks)
+    cell_of = {node: p.cell.name for p in located for node in p.nodes}
+    around = blocks_by_node(all_blocks)
     slots: dict[str, list[Slot]] = defaultdict(list)
-    for node in tensor_nodes(reading):
+    for node in tensor_nodes(axis_map):
         readers = {user.name for user in node.users}
         inside = blocks_of(readers, around)
         cell = next((cell_of[user.name] for user in node.users if user.name in cell_of), None)
-        for i, axis in enumerate(reading.axes[node]):
+        for i, axis in enumerate(axis_map.axes[node]):
             if not any(atom in name_of for atom in atoms(axis)):
                 continue
-            role = reading.roles.get((str(node.target), i), "other")
+            role = axis_map.roles.get((str(node.target), i), "other")
             for atom, positions in owners(axis).items():
                 if atom in name_of:
                     slot = Slot(str(node.target), i, positions, role, cell, inside)
@@ -105,11 +105,11 @@ def with_slots(
     return {name: replace(dim, slots=tuple(slots[name])) for name, dim in dims.items()}
 
 
-def frozen(reading: Reading) -> tuple[Frozen, ...]:
+def list_frozen(axis_map: AxisMap) -> tuple[Frozen, ...]:
     """Why axes cannot be cut, with the tensors that each reason locks."""
     locked: dict[str, dict[str, None]] = defaultdict(dict)
-    for node in tensor_nodes(reading):
-        for axis in reading.axes[node]:
+    for node in tensor_nodes(axis_map):
+        for axis in axis_map.axes[node]:
             for atom in atoms(axis):
                 if atom.reason is not None and atom.reason not in _PLAIN:
                     locked[atom.reason][str(node.target)] = None

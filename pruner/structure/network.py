@@ -14,7 +14,7 @@ from torch import fx
 from latency_tables.source import Probe
 from latency_tables.spec import Cell
 
-from ..axes import Atom, Axis, Reading, axis_size, cut
+from ..axes import Atom, Axis, AxisMap, axis_size, cut
 from ..graph import BATCH_HINT, Block, Program, flatten_io, materialize, probe_onnx
 
 
@@ -72,7 +72,7 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Placed:
+class LocatedCell:
     """A cell in its graph: the axes its sizes come from, its nodes, the blocks it lies in."""
 
     cell: Cell
@@ -94,7 +94,7 @@ class Network:
         By name.
     frozen
         What cannot be cut, and why.
-    reading, atoms, placed
+    axis_map, atoms, located
         For the inner parts: the axes of every node, the atom of every Dim, the cells.
     """
 
@@ -105,9 +105,14 @@ class Network:
     dims: Mapping[str, Dim]
     blocks: Mapping[str, Block]
     frozen: tuple[Frozen, ...]
-    reading: Reading = field(repr=False)
+    axis_map: AxisMap = field(repr=False)
     atoms: Mapping[str, Atom] = field(repr=False)
-    placed: tuple[Placed, ...] = field(repr=False)
+    located: tuple[LocatedCell, ...] = field(repr=False)
+
+    @property
+    def reading(self) -> AxisMap:
+        """The former name of axis_map."""
+        return self.axis_map
 
     @property
     def fixed_batch(self) -> int | None:
@@ -116,7 +121,7 @@ class Network:
 
     def cells(self) -> Sequence[Cell]:
         """The cells in the order of execution."""
-        return [placed.cell for placed in self.placed]
+        return [located.cell for located in self.located]
 
     def sizes(self) -> Mapping[str, Sequence[int]]:
         """Dim name -> the sizes that it may take, ascending."""
@@ -132,9 +137,9 @@ class Network:
         """Cell name -> its widths at these Dim sizes; cells of dropped blocks are missing."""
         by_atom = {self.atoms[name]: size for name, size in sizes.items()}
         return {
-            placed.cell.name: tuple(axis_size(width, by_atom) for width in placed.widths)
-            for placed in self.placed
-            if not set(dropped).intersection(placed.blocks)
+            located.cell.name: tuple(axis_size(width, by_atom) for width in located.widths)
+            for located in self.located
+            if not set(dropped).intersection(located.blocks)
         }
 
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
@@ -149,7 +154,7 @@ class Network:
         first = {
             self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
         }
-        program = cut(self.reading, first, [self.blocks[name] for name in dropped])
+        program = cut(self.axis_map, first, [self.blocks[name] for name in dropped])
         module, inputs = flatten_io(materialize(program, self.name), self.inputs)
         alive = {node.name for node in program.graph.nodes}
         cell_sizes = self.cell_sizes(sizes, dropped)
@@ -158,10 +163,10 @@ class Network:
             inputs=inputs,
             onnx=cache(lambda: probe_onnx(module, inputs)),
             cell_of={
-                node: placed.cell.name
-                for placed in self.placed
-                for node in placed.nodes
-                if node in alive and placed.cell.name in cell_sizes
+                node: located.cell.name
+                for located in self.located
+                for node in located.nodes
+                if node in alive and located.cell.name in cell_sizes
             },
             sizes=cell_sizes,
         )

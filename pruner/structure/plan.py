@@ -54,10 +54,10 @@ class Plan:
         """
         if solution.choice is None:
             raise PlanError(f"the solution holds no choice: {solution.status}")
-        sizes, dropped = structure_of(net, solution.choice)
+        sizes, dropped = decode_choice(net, solution.choice)
         keep = {}
         for name, size in sizes.items():
-            best = ranking(importance, name)
+            best = rank_indices(importance, name)
             if within is not None:
                 best = best[np.isin(best, within.keep.get(name, best))]
             keep[name] = tuple(sorted(int(i) for i in best[:size]))
@@ -71,7 +71,7 @@ class Plan:
 
         drop_blocks is the chance of each block to be dropped (before the widths are drawn).
         """
-        from .cost import macs as count
+        from .cost import count_macs as count
 
         if not 0 < macs <= 1:
             raise PlanError(f"a share of the multiply-adds lies in (0, 1], not {macs}")
@@ -106,7 +106,7 @@ class Plan:
     def filled(self, importance: Importance) -> Plan:
         """The same sizes and blocks, with the most important indices of every Dim."""
         keep = {
-            name: tuple(sorted(ranking(importance, name)[: len(kept)].tolist()))
+            name: tuple(sorted(rank_indices(importance, name)[: len(kept)].tolist()))
             for name, kept in self.keep.items()
         }
         return Plan(keep, self.blocks)
@@ -170,12 +170,14 @@ class Plan:
             raise PlanError(f"{path}: {error}; run solve again to make it anew") from error
 
 
-def structure_of(net: Network, choice: Mapping[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
+def decode_choice(
+    net: Network, choice: Mapping[str, int]
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Every Dim's size and the dropped Blocks, from a choice of the solver's."""
     sizes = {name: dim.options()[choice[f"size:{name}"]] for name, dim in net.dims.items()}
     return sizes, tuple(name for name in net.blocks if not choice[f"keep:{name}"])
 
 
-def ranking(importance: Importance, dim: str) -> np.ndarray:
+def rank_indices(importance: Importance, dim: str) -> np.ndarray:
     """The indices of a Dim, the most important first; ties in the order of the network."""
     return np.argsort(-np.asarray(importance.total(dim)), kind="stable")

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from torch import fx
 
 from ..graph import depends_on_input, operator_name
-from ..utils import common_path, unused
+from ..utils import common_path, unused_name
 from .network import Block
 
 Work: TypeAlias = "tuple[int, int]"
@@ -30,7 +30,7 @@ class _Candidate:
     work: Work
 
 
-def blocks(graph: fx.Graph) -> dict[str, Block]:
+def find_blocks(graph: fx.Graph) -> dict[str, Block]:
     """Every branch that joins its skip connection in a sum and is read nowhere else.
 
     The join is ``skip + branch``, ``skip - branch`` or ``addcmul(skip, scale, branch)``, the branch
@@ -183,17 +183,17 @@ def _named(found: list[_Candidate], live: set[fx.Node]) -> dict[str, Block]:
         anchors = weighted or [node for node in one.nodes & live if _is_anchor(node, live)]
         path = common_path(node.meta.get("path") or "" for node in anchors)
         path = path or one.join.meta.get("path") or one.join.name
-        name = unused(path, result)
+        name = unused_name(path, result)
         names = frozenset(node.name for node in one.nodes)
         result[name] = Block(name, one.join.name, one.skip.name, names)
-    around = surroundings(result)
+    around = blocks_by_node(result)
     for name, block in result.items():
         inside = tuple(other for other in blocks_of(block.nodes, around) if other != name)
         result[name] = Block(name, block.join, block.skip, block.nodes, inside)
     return result
 
 
-def surroundings(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]]:
+def blocks_by_node(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]]:
     """Node name -> the blocks that it lies in, outermost first."""
     result: dict[str, tuple[str, ...]] = {}
     for name in sorted(all_blocks, key=lambda name: -len(all_blocks[name].nodes)):
@@ -203,7 +203,7 @@ def surroundings(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]]:
 
 
 def blocks_of(nodes: Iterable[str], around: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The blocks that all of these nodes lie in, outermost first; around is `surroundings`."""
+    """The blocks that all of these nodes lie in, outermost first; around is `blocks_by_node`."""
     rows = [around.get(node, ()) for node in nodes]
     if not rows:
         return ()

@@ -10,10 +10,10 @@ from torch.utils import _pytree as pytree
 
 from ..axes import propagate_axes, validate_axes
 from ..graph import Program, export, materialize
-from .cells import cells as find_cells
-from .dims import dims_and_atoms, frozen, with_slots
+from .cells import find_cells as find_cells
+from .dims import attach_slots, find_dims, list_frozen
 from .network import Network
-from .residual_blocks import blocks as find_blocks
+from .residual_blocks import find_blocks as find_blocks
 
 
 def trace(
@@ -44,18 +44,18 @@ def trace(
     program = export(model, tuple(inputs), kwargs)
     flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
     kind = type(model).__name__
-    return network(program, flat, name or kind, kind, step)
+    return build_network(program, flat, name or kind, kind, step)
 
 
-def network(
+def build_network(
     program: Program, inputs: tuple[Any, ...], name: str, kind: str, step: int | None = None
 ) -> Network:
     """What can be cut in a Program; kind is the name of its module's class, inputs are flat."""
-    reading = validate_axes(propagate_axes(program))
+    axis_map = validate_axes(propagate_axes(program))
     blocks = find_blocks(program.graph)
-    dims, atoms = dims_and_atoms(reading, step, blocks)
-    cells = find_cells(reading, atoms, blocks)
-    dims = with_slots(reading, dims, atoms, blocks, cells)
+    dims, atoms = find_dims(axis_map, step, blocks)
+    cells = find_cells(axis_map, atoms, blocks)
+    dims = attach_slots(axis_map, dims, atoms, blocks, cells)
     return Network(
         name=name,
         program=program,
@@ -63,8 +63,8 @@ def network(
         inputs=inputs,
         dims=dims,
         blocks=blocks,
-        frozen=frozen(reading),
-        reading=reading,
+        frozen=list_frozen(axis_map),
+        axis_map=axis_map,
         atoms=atoms,
-        placed=cells,
+        located=cells,
     )

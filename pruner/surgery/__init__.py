@@ -1,13 +1,14 @@
 """Applies a Plan, proves that it was applied right, and writes and reads what it left."""
 
 from .apply import apply
-from .compaction import expanded, narrowed, widened
-from .pca_rotation import rotate, streams, with_tensors
+from .compaction import compact_network, scatter_importance, scatter_tensors
+from .pca_rotation import find_streams, replace_tensors, rotate
 from .serialization import load, save
-from .topk_alignment import Following, selections
-from .verify import call, difference, silence, verify
+from .topk_alignment import AlignedInterpreter, find_selections
+from .verify import call_flat, largest_difference, silence_removed, verify
 
 __all__ = [
-    "Following", "apply", "call", "difference", "expanded", "load", "narrowed", "rotate", "save",
-    "selections", "silence", "streams", "verify", "widened", "with_tensors",
+    "AlignedInterpreter", "apply", "call_flat", "compact_network", "find_selections",
+    "find_streams", "largest_difference", "load", "replace_tensors", "rotate", "save",
+    "scatter_importance", "scatter_tensors", "silence_removed", "verify",
 ]  # fmt: skip

@@ -17,4 +17,4 @@ def apply(net: Network, plan: Plan) -> fx.GraphModule:
     plan.check(net)
     keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
     dropped = [net.blocks[name] for name in plan.dropped()]
-    return materialize(cut(net.reading, keep, dropped), net.name)
+    return materialize(cut(net.axis_map, keep, dropped), net.name)

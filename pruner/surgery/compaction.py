@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from ..axes import cut, mask
 from ..errors import PrunerError
-from ..structure import Importance, Network, Plan, network
+from ..structure import Importance, Network, Plan, build_network
 
 
-def narrowed(net: Network, plan: Plan) -> Network:
+def compact_network(net: Network, plan: Plan) -> Network:
     """The Network of a cut network: its Dims have what the plan keeps, in the same steps.
 
     Dims, Blocks and cells keep their names; those that lie in dropped blocks are missing. Raises
@@ -28,12 +28,12 @@ def narrowed(net: Network, plan: Plan) -> Network:
     """
     plan.check(net)
     keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
-    program = cut(net.reading, keep, [net.blocks[name] for name in plan.dropped()])
-    axes = {node.name: known for node, known in net.reading.axes.items()}
+    program = cut(net.axis_map, keep, [net.blocks[name] for name in plan.dropped()])
+    axes = {node.name: known for node, known in net.axis_map.axes.items()}
     for node in program.graph.nodes:
         if node.meta.get("shape") is not None:
             node.meta["shape"] = _shape(axes[node.name], node.meta["shape"], keep)
-    small = network(program, net.inputs, net.name, type(net.module).__name__)
+    small = build_network(program, net.inputs, net.name, type(net.module).__name__)
     names = _named(small, net, plan, keep)
     _check_names({cell.name for cell in small.cells()}, {cell.name for cell in net.cells()}, net)
     _check_names(set(small.blocks), set(net.blocks), net)
@@ -46,16 +46,16 @@ def narrowed(net: Network, plan: Plan) -> Network:
             for name, dim in small.dims.items()
         },
         atoms={names[name]: small.atoms[name] for name in small.dims},
-        placed=tuple(
+        located=tuple(
             replace(p, cell=replace(p.cell, dims=tuple(names[name] for name in p.cell.dims)))
-            for p in small.placed
+            for p in small.located
         ),
     )
 
 
 def _named(small: Network, net: Network, plan: Plan, keep: Mapping[Any, Any]) -> dict[str, str]:
     """The dense network's names of the Dims: they are known by where their indices lie."""
-    axes = {str(n.target): a for n, a in net.reading.axes.items() if n.op == "get_attr"}
+    axes = {str(n.target): a for n, a in net.axis_map.axes.items() if n.op == "get_attr"}
     found: dict[str, str] = {}
     for name, own in small.dims.items():
         for other, dim in net.dims.items():
@@ -92,7 +92,7 @@ def _shape(axes: Any, shape: Any, keep: Mapping[Any, Any]) -> Any:
     return tuple(int(mask(axis, keep).sum()) for axis in axes)
 
 
-def widened(importance: Importance, net: Network, plan: Plan) -> Importance:
+def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Importance:
     """Scores of ``narrowed(net, plan)`` as scores of net: what is cut is worth nothing."""
     parts, rises = {}, {}
     for name, dim in net.dims.items():
@@ -109,7 +109,7 @@ def widened(importance: Importance, net: Network, plan: Plan) -> Importance:
     return Importance(importance.criterion, parts, importance.blocks, rises)
 
 
-def expanded(net: Network, plan: Plan, module: nn.Module) -> dict[str, Tensor]:
+def scatter_tensors(net: Network, plan: Plan, module: nn.Module) -> dict[str, Tensor]:
     """The tensors of a cut network in the places where ``apply(net, plan)`` takes them from.
 
     What the plan cuts is zero, what lies in dropped blocks is as it was.
@@ -122,7 +122,7 @@ def expanded(net: Network, plan: Plan, module: nn.Module) -> dict[str, Tensor]:
             continue
         name = str(node.target)
         value = own[name].detach().cpu()
-        for axis, positions in enumerate(net.reading.axes[node]):
+        for axis, positions in enumerate(net.axis_map.axes[node]):
             kept = torch.from_numpy(np.flatnonzero(mask(positions, keep)))
             shape = [*value.shape[:axis], positions.size, *value.shape[axis + 1 :]]
             value = value.new_zeros(shape).index_copy(axis, kept, value)

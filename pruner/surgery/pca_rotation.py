@@ -46,7 +46,7 @@ class Stream:
     readers: tuple[fx.Node, ...]
 
 
-def streams(net: Network) -> dict[str, Stream]:
+def find_streams(net: Network) -> dict[str, Stream]:
     """The Dims that may be turned, by name."""
     nodes = {node.name: node for node in net.module.graph.nodes}
     carrying: dict[Atom, list[tuple[fx.Node, int]]] = {net.atoms[name]: [] for name in net.dims}
@@ -54,7 +54,7 @@ def streams(net: Network) -> dict[str, Stream]:
     for node in net.program.graph.nodes:
         if node.op == "get_attr" or node.name not in nodes:
             continue
-        for i, axis in enumerate(_flat(net.reading.axes.get(node))):
+        for i, axis in enumerate(_flat(net.axis_map.axes.get(node))):
             axis = resolve(axis)
             if isinstance(axis, Atom):
                 if axis in carrying:
@@ -128,7 +128,7 @@ def rotate(net: Network, batches: Iterable[tuple[Any, Any]], *, memory_mb: float
     Batch norms behind writers get the statistics that the turned channels have on the batches. The
     network given is left as it was; without linear streams it is returned.
     """
-    found = streams(net)
+    found = find_streams(net)
     inputs = [x if isinstance(x, tuple) else (x,) for x, _ in batches]
     if not found or not inputs:
         return net
@@ -139,10 +139,10 @@ def rotate(net: Network, batches: Iterable[tuple[Any, Any]], *, memory_mb: float
             turn, back = _basis(net.module, stream, moments)
             # Read before any writer is turned, since a layer may do both.
             _turn(net.module, stream, turn, back, moments, tensors)
-    return with_tensors(net, tensors)
+    return replace_tensors(net, tensors)
 
 
-def with_tensors(net: Network, tensors: Mapping[str, Tensor]) -> Network:
+def replace_tensors(net: Network, tensors: Mapping[str, Tensor]) -> Network:
     """The same Network with other values for some of its tensors, by their names."""
     known = net.program.tensors
     values = {
@@ -152,10 +152,10 @@ def with_tensors(net: Network, tensors: Mapping[str, Tensor]) -> Network:
         for name, tensor in tensors.items()
     }
     program = replace(net.program, tensors={**known, **values})
-    reading = copy.copy(net.reading)
-    reading.program = program
+    axis_map = copy.copy(net.axis_map)
+    axis_map.program = program
     module = materialize(program, type(net.module).__name__)
-    return replace(net, program=program, reading=reading, module=module)
+    return replace(net, program=program, axis_map=axis_map, module=module)
 
 
 Moments = Mapping[str, tuple[Tensor, Tensor]]

@@ -16,8 +16,16 @@ import torch
 from torch import fx, nn
 
 from ..errors import PrunerError
-from ..graph import BY_NAME, SETTINGS, build, put_module, put_tensor, settings
-from ..graph import io_spec as nesting
+from ..graph import (
+    BY_NAME,
+    SETTINGS,
+    build,
+    decode_spec,
+    encode_spec,
+    put_module,
+    put_tensor,
+    settings,
+)
 from ..structure import Plan
 from ..utils import read_tensors, write_tensors
 
@@ -211,14 +219,14 @@ def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
         return None
     return {
         "names": list(info.orig_args),
-        "in": nesting.encode(info.in_spec),
-        "out": nesting.encode(info.out_spec),
+        "in": encode_spec(info.in_spec),
+        "out": encode_spec(info.out_spec),
     }
 
 
 def _decode_nesting(graph: fx.Graph, stored: dict[str, Any] | None) -> None:
     if stored is None:
         return
-    in_spec, out_spec = (nesting.decode(stored[key]) for key in ("in", "out"))
+    in_spec, out_spec = (decode_spec(stored[key]) for key in ("in", "out"))
     info = fx.graph._PyTreeInfo(stored["names"], in_spec, out_spec)
     graph.set_codegen(fx.graph._PyTreeCodeGen(info))

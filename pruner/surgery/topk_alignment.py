@@ -15,19 +15,19 @@ _EQUAL = {torch.float16: 1e-2, torch.bfloat16: 1e-1, torch.float32: 1e-4, torch.
 """Relative to the largest value, what counts as equal."""
 
 
-def selections(graph: fx.Graph) -> list[fx.Node]:
+def find_selections(graph: fx.Graph) -> list[fx.Node]:
     """The nodes that put values in order, or the largest of them first."""
     return [n for n in graph.nodes if operator_name(n) in _OPERATORS and n.op == "call_function"]
 
 
-def selected(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+def record_selections(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     """The indices that each selection of a network chooses on flat inputs, by node name."""
     recorder = _Recorder(module)
     recorder.run(*inputs, enable_io_processing=False)
     return recorder.indices
 
 
-class Following(fx.Interpreter):
+class AlignedInterpreter(fx.Interpreter):
     """Runs a network that selects what another run selected, where that is as good.
 
     Two runs that differ by rounding may put near equals in another order, after which their
@@ -68,7 +68,7 @@ def _indices(result: Any) -> Tensor:
 class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.names = {node.name for node in selections(module.graph)}
+        self.names = {node.name for node in find_selections(module.graph)}
         self.indices: dict[str, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:

@@ -15,7 +15,7 @@ from ..axes import REDUCTIONS, mask
 from ..graph import arguments, operator_name
 from ..structure import Network, Plan
 from .apply import apply
-from .topk_alignment import Following, selected, selections
+from .topk_alignment import AlignedInterpreter, find_selections, record_selections
 
 
 def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
@@ -33,23 +33,23 @@ def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
     small = apply(net, plan)
     oracle = _Masked(net, plan)
     with torch.no_grad():
-        got = call(small, net, inputs)
-        if selections(small.graph):
-            oracle.choices = selected(small, inputs)
+        got = call_flat(small, net, inputs)
+        if find_selections(small.graph):
+            oracle.choices = record_selections(small, inputs)
         if oracle.changes:
             expected = oracle.run(*inputs, enable_io_processing=False)
         else:  # plain masks do: the model itself, not its rebuilt graph, is the oracle
-            expected = call(silence(model, net, plan).eval(), net, inputs)
-    return difference(got, expected)
+            expected = call_flat(silence_removed(model, net, plan).eval(), net, inputs)
+    return largest_difference(got, expected)
 
 
-def call(module: nn.Module, net: Network, inputs: tuple[Any, ...]) -> Any:
+def call_flat(module: nn.Module, net: Network, inputs: tuple[Any, ...]) -> Any:
     """Call a module with flat inputs, nested as the traced model takes them."""
     args, kwargs = pytree.tree_unflatten(list(inputs), net.program.in_spec)
     return module(*args, **kwargs)
 
 
-def difference(got: Any, expected: Any) -> float:
+def largest_difference(got: Any, expected: Any) -> float:
     """Largest difference over all output tensors, relative to the largest value of each."""
     worst = 0.0
     ours, theirs = (
@@ -70,7 +70,7 @@ def difference(got: Any, expected: Any) -> float:
     return worst
 
 
-def silence(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
+def silence_removed(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
     """A copy of a model with the positions of the removed indices set to zero in every tensor."""
     masked = copy.deepcopy(model)
     tensors: Mapping[str, Tensor] = {
@@ -97,7 +97,7 @@ def _like(x: Any, generator: torch.Generator) -> Any:
     return x
 
 
-class _Masked(Following):
+class _Masked(AlignedInterpreter):
     """Runs the dense graph: tensors silenced, joins dropped, reductions over what stays.
 
     What runs along a cut axis (normalization, mean, softmax, a product of two activations) must
@@ -105,20 +105,20 @@ class _Masked(Following):
     """
 
     def __init__(self, net: Network, plan: Plan) -> None:
-        module = silence(net.module, net, plan)
+        module = silence_removed(net.module, net, plan)
         assert isinstance(module, fx.GraphModule)
         super().__init__(module.eval(), {})
         self.joins = {net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped()}
         keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
         self.kept: dict[str, dict[int, Tensor]] = {}
         self.groups: dict[str, int] = {}
-        for node, dims in net.reading.along.items():
-            axes = net.reading.of(first_tensor(node))
+        for node, dims in net.axis_map.along.items():
+            axes = net.axis_map.of(first_tensor(node))
             masks = {d: torch.from_numpy(mask(axes[d], keep)) for d in dims}
             if not all(bool(kept.all()) for kept in masks.values()):
                 self.kept[node.name] = {d: kept.nonzero().flatten() for d, kept in masks.items()}
             if operator_name(node) == "group_norm":
-                groups = net.reading.literals[node].get((1,))
+                groups = net.axis_map.literals[node].get((1,))
                 self.groups[node.name] = int(mask(groups, keep).sum()) if groups else 1
 
     @property

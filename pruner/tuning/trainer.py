@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import PrunerError
 from ..graph import logits
-from ..utils import seed_of
+from ..utils import derive_seed
 from .attention_transfer import attention_loss, shared_maps, with_values
 from .bn_recalibration import recalibrate
 from .checkpoint import Checkpoint, digest, flatten_optimizer, prefixed, restore_optimizer
@@ -281,7 +281,7 @@ class _Run:
     def _step(self, inputs: Tensor, labels: Tensor) -> None:
         recipe = self.recipe
         # Drawn anew from the step's number: a resumed run needs no generator state.
-        torch.manual_seed(seed_of("step", self.seed, self.step, self.shard[0]))
+        torch.manual_seed(derive_seed("step", self.seed, self.step, self.shard[0]))
         rate = recipe.lr_at(self.step, self.steps, len(self.loader))
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -2,16 +2,16 @@
 
 from .atomic_files import write_text
 from .digests import file_digest, fingerprint
-from .distributed import alone, leave, rank
-from .name_ranges import families
-from .naming import common_path, unused
-from .progress import Progress, Silent
-from .seeding import generator, seed_of
+from .distributed import leave_process_group, rank, require_single_process
+from .name_ranges import group_names
+from .naming import common_path, unused_name
+from .progress import ProgressDisplay, SilentProgress
+from .seeding import derive_seed, generator
 from .tensor_file import read_tensors, write_tensors
 from .validation import require, wrong_value
 
 __all__ = [
-    "Progress", "Silent", "alone", "common_path", "families", "file_digest", "fingerprint",
-    "generator", "leave", "rank", "read_tensors", "require", "seed_of", "unused", "write_tensors",
-    "write_text", "wrong_value",
+    "ProgressDisplay", "SilentProgress", "common_path", "derive_seed", "file_digest", "fingerprint",
+    "generator", "group_names", "leave_process_group", "rank", "read_tensors", "require",
+    "require_single_process", "unused_name", "write_tensors", "write_text", "wrong_value",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def alone(verb: str) -> None:
+def require_single_process(verb: str) -> None:
     """Raise PrunerError for what several processes cannot do together."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
@@ -22,7 +22,7 @@ def alone(verb: str) -> None:
         )
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """Take leave of the others: a process that just ends may abort while another still waits."""
     from torch import distributed
 

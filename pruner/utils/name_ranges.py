@@ -10,7 +10,7 @@ from math import prod
 _NUMBER = re.compile(r"\d+")
 
 
-def families(names: Iterable[tuple[str, Hashable]]) -> list[tuple[str, list[str]]]:
+def group_names(names: Iterable[tuple[str, Hashable]]) -> list[tuple[str, list[str]]]:
     """Group (name, trait) by trait and by name but for its numbers, in order of appearance.
 
     Returns (the family's name, its members). A family's name stands for its members exactly: where

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from itertools import takewhile
 
 
-def unused(name: str, taken: Container[str]) -> str:
+def unused_name(name: str, taken: Container[str]) -> str:
     """The name, numbered where it is taken."""
     if name not in taken:
         return name

@@ -14,7 +14,7 @@ _PACED_BY = 4  # lines
 Advance = Callable[..., None]
 
 
-class Progress:
+class ProgressDisplay:
     """Where a step says what it does: bars that move on a terminal, a line now and then elsewhere.
 
     Everything goes to stderr, so that stdout holds results only.
@@ -94,7 +94,7 @@ class Progress:
         yield advance
 
 
-class Silent(Progress):
+class SilentProgress(ProgressDisplay):
     """Says nothing: for use from Python."""
 
     def say(self, text: str) -> None:

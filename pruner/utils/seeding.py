@@ -7,12 +7,12 @@ import hashlib
 import torch
 
 
-def seed_of(*keys: int | str) -> int:
+def derive_seed(*keys: int | str) -> int:
     """A 56-bit seed from a tuple of numbers and words, the same on every machine."""
     text = "/".join(str(key) for key in keys)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def generator(*keys: int | str) -> torch.Generator:
-    """A CPU generator that starts from `seed_of` the keys."""
-    return torch.Generator().manual_seed(seed_of(*keys))
+    """A CPU generator that starts from `derive_seed` the keys."""
+    return torch.Generator().manual_seed(derive_seed(*keys))

@@ -14,9 +14,9 @@ from . import (
     shape,
     spatial,
 )
-from .base import RULES, Reading
+from .base import RULES, AxisMap
 
 __all__ = [
-    "RULES", "Reading", "attention", "contraction", "elementwise", "normalization", "patches",
+    "RULES", "AxisMap", "attention", "contraction", "elementwise", "normalization", "patches",
     "recurrent", "reduction", "shape", "spatial",
 ]  # fmt: skip

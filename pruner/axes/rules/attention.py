@@ -6,34 +6,36 @@ from torch import fx
 
 from ...graph import arguments
 from ..algebra import resolve, split_product
-from .base import Reading, Result, rule
+from .base import AxisMap, Result, rule
 from .contraction import broadcast
 
 
 @rule("scaled_dot_product_attention")
-def attention(reading: Reading, node: fx.Node) -> Result:
+def attention(axis_map: AxisMap, node: fx.Node) -> Result:
     """query [..., L, E], key [..., S, E], value [..., S, V] -> [..., L, V]."""
     args = arguments(node)
-    query, key, value = (reading.of(args[name]) for name in ("query", "key", "value"))
-    reading.unify(query[-1], key[-1], node)
-    reading.unify(key[-2], value[-2], node)
+    query, key, value = (axis_map.of(args[name]) for name in ("query", "key", "value"))
+    axis_map.unify(query[-1], key[-1], node)
+    axis_map.unify(key[-2], value[-2], node)
     for axis in (query[-2], key[-2]):
-        reading.freeze(axis, "attended over")
+        axis_map.freeze(axis, "attended over")
     if args["scale"] is None:  # its default follows the width: hold it where it was trained
         node.kwargs = {**node.kwargs, "scale": resolve(query[-1]).size ** -0.5}
-    reading.along[node] = (len(query) - 1,)
+    axis_map.along[node] = (len(query) - 1,)
     if args.get("enable_gqa"):  # each key head serves a run of query heads
         shared = split_product(query[-3], resolve(key[-3]).size)
         if shared is None:
-            return reading.give_up(node, "key heads that cut across the query heads")
-        reading.unify(shared[0], key[-3], node)
-        reading.unify(key[-3], value[-3], node)
-        heads = [*broadcast(reading, node, query[:-3], key[:-3]), query[-3]]
+            return axis_map.give_up(node, "key heads that cut across the query heads")
+        axis_map.unify(shared[0], key[-3], node)
+        axis_map.unify(key[-3], value[-3], node)
+        heads = [*broadcast(axis_map, node, query[:-3], key[:-3]), query[-3]]
     else:
-        heads = broadcast(reading, node, broadcast(reading, node, query[:-2], key[:-2]), value[:-2])
+        heads = broadcast(
+            axis_map, node, broadcast(axis_map, node, query[:-2], key[:-2]), value[:-2]
+        )
     if isinstance(args["attn_mask"], fx.Node):
-        bias = reading.of(args["attn_mask"])
+        bias = axis_map.of(args["attn_mask"])
         for axis in bias[-2:]:
-            reading.freeze(axis, "attended over")
-        broadcast(reading, node, heads, bias[:-2])
+            axis_map.freeze(axis, "attended over")
+        broadcast(axis_map, node, heads, bias[:-2])
     return [*heads, query[-2], value[-1]]

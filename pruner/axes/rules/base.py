@@ -1,4 +1,4 @@
-"""The reading of a graph: what the rules see, and the table that they register in."""
+"""The axes of a graph: what the rules see, and the table that they register in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result: TypeAlias = "Axes | list[Axes]"
 Path: TypeAlias = "tuple[int | str, ...]"
 
 
-class Reading:
+class AxisMap:
     """A graph on its way to a structure: the axes of every value read so far.
 
     axes
@@ -74,7 +74,7 @@ class Reading:
             self.roles[str(tensor.target), axis] = role
 
     def unify(self, x: Axis, y: Axis, node: fx.Node) -> bool:
-        return unify(x, y, f"the axes that {where(node)} joins do not fit together")
+        return unify(x, y, f"the axes that {describe_node(node)} joins do not fit together")
 
     def freeze(self, axis: Axis, reason: str) -> None:
         freeze(axis, reason)
@@ -92,7 +92,7 @@ class Reading:
         return self.frozen(shape, reason) if shape is not None else []
 
 
-Rule: TypeAlias = "Callable[[Reading, fx.Node], Result]"
+Rule: TypeAlias = "Callable[[AxisMap, fx.Node], Result]"
 RULES: dict[str, Rule] = {}
 
 
@@ -108,7 +108,7 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def where(node: fx.Node) -> str:
+def describe_node(node: fx.Node) -> str:
     """An operator and its place, for messages."""
     path = node.meta.get("path")
     return f"{operator_name(node)} in {path}" if path else operator_name(node)

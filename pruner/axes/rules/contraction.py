@@ -6,113 +6,113 @@ from torch import fx
 
 from ...graph import arguments
 from ..algebra import Axis, multiply, resolve, split_product
-from .base import Axes, Reading, Result, rule
+from .base import Axes, AxisMap, Result, rule
 
 KERNEL = "a kernel's extent"
 MAP = "a feature map's extent"
 
 
 @rule("conv1d", "conv2d", "conv3d")
-def convolution(reading: Reading, node: fx.Node) -> Result:
+def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """weight [out, in / groups, *kernel]; in = groups * i, out = groups * o."""
     args = arguments(node)
-    x, weight, groups = reading.of(args["input"]), reading.of(args["weight"]), args["groups"]
+    x, weight, groups = axis_map.of(args["input"]), axis_map.of(args["weight"]), args["groups"]
     channel = len(x) - len(weight) + 1
-    _freeze_maps(reading, x[channel + 1 :], weight[2:])
+    _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
     split_in = split_product(x[channel], groups)
     split_out = split_product(weight[0], groups)
     if split_in is None or split_out is None:
-        return reading.give_up(node, f"{groups} groups that cut across joined channels")
-    reading.unify(split_in[0], split_out[0], node)
-    reading.unify(split_in[1], weight[1], node)
-    reading.role(args["weight"], 0, "out")
-    reading.role(args["weight"], 1, "in")
+        return axis_map.give_up(node, f"{groups} groups that cut across joined channels")
+    axis_map.unify(split_in[0], split_out[0], node)
+    axis_map.unify(split_in[1], weight[1], node)
+    axis_map.role(args["weight"], 0, "out")
+    axis_map.role(args["weight"], 1, "in")
     if groups > 1:
-        _groups(reading, node, split_in[0])
+        _groups(axis_map, node, split_in[0])
     out = multiply((split_out[0], split_out[1]))
-    _bias(reading, node, args["bias"], out)
-    return [*x[:channel], out, *reading.frozen(reading.shape(node)[channel + 1 :], MAP)]
+    _bias(axis_map, node, args["bias"], out)
+    return [*x[:channel], out, *axis_map.frozen(axis_map.shape(node)[channel + 1 :], MAP)]
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-def transposed_convolution(reading: Reading, node: fx.Node) -> Result:
+def transposed_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """weight [in, out / groups, *kernel]; in = groups * i, out = groups * o."""
     args = arguments(node)
-    x, weight, groups = reading.of(args["input"]), reading.of(args["weight"]), args["groups"]
+    x, weight, groups = axis_map.of(args["input"]), axis_map.of(args["weight"]), args["groups"]
     channel = len(x) - len(weight) + 1
-    _freeze_maps(reading, x[channel + 1 :], weight[2:])
+    _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
     split = split_product(x[channel], groups)
     if split is None:
-        return reading.give_up(node, f"{groups} groups that cut across joined channels")
-    reading.unify(multiply(split), weight[0], node)
+        return axis_map.give_up(node, f"{groups} groups that cut across joined channels")
+    axis_map.unify(multiply(split), weight[0], node)
     # one group each is depthwise: then the group is the channel that is written
-    reading.role(args["weight"], 0, "in" if resolve(split[1]).size > 1 or groups == 1 else "out")
-    reading.role(args["weight"], 1, "out")
+    axis_map.role(args["weight"], 0, "in" if resolve(split[1]).size > 1 or groups == 1 else "out")
+    axis_map.role(args["weight"], 1, "out")
     if groups > 1:
-        _groups(reading, node, split[0])
+        _groups(axis_map, node, split[0])
     out = multiply((split[0], weight[1]))
-    _bias(reading, node, args["bias"], out)
-    return [*x[:channel], out, *reading.frozen(reading.shape(node)[channel + 1 :], MAP)]
+    _bias(axis_map, node, args["bias"], out)
+    return [*x[:channel], out, *axis_map.frozen(axis_map.shape(node)[channel + 1 :], MAP)]
 
 
-def _groups(reading: Reading, node: fx.Node, axis: Axis) -> None:
+def _groups(axis_map: AxisMap, node: fx.Node, axis: Axis) -> None:
     """The number of groups follows their axis."""
     place = [a.name for a in node.target._schema.arguments].index("groups")  # type: ignore[union-attr]
-    reading.literal(node, (place,) if place < len(node.args) else ("groups",), axis)
+    axis_map.literal(node, (place,) if place < len(node.args) else ("groups",), axis)
 
 
-def _freeze_maps(reading: Reading, extents: Axes, kernel: Axes) -> None:
+def _freeze_maps(axis_map: AxisMap, extents: Axes, kernel: Axes) -> None:
     for axis in extents:
-        reading.freeze(axis, MAP)
+        axis_map.freeze(axis, MAP)
     for axis in kernel:
-        reading.freeze(axis, KERNEL)
+        axis_map.freeze(axis, KERNEL)
 
 
 @rule("linear")
-def linear(reading: Reading, node: fx.Node) -> Axes:
+def linear(axis_map: AxisMap, node: fx.Node) -> Axes:
     """weight [out, in], over the last axis."""
     args = arguments(node)
-    x, weight = reading.of(args["input"]), reading.of(args["weight"])
-    reading.unify(x[-1], weight[-1], node)
-    reading.role(args["weight"], len(weight) - 1, "in")
+    x, weight = axis_map.of(args["input"]), axis_map.of(args["weight"])
+    axis_map.unify(x[-1], weight[-1], node)
+    axis_map.role(args["weight"], len(weight) - 1, "in")
     if len(weight) == 2:
-        reading.role(args["weight"], 0, "out")
+        axis_map.role(args["weight"], 0, "out")
     out = weight[:-1]
     if out:
-        _bias(reading, node, args["bias"], out[0])
+        _bias(axis_map, node, args["bias"], out[0])
     return [*x[:-1], *out]
 
 
-def _bias(reading: Reading, node: fx.Node, bias: fx.Node | None, out: Axis) -> None:
+def _bias(axis_map: AxisMap, node: fx.Node, bias: fx.Node | None, out: Axis) -> None:
     if bias is not None:
-        reading.unify(reading.of(bias)[0], out, node)
-        reading.role(bias, 0, "out")
+        axis_map.unify(axis_map.of(bias)[0], out, node)
+        axis_map.role(bias, 0, "out")
 
 
 @rule("embedding")
-def embedding(reading: Reading, node: fx.Node) -> Axes:
+def embedding(axis_map: AxisMap, node: fx.Node) -> Axes:
     """weight [entries, width]: a row for every index."""
-    weight, indices = (reading.of(source) for source in node.args[:2])
-    reading.freeze(weight[0], "a table's entries")
-    reading.role(node.args[0], 1, "out")
+    weight, indices = (axis_map.of(source) for source in node.args[:2])
+    axis_map.freeze(weight[0], "a table's entries")
+    axis_map.role(node.args[0], 1, "out")
     return [*indices, weight[1]]
 
 
 @rule("matmul", "bmm", "mm")
-def matmul(reading: Reading, node: fx.Node) -> Result:
+def matmul(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., m, k] @ [..., k, n], leading axes broadcast."""
-    left, right = (reading.of(source) for source in node.args[:2])
+    left, right = (axis_map.of(source) for source in node.args[:2])
     if min(len(left), len(right)) < 2:
-        return reading.give_up(node, "a matrix-vector product")
-    reading.unify(left[-1], right[-2], node)
-    reading.along[node] = (len(left) - 1,)
+        return axis_map.give_up(node, "a matrix-vector product")
+    axis_map.unify(left[-1], right[-2], node)
+    axis_map.along[node] = (len(left) - 1,)
     for source, axis, role in ((0, -1, "in"), (0, -2, "out"), (1, -2, "in"), (1, -1, "out")):
         tensor = node.args[source]
-        reading.role(tensor, len((left, right)[source]) + axis, role)
-    return [*broadcast(reading, node, left[:-2], right[:-2]), left[-2], right[-1]]
+        axis_map.role(tensor, len((left, right)[source]) + axis, role)
+    return [*broadcast(axis_map, node, left[:-2], right[:-2]), left[-2], right[-1]]
 
 
-def broadcast(reading: Reading, node: fx.Node, left: Axes, right: Axes) -> Axes:
+def broadcast(axis_map: AxisMap, node: fx.Node, left: Axes, right: Axes) -> Axes:
     """The leading axes of a product of batches of matrices."""
     if len(left) < len(right):
         left, right = right, left
@@ -120,51 +120,51 @@ def broadcast(reading: Reading, node: fx.Node, left: Axes, right: Axes) -> Axes:
     result = list(left[:extra])
     for x, y in zip(left[extra:], right):
         if resolve(x).size == resolve(y).size:
-            reading.unify(x, y, node)
+            axis_map.unify(x, y, node)
         result.append(y if resolve(x).size == 1 else x)
     return result
 
 
 @rule("addmm", "baddbmm")
-def addmm(reading: Reading, node: fx.Node) -> Result:
+def addmm(axis_map: AxisMap, node: fx.Node) -> Result:
     """bias + left @ right; some models keep their linear layers so, with weight [in, out]."""
-    bias, left, right = (reading.of(source) for source in node.args[:3])
+    bias, left, right = (axis_map.of(source) for source in node.args[:3])
     if node.kwargs.get("beta", 1) != 1 or len(left) != len(right):
-        return reading.give_up(node, "a scaled sum and product")
-    reading.unify(left[-1], right[-2], node)
-    reading.role(node.args[2], len(right) - 2, "in")
-    reading.role(node.args[2], len(right) - 1, "out")
+        return axis_map.give_up(node, "a scaled sum and product")
+    axis_map.unify(left[-1], right[-2], node)
+    axis_map.role(node.args[2], len(right) - 2, "in")
+    axis_map.role(node.args[2], len(right) - 1, "out")
     result = [*left[:-2], left[-2], right[-1]]
     for mine, theirs in zip(reversed(bias), reversed(result)):
         if resolve(mine).size == resolve(theirs).size:
-            reading.unify(mine, theirs, node)
-    reading.role(node.args[0], len(bias) - 1, "out")
+            axis_map.unify(mine, theirs, node)
+    axis_map.role(node.args[0], len(bias) - 1, "out")
     return result
 
 
 @rule("einsum")
-def einsum(reading: Reading, node: fx.Node) -> Result:
+def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     """Axes with the same letter are one; an ellipsis stands for the axes in front."""
     equation, operands = node.args[0], node.args[1]
     assert isinstance(equation, str) and isinstance(operands, list | tuple)
-    terms, output = _terms(equation, [len(reading.of(operand)) for operand in operands])
+    terms, output = _terms(equation, [len(axis_map.of(operand)) for operand in operands])
     letters: dict[str, Axis] = {}
     for term, operand in zip(terms, operands):
         if len(set(term)) != len(term):
-            return reading.give_up(node, "an einsum over a diagonal")
-        for letter, axis in zip(term, reading.of(operand)):
+            return axis_map.give_up(node, "an einsum over a diagonal")
+        for letter, axis in zip(term, axis_map.of(operand)):
             if letter in letters and resolve(letters[letter]).size == resolve(axis).size:
-                reading.unify(letters[letter], axis, node)
+                axis_map.unify(letters[letter], axis, node)
             elif letter not in letters or resolve(letters[letter]).size == 1:
                 letters[letter] = axis
     summed = [letter for letter in letters if letter not in output]
     for letter in summed:
         if sum(letter in term for term in terms) < 2 and letter not in terms[0]:
-            reading.freeze(letters[letter], "summed over by einsum")
-    reading.along[node] = tuple(i for i, letter in enumerate(terms[0]) if letter in summed)
+            axis_map.freeze(letters[letter], "summed over by einsum")
+    axis_map.along[node] = tuple(i for i, letter in enumerate(terms[0]) if letter in summed)
     for term, operand in zip(terms, operands):
         for i, letter in enumerate(term):
-            reading.role(operand, i, "out" if letter in output else "in")
+            axis_map.role(operand, i, "out" if letter in output else "in")
     return [letters[letter] for letter in output]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ..algebra import resolve
-from .base import Axes, Reading, rule
+from .base import Axes, AxisMap, rule
 
 SAME_SHAPE = (
     "dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "clone", "detach",
@@ -16,21 +16,21 @@ SAME_SHAPE = (
 
 
 @rule(*SAME_SHAPE)
-def pointwise(reading: Reading, node: fx.Node) -> Axes:
+def pointwise(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Every axis of an input is that of the output, but for broadcast ones of size one."""
-    shape = reading.shape(node)
-    result: Axes = [reading.fresh(size) for size in shape]
+    shape = axis_map.shape(node)
+    result: Axes = [axis_map.fresh(size) for size in shape]
     for source in node.all_input_nodes:
-        axes = reading.axes.get(source)
+        axes = axis_map.axes.get(source)
         if not isinstance(axes, list) or len(axes) > len(shape):
             continue
         for i, axis in enumerate(axes, len(shape) - len(axes)):
             if resolve(axis).size == shape[i]:
-                reading.unify(result[i], axis, node)
+                axis_map.unify(result[i], axis, node)
     return [resolve(axis) for axis in result]
 
 
 @rule("to", "type_as")
-def cast(reading: Reading, node: fx.Node) -> Axes:
+def cast(axis_map: AxisMap, node: fx.Node) -> Axes:
     """A second tensor gives its type only, not its shape."""
-    return list(reading.of(node.args[0]))
+    return list(axis_map.of(node.args[0]))

@@ -6,150 +6,150 @@ from torch import fx
 
 from ...graph import arguments, operator_name
 from ..algebra import Atom, concatenate, multiply, split_product, split_sum
-from .base import Axes, Reading, Result, rule
+from .base import Axes, AxisMap, Result, rule
 from .contraction import KERNEL, MAP
 
 
 @rule("im2col")
-def im2col(reading: Reading, node: fx.Node) -> Axes:
+def im2col(axis_map: AxisMap, node: fx.Node) -> Axes:
     """[..., C, H, W] -> [..., C * kernel, positions]."""
-    x, shape = reading.of(node.args[0]), reading.shape(node)
+    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
     for axis in x[-2:]:
-        reading.freeze(axis, MAP)
+        axis_map.freeze(axis, MAP)
     kernel = Atom(shape[-2] // max(x[-3].size, 1), KERNEL)
-    return [*x[:-3], multiply((x[-3], kernel)), *reading.frozen(shape[-1:], MAP)]
+    return [*x[:-3], multiply((x[-3], kernel)), *axis_map.frozen(shape[-1:], MAP)]
 
 
 @rule("col2im")
-def col2im(reading: Reading, node: fx.Node) -> Result:
+def col2im(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., C * kernel, positions] -> [..., C, H, W]."""
-    x, shape = reading.of(node.args[0]), reading.shape(node)
-    reading.freeze(x[-1], MAP)
+    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
+    axis_map.freeze(x[-1], MAP)
     pieces = split_product(x[-2], shape[-3])
     if pieces is None:
-        return reading.give_up(node, "patches that cut across joined channels")
-    reading.freeze(pieces[1], KERNEL)
-    return [*x[:-2], pieces[0], *reading.frozen(shape[-2:], MAP)]
+        return axis_map.give_up(node, "patches that cut across joined channels")
+    axis_map.freeze(pieces[1], KERNEL)
+    return [*x[:-2], pieces[0], *axis_map.frozen(shape[-2:], MAP)]
 
 
 @rule("unfold")
-def unfold(reading: Reading, node: fx.Node) -> Axes:
+def unfold(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Windows along one axis: their number in its place, their extent at the end."""
     args = arguments(node)
-    x, shape = list(reading.of(node.args[0])), reading.shape(node)
+    x, shape = list(axis_map.of(node.args[0])), axis_map.shape(node)
     dim = args["dimension"] % len(x)
-    reading.freeze(x[dim], MAP)
-    x[dim] = reading.fresh(shape[dim], MAP)
-    return [*x, reading.fresh(shape[-1], KERNEL)]
+    axis_map.freeze(x[dim], MAP)
+    x[dim] = axis_map.fresh(shape[dim], MAP)
+    return [*x, axis_map.fresh(shape[-1], KERNEL)]
 
 
 @rule("pixel_shuffle")
-def pixel_shuffle(reading: Reading, node: fx.Node) -> Result:
+def pixel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., C * r * r, H, W] -> [..., C, H * r, W * r]."""
-    x, shape = reading.of(node.args[0]), reading.shape(node)
+    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
     pieces = split_product(x[-3], shape[-3])
     if pieces is None:
-        return reading.give_up(node, "a pixel shuffle that cuts across joined channels")
+        return axis_map.give_up(node, "a pixel shuffle that cuts across joined channels")
     for axis in (pieces[1], *x[-2:]):
-        reading.freeze(axis, MAP)
-    return [*x[:-3], pieces[0], *reading.frozen(shape[-2:], MAP)]
+        axis_map.freeze(axis, MAP)
+    return [*x[:-3], pieces[0], *axis_map.frozen(shape[-2:], MAP)]
 
 
 @rule("pixel_unshuffle")
-def pixel_unshuffle(reading: Reading, node: fx.Node) -> Axes:
+def pixel_unshuffle(axis_map: AxisMap, node: fx.Node) -> Axes:
     """[..., C, H * r, W * r] -> [..., C * r * r, H, W]."""
-    x, shape = reading.of(node.args[0]), reading.shape(node)
+    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
     for axis in x[-2:]:
-        reading.freeze(axis, MAP)
+        axis_map.freeze(axis, MAP)
     inner = Atom(shape[-3] // x[-3].size, MAP)
-    return [*x[:-3], multiply((x[-3], inner)), *reading.frozen(shape[-2:], MAP)]
+    return [*x[:-3], multiply((x[-3], inner)), *axis_map.frozen(shape[-2:], MAP)]
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
-def channel_shuffle(reading: Reading, node: fx.Node) -> Result:
+def channel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     """groups * c -> c * groups."""
-    x, groups = reading.of(node.args[0]), arguments(node)["groups"]
+    x, groups = axis_map.of(node.args[0]), arguments(node)["groups"]
     pieces = split_product(x[1], groups)
     if pieces is None:
-        return reading.give_up(node, "a shuffle that cuts across joined channels")
+        return axis_map.give_up(node, "a shuffle that cuts across joined channels")
     place = 1 if len(node.args) > 1 else "groups"
-    reading.literal(node, (place,), pieces[0])
+    axis_map.literal(node, (place,), pieces[0])
     return [x[0], multiply((pieces[1], pieces[0])), *x[2:]]
 
 
 @rule("glu")
-def glu(reading: Reading, node: fx.Node) -> Result:
+def glu(axis_map: AxisMap, node: fx.Node) -> Result:
     """first half * sigmoid(second half)."""
-    x = list(reading.of(node.args[0]))
+    x = list(axis_map.of(node.args[0]))
     dim = arguments(node)["dim"] % len(x)
     halves = split_sum(x[dim], x[dim].size // 2)
     if halves is None:
-        return reading.give_up(node, "a gate that cuts across joined channels")
-    reading.unify(*halves, node)
+        return axis_map.give_up(node, "a gate that cuts across joined channels")
+    axis_map.unify(*halves, node)
     x[dim] = halves[0]
     return x
 
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
-def grid_sampler(reading: Reading, node: fx.Node) -> Result:
+def grid_sampler(axis_map: AxisMap, node: fx.Node) -> Result:
     """input [N, C, *map], grid [N, *out, rank] -> [N, C, *out]."""
-    x, grid = reading.of(node.args[0]), reading.of(node.args[1])
+    x, grid = axis_map.of(node.args[0]), axis_map.of(node.args[1])
     for axis in (*x[2:], *grid[1:]):
-        reading.freeze(axis, MAP)
-    reading.unify(x[0], grid[0], node)
+        axis_map.freeze(axis, MAP)
+    axis_map.unify(x[0], grid[0], node)
     return [*x[:2], *grid[1:-1]]
 
 
 @rule("gather", "take_along_dim")
-def gather(reading: Reading, node: fx.Node) -> Result:
+def gather(axis_map: AxisMap, node: fx.Node) -> Result:
     """The axis gathered from is frozen; along the others the index has the tensor's axes."""
     args = arguments(node)
     index = args["index"] if "index" in args else args["indices"]
-    x, chosen = reading.of(node.args[0]), reading.of(index)
+    x, chosen = axis_map.of(node.args[0]), axis_map.of(index)
     if args["dim"] is None or len(x) != len(chosen):
-        return reading.give_up(node, f"{operator_name(node)} over all axes")
+        return axis_map.give_up(node, f"{operator_name(node)} over all axes")
     dim = args["dim"] % len(x)
     for d, (mine, theirs) in enumerate(zip(x, chosen)):
         if d == dim:
-            reading.freeze(mine, "gathered from")
-            reading.freeze(theirs, "gathered from")
+            axis_map.freeze(mine, "gathered from")
+            axis_map.freeze(theirs, "gathered from")
         elif mine.size == theirs.size:
-            reading.unify(mine, theirs, node)
+            axis_map.unify(mine, theirs, node)
         else:
-            return reading.give_up(node, f"{operator_name(node)} of a part")
+            return axis_map.give_up(node, f"{operator_name(node)} of a part")
     return [axis if d == dim else x[d] for d, axis in enumerate(chosen)]
 
 
 @rule("index_select")
-def index_select(reading: Reading, node: fx.Node) -> Axes:
+def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
     args = arguments(node)
-    x = list(reading.of(node.args[0]))
+    x = list(axis_map.of(node.args[0]))
     dim = args["dim"] % len(x)
-    reading.freeze(x[dim], "indexed")
-    x[dim] = reading.fresh(reading.shape(node)[dim], "indexed")
+    axis_map.freeze(x[dim], "indexed")
+    x[dim] = axis_map.fresh(axis_map.shape(node)[dim], "indexed")
     return x
 
 
 @rule("slice_scatter")
-def slice_scatter(reading: Reading, node: fx.Node) -> Result:
+def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     """A part of an axis is written anew: what was there ends, what is written begins."""
     args = arguments(node)
-    x, written = reading.of(node.args[0]), reading.of(args["src"])
+    x, written = axis_map.of(node.args[0]), axis_map.of(args["src"])
     dim, size = args["dim"] % len(x), x[args["dim"]].size
     start, end = args["start"] or 0, args["end"]
     if not isinstance(start, int) or not isinstance(end, int | None) or args["step"] != 1:
-        return reading.give_up(node, "a write to computed positions")
+        return axis_map.give_up(node, "a write to computed positions")
     start = start + size if start < 0 else start
     end = size if end is None or end > size else end + size if end < 0 else end
     for d, (mine, theirs) in enumerate(zip(x, written)):
         if d != dim:
-            reading.unify(mine, theirs, node)
+            axis_map.unify(mine, theirs, node)
     first = split_sum(x[dim], start)
     second = split_sum(first[1], end - start) if first else None
     if first is None or second is None:
-        return reading.give_up(node, "a write that cuts across joined axes")
-    reading.unify(second[0], written[dim], node)
+        return axis_map.give_up(node, "a write that cuts across joined axes")
+    axis_map.unify(second[0], written[dim], node)
     node.args, node.kwargs = (node.args[0], args["src"], dim, start, end, 1), {}
-    reading.literal(node, (3,), first[0])
-    reading.literal(node, (4,), concatenate([first[0], second[0]]))
+    axis_map.literal(node, (3,), first[0])
+    axis_map.literal(node, (4,), concatenate([first[0], second[0]]))
     return list(x)

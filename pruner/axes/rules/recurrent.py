@@ -6,51 +6,51 @@ from torch import fx
 
 from ...graph import arguments, operator_name
 from ..algebra import UNIT, Atom, Axis, concatenate, multiply
-from .base import Reading, Result, rule
+from .base import AxisMap, Result, rule
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @rule(*GATES)
-def recurrent(reading: Reading, node: fx.Node) -> Result:
+def recurrent(axis_map: AxisMap, node: fx.Node) -> Result:
     """x [batch, time, in] or [time, batch, in]; weights [gates * hidden, in or hidden].
 
     A silenced hidden unit stays at zero from a zero start: its gates multiply zero.
     """
     args, name = arguments(node), operator_name(node)
     if "input" not in args or args.get("has_biases") is None:
-        return reading.give_up(node, f"{name} over packed sequences")
-    x, params = reading.of(args["input"]), list(args["params"])
+        return axis_map.give_up(node, f"{name} over packed sequences")
+    x, params = axis_map.of(args["input"]), list(args["params"])
     directions = 2 if args["bidirectional"] else 1
     each = 4 if args["has_biases"] else 2
     if len(params) != each * directions * args["num_layers"]:
-        return reading.give_up(node, f"{name} with a projection")
-    reading.freeze(x[-2 if args["batch_first"] else 0], "time")
-    size = reading.shape(params[1])[-1]
-    hidden: Axis = reading.fresh(size)
+        return axis_map.give_up(node, f"{name} with a projection")
+    axis_map.freeze(x[-2 if args["batch_first"] else 0], "time")
+    size = axis_map.shape(params[1])[-1]
+    hidden: Axis = axis_map.fresh(size)
     out = concatenate([hidden] * directions)
     for layer in range(args["num_layers"]):
         for direction in range(directions):
             start = each * (layer * directions + direction)
-            _one(reading, node, params[start : start + each], x[-1] if layer == 0 else out, hidden)
+            _one(axis_map, node, params[start : start + each], x[-1] if layer == 0 else out, hidden)
     states = args["hx"] if isinstance(args["hx"], list | tuple) else [args["hx"]]
-    first = reading.of(states[0])
+    first = axis_map.of(states[0])
     for state in states:
-        for mine, theirs in zip(reading.of(state), [*first[:-1], hidden]):
-            reading.unify(mine, theirs, node)
+        for mine, theirs in zip(axis_map.of(state), [*first[:-1], hidden]):
+            axis_map.unify(mine, theirs, node)
     result = [*x[:-1], out]
     return [result, *[[*first[:-1], hidden] for _ in node.meta["shape"][1:]]]
 
 
-def _one(reading: Reading, node: fx.Node, params: list[fx.Node], into: Axis, hidden: Axis) -> None:
+def _one(axis_map: AxisMap, node: fx.Node, params: list[fx.Node], into: Axis, hidden: Axis) -> None:
     """The parameters of one layer and direction: input, hidden, and their biases."""
     count = GATES[operator_name(node)]
     gates = multiply((Atom(count, "the gates of a cell") if count > 1 else UNIT, hidden))
     for tensor, read in zip(params, (into, hidden)):
-        reading.unify(reading.of(tensor)[0], gates, node)
-        reading.unify(reading.of(tensor)[1], read, node)
-        reading.role(tensor, 0, "out")
-        reading.role(tensor, 1, "in")
+        axis_map.unify(axis_map.of(tensor)[0], gates, node)
+        axis_map.unify(axis_map.of(tensor)[1], read, node)
+        axis_map.role(tensor, 0, "out")
+        axis_map.role(tensor, 1, "in")
     for tensor in params[2:]:
-        reading.unify(reading.of(tensor)[0], gates, node)
-        reading.role(tensor, 0, "out")
+        axis_map.unify(axis_map.of(tensor)[0], gates, node)
+        axis_map.role(tensor, 0, "out")

@@ -6,7 +6,7 @@ from torch import fx
 
 from ...graph import arguments, operator_name
 from ..algebra import UNIT
-from .base import Axes, Reading, Result, rule
+from .base import Axes, AxisMap, Result, rule
 
 REDUCTIONS = (
     "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "logsumexp",
@@ -19,23 +19,23 @@ POSITIONS = ("max", "min", "argmax", "argmin", "any", "all", "prod", "median")
 
 
 @rule(*REDUCTIONS, *POSITIONS)
-def reduction(reading: Reading, node: fx.Node) -> Result:
+def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
     """The reduced axes end; the others pass."""
     args = arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    x = reading.of(source)
+    x = axis_map.of(source)
     dims = args.get("dim")
     if "other" in args:  # max and min of two tensors: element-wise
-        return reading.give_up(node, f"{operator_name(node)} of two tensors")
+        return axis_map.give_up(node, f"{operator_name(node)} of two tensors")
     chosen = range(len(x)) if dims is None or dims == [] else dims
     chosen = [chosen] if isinstance(chosen, int) else chosen
     reduced = {d % len(x) for d in chosen} if x else set()
     if operator_name(node) in REDUCTIONS:
-        reading.along[node] = tuple(sorted(reduced))
+        axis_map.along[node] = tuple(sorted(reduced))
     else:
         for d in reduced:
-            reading.freeze(x[d], f"reduced by {operator_name(node)}")
+            axis_map.freeze(x[d], f"reduced by {operator_name(node)}")
     kept: Axes = [
         UNIT if d in reduced else axis
         for d, axis in enumerate(x)
@@ -46,36 +46,36 @@ def reduction(reading: Reading, node: fx.Node) -> Result:
 
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax")
-def softmax(reading: Reading, node: fx.Node) -> Axes:
+def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Over what is left of its axis, like a normalization."""
-    x = reading.of(node.args[0])
+    x = axis_map.of(node.args[0])
     if x:
-        reading.along[node] = (arguments(node)["dim"] % len(x),)
+        axis_map.along[node] = (arguments(node)["dim"] % len(x),)
     return list(x)
 
 
 @rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu")
-def along_an_axis(reading: Reading, node: fx.Node) -> Result:
+def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     """The axis worked along is frozen, in its old and its new size; the others pass."""
     args = arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    x, reason = reading.of(source), f"worked along by {operator_name(node)}"
+    x, reason = axis_map.of(source), f"worked along by {operator_name(node)}"
     dims = (
         [-2, -1] if operator_name(node) in ("tril", "triu") else args.get("dim", args.get("dims"))
     )
     chosen = range(len(x)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     worked = {d % len(x) for d in chosen} if x else set()
     for d in worked:
-        reading.freeze(x[d], reason)
+        axis_map.freeze(x[d], reason)
 
     def after(shape: tuple[int, ...]) -> Axes:
         return [
-            reading.fresh(shape[d], reason) if d in worked and shape[d] != axis.size else axis
+            axis_map.fresh(shape[d], reason) if d in worked and shape[d] != axis.size else axis
             for d, axis in enumerate(x)
         ]
 
     shape = node.meta["shape"]
     if isinstance(shape, list):
         return [after(one) if len(one) == len(x) else [] for one in shape]
-    return after(shape) if len(shape) == len(x) else reading.give_up(node, "a changed shape")
+    return after(shape) if len(shape) == len(x) else axis_map.give_up(node, "a changed shape")

@@ -20,23 +20,23 @@ from ..algebra import (
     split_product,
     split_sum,
 )
-from .base import Axes, Reading, Result, rule
+from .base import Axes, AxisMap, Result, rule
 
 CONSTANT = "a constant's extent"
 
 
 @rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as")
-def reshape(reading: Reading, node: fx.Node) -> Result:
+def reshape(axis_map: AxisMap, node: fx.Node) -> Result:
     """Row-major: the product of all axes stays, and is cut anew from the left."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    shape = reading.shape(node)
-    result = _cut_anew(multiply(reading.of(source)), shape)
+    shape = axis_map.shape(node)
+    result = _cut_anew(multiply(axis_map.of(source)), shape)
     if result is None:  # a map that was cut into windows in another way
-        result = _cut_anew(multiply(forget(reading.of(source), reading.batch)), shape)
+        result = _cut_anew(multiply(forget(axis_map.of(source), axis_map.batch)), shape)
     if result is None:
-        return reading.give_up(node, "a reshape that cuts across axes")
-    _shape_literals(reading, node, result)
+        return axis_map.give_up(node, "a reshape that cuts across axes")
+    _shape_literals(axis_map, node, result)
     return result
 
 
@@ -51,14 +51,14 @@ def _cut_anew(rest: Axis, shape: Sequence[int]) -> Axes | None:
     return result
 
 
-def _shape_literals(reading: Reading, node: fx.Node, axes: Axes) -> None:
+def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
     """Numbers in the target shape follow their axes."""
     name = operator_name(node)
     if name in ("flatten", "reshape_as", "view_as"):
         return
     if name == "unflatten":
         args = arguments(node)
-        dim = args["dim"] % len(reading.of(args["self"]))
+        dim = args["dim"] % len(axis_map.of(args["self"]))
         place, given = 2, list(args["sizes"])
         axes = axes[dim : dim + len(given)]
     else:
@@ -71,70 +71,70 @@ def _shape_literals(reading: Reading, node: fx.Node, axes: Axes) -> None:
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
     elif computed:
         for i in computed:
-            reading.freeze(axes[i], "its size is computed in the graph")
+            axis_map.freeze(axes[i], "its size is computed in the graph")
     for i, number in enumerate(given):
         if isinstance(number, int) and number != -1:
-            reading.literal(node, (place, i), axes[i])
+            axis_map.literal(node, (place, i), axes[i])
 
 
 @rule("permute")
-def permute(reading: Reading, node: fx.Node) -> Axes:
-    x = reading.of(node.args[0])
+def permute(axis_map: AxisMap, node: fx.Node) -> Axes:
+    x = axis_map.of(node.args[0])
     return [x[d] for d in arguments(node)["dims"]]
 
 
 @rule("transpose", "swapaxes")
-def transpose(reading: Reading, node: fx.Node) -> Axes:
-    x = list(reading.of(node.args[0]))
+def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
+    x = list(axis_map.of(node.args[0]))
     _, first, second = arguments(node).values()
     x[first], x[second] = x[second], x[first]
     return x
 
 
 @rule("t")
-def matrix_transpose(reading: Reading, node: fx.Node) -> Axes:
-    return list(reversed(reading.of(node.args[0])))
+def matrix_transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
+    return list(reversed(axis_map.of(node.args[0])))
 
 
 @rule("unsqueeze")
-def unsqueeze(reading: Reading, node: fx.Node) -> Axes:
-    x = list(reading.of(node.args[0]))
+def unsqueeze(axis_map: AxisMap, node: fx.Node) -> Axes:
+    x = list(axis_map.of(node.args[0]))
     x.insert(arguments(node)["dim"] % (len(x) + 1), UNIT)
     return x
 
 
 @rule("squeeze")
-def squeeze(reading: Reading, node: fx.Node) -> Axes:
-    x = reading.of(node.args[0])
+def squeeze(axis_map: AxisMap, node: fx.Node) -> Axes:
+    x = axis_map.of(node.args[0])
     dims = arguments(node).get("dim", range(len(x)))
     chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}
     return [axis for d, axis in enumerate(x) if d not in chosen or resolve(axis).size != 1]
 
 
 @rule("expand", "broadcast_to")
-def expand(reading: Reading, node: fx.Node) -> Axes:
+def expand(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Axes of size one become new ones; the rest pass."""
-    x, shape = reading.of(node.args[0]), reading.shape(node)
+    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
     given = node.args[1]
     assert isinstance(given, Sequence)
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
     result: Axes = []
     for i, (axis, size) in enumerate(zip(padded, shape)):
         new = resolve(axis).size != size
-        if new and size == reading.program.batch:
-            result.append(reading.batch)
+        if new and size == axis_map.program.batch:
+            result.append(axis_map.batch)
             continue
-        result.append(reading.fresh(size) if new else axis)
+        result.append(axis_map.fresh(size) if new else axis)
         if isinstance(given[i], int) and given[i] != -1:
-            reading.literal(node, (1, i), result[-1])
+            axis_map.literal(node, (1, i), result[-1])
     return result
 
 
 @rule("repeat", "tile")
-def repeat(reading: Reading, node: fx.Node) -> Result:
+def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
     """The whole axis, so many times one after the other."""
-    x, counts = reading.of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
-    shape = reading.shape(node)
+    x, counts = axis_map.of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
+    shape = axis_map.shape(node)
     counts = [1] * (len(shape) - len(counts)) + counts
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
     offset = len(counts) - len(list(node.args[1]))  # type: ignore[arg-type]
@@ -143,146 +143,146 @@ def repeat(reading: Reading, node: fx.Node) -> Result:
         old = resolve(axis).size
         if old == size:
             result.append(axis)
-        elif old == 1 and size == reading.program.batch:
-            result.append(reading.batch)
+        elif old == 1 and size == axis_map.program.batch:
+            result.append(axis_map.batch)
         else:  # as many copies as what they meet has positions
             plain = isinstance(counts[i], int)
-            copies = reading.fresh(size // old, None if plain else "a count of copies")
+            copies = axis_map.fresh(size // old, None if plain else "a count of copies")
             if plain:
-                reading.literal(node, (1, i - offset), copies)
+                axis_map.literal(node, (1, i - offset), copies)
             result.append(multiply((copies, axis)))
     return result
 
 
 @rule("repeat_interleave")
-def repeat_interleave(reading: Reading, node: fx.Node) -> Result:
+def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
     """Every position so many times before the next one."""
     args = arguments(node)
     source, count, dim = args.get("self"), args["repeats"], args.get("dim")
     if not isinstance(count, int) or dim is None or not isinstance(source, fx.Node):
-        return reading.give_up(node, "repeat_interleave by a tensor or over all axes")
-    x, copies = list(reading.of(source)), reading.fresh(count)
+        return axis_map.give_up(node, "repeat_interleave by a tensor or over all axes")
+    x, copies = list(axis_map.of(source)), axis_map.fresh(count)
     x[dim] = multiply((x[dim], copies))
-    reading.literal(node, (1,) if len(node.args) > 1 else ("repeats",), copies)
+    axis_map.literal(node, (1,) if len(node.args) > 1 else ("repeats",), copies)
     return x
 
 
 @rule("cat", "concat")
-def cat(reading: Reading, node: fx.Node) -> Axes:
+def cat(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Along one axis the parts stand side by side; the others are one."""
-    tensors = [reading.of(source) for source in node.args[0]]  # type: ignore[union-attr]
+    tensors = [axis_map.of(source) for source in node.args[0]]  # type: ignore[union-attr]
     dim = arguments(node)["dim"] % len(tensors[0])
     for other in tensors[1:]:
         for d, (x, y) in enumerate(zip(tensors[0], other)):
             if d != dim:
-                reading.unify(x, y, node)
+                axis_map.unify(x, y, node)
     result = list(tensors[0])
     result[dim] = concatenate([tensor[dim] for tensor in tensors])
     return result
 
 
 @rule("stack")
-def stack(reading: Reading, node: fx.Node) -> Axes:
-    tensors = [reading.of(source) for source in node.args[0]]  # type: ignore[union-attr]
+def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
+    tensors = [axis_map.of(source) for source in node.args[0]]  # type: ignore[union-attr]
     for other in tensors[1:]:
         for x, y in zip(tensors[0], other):
-            reading.unify(x, y, node)
+            axis_map.unify(x, y, node)
     result = list(tensors[0])
     dim = arguments(node)["dim"] % (len(result) + 1)
-    result.insert(dim, reading.fresh(len(tensors), "a stack of tensors"))
+    result.insert(dim, axis_map.fresh(len(tensors), "a stack of tensors"))
     return result
 
 
 @rule("split_with_sizes")
-def split_with_sizes(reading: Reading, node: fx.Node) -> Result:
+def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
     source, sizes = node.args[0], node.args[1]
-    x = reading.of(source)
+    x = axis_map.of(source)
     dim = arguments(node)["dim"] % len(x)
     rest, results = x[dim], []
     for i, size in enumerate(sizes):  # type: ignore[arg-type]
         pieces = split_sum(rest, size)  # type: ignore[arg-type]
         if pieces is None:
-            return reading.give_up(node, "a split that cuts across joined axes")
-        reading.literal(node, (1, i), pieces[0])
+            return axis_map.give_up(node, "a split that cuts across joined axes")
+        axis_map.literal(node, (1, i), pieces[0])
         results.append([*x[:dim], pieces[0], *x[dim + 1 :]])
         rest = pieces[1]
     return results
 
 
 @rule("slice")
-def slice_(reading: Reading, node: fx.Node) -> Result:
+def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     args = arguments(node)
-    x = reading.of(node.args[0])
+    x = axis_map.of(node.args[0])
     dim = args["dim"] % len(x)
-    axis, size = resolve(x[dim]), reading.shape(node)[dim]
+    axis, size = resolve(x[dim]), axis_map.shape(node)[dim]
     if axis.size == size:
         return x
     start, end = args["start"] or 0, args["end"]
     plain = isinstance(start, int) and isinstance(end, int | None) and args["step"] == 1
     if not is_free(axis) or not plain:
-        reading.freeze(axis, "sliced")
-        return [*x[:dim], reading.fresh(size, "sliced"), *x[dim + 1 :]]
+        axis_map.freeze(axis, "sliced")
+        return [*x[:dim], axis_map.fresh(size, "sliced"), *x[dim + 1 :]]
     begin = start % axis.size if start < 0 else start
     first = split_sum(axis, begin)
     second = split_sum(first[1], size) if first else None
     if first is None or second is None:
-        return reading.give_up(node, "a slice that cuts across joined axes")
+        return axis_map.give_up(node, "a slice that cuts across joined axes")
     kept = second[0]
     node.args, node.kwargs = (node.args[0], dim, begin, begin + size, 1), {}
-    reading.literal(node, (2,), first[0])
-    reading.literal(node, (3,), concatenate([first[0], kept]))
+    axis_map.literal(node, (2,), first[0])
+    axis_map.literal(node, (3,), concatenate([first[0], kept]))
     return [*x[:dim], kept, *x[dim + 1 :]]
 
 
 @rule("select")
-def select(reading: Reading, node: fx.Node) -> Axes:
-    x = reading.of(node.args[0])
+def select(axis_map: AxisMap, node: fx.Node) -> Axes:
+    x = axis_map.of(node.args[0])
     dim = arguments(node)["dim"] % len(x)
-    reading.freeze(x[dim], "selected from")
+    axis_map.freeze(x[dim], "selected from")
     return [*x[:dim], *x[dim + 1 :]]
 
 
 @rule("unbind")
-def unbind(reading: Reading, node: fx.Node) -> Result:
-    x = reading.of(node.args[0])
+def unbind(axis_map: AxisMap, node: fx.Node) -> Result:
+    x = axis_map.of(node.args[0])
     dim = arguments(node)["dim"] % len(x)
-    reading.freeze(x[dim], "selected from")
+    axis_map.freeze(x[dim], "selected from")
     return [[*x[:dim], *x[dim + 1 :]] for _ in node.meta["shape"]]
 
 
 @rule("getitem")
-def getitem(reading: Reading, node: fx.Node) -> Result:
+def getitem(axis_map: AxisMap, node: fx.Node) -> Result:
     source, index = node.args
     assert node.target is operator.getitem and isinstance(index, int)
-    return reading.axes[source][index]  # type: ignore[index, no-any-return]
+    return axis_map.axes[source][index]  # type: ignore[index, no-any-return]
 
 
 @rule("index")
-def index(reading: Reading, node: fx.Node) -> Result:
+def index(axis_map: AxisMap, node: fx.Node) -> Result:
     """Advanced indexing by one run of index tensors: their shape stands where the run was."""
-    x, indices = reading.of(node.args[0]), node.args[1]
+    x, indices = axis_map.of(node.args[0]), node.args[1]
     assert isinstance(indices, Sequence)
     used = [d for d, one in enumerate(indices) if one is not None]
     if not used or used != list(range(used[0], used[-1] + 1)):
-        return reading.give_up(node, "indexing by separated axes")
+        return axis_map.give_up(node, "indexing by separated axes")
     for d in used:
-        reading.freeze(x[d], "indexed")
+        axis_map.freeze(x[d], "indexed")
     for one in indices:
-        for axis in reading.axes.get(one, ()) if isinstance(one, fx.Node) else ():
-            reading.freeze(axis, "an index")
-    shape = reading.shape(node)
+        for axis in axis_map.axes.get(one, ()) if isinstance(one, fx.Node) else ():
+            axis_map.freeze(axis, "an index")
+    shape = axis_map.shape(node)
     before, after = used[0], len(x) - used[-1] - 1
     middle = shape[before : len(shape) - after]
-    return [*x[:before], *reading.frozen(middle, "indexed"), *x[len(x) - after :]]
+    return [*x[:before], *axis_map.frozen(middle, "indexed"), *x[len(x) - after :]]
 
 
 @rule("pad", "constant_pad_nd")
-def pad(reading: Reading, node: fx.Node) -> Result:
+def pad(axis_map: AxisMap, node: fx.Node) -> Result:
     """Constants on both sides: along channels they are parts of a Sum, which may be cut too."""
     args = arguments(node)
-    x, pads = reading.of(node.args[0]), args["pad"]
+    x, pads = axis_map.of(node.args[0]), args["pad"]
     mode, value = args.get("mode", "constant"), args.get("value")
-    result, shape = list(x), reading.shape(node)
+    result, shape = list(x), axis_map.shape(node)
     for i in range(len(pads) // 2):
         d = len(x) - 1 - i
         before, after = pads[2 * i], pads[2 * i + 1]
@@ -290,41 +290,44 @@ def pad(reading: Reading, node: fx.Node) -> Result:
             continue
         numbers = all(isinstance(n, int) and n >= 0 for n in (before, after))
         if not numbers or mode != "constant" or value or not is_free(x[d]):
-            reading.freeze(x[d], "padded")
-            result[d] = reading.fresh(shape[d], "padded")
+            axis_map.freeze(x[d], "padded")
+            result[d] = axis_map.fresh(shape[d], "padded")
             continue
-        sides = [reading.fresh(before) if before else None, reading.fresh(after) if after else None]
+        sides = [
+            axis_map.fresh(before) if before else None,
+            axis_map.fresh(after) if after else None,
+        ]
         for k, side in enumerate(sides):
             if side is not None:
-                reading.literal(node, (1, 2 * i + k), side)
+                axis_map.literal(node, (1, 2 * i + k), side)
         result[d] = concatenate([a for a in (sides[0], x[d], sides[1]) if a is not None])
     return result
 
 
 @rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty")
-def constant(reading: Reading, node: fx.Node) -> Axes:
+def constant(axis_map: AxisMap, node: fx.Node) -> Axes:
     """A constant may grow and shrink with what it is joined to."""
     place = 1 if operator_name(node).startswith("new_") else 0
     result: Axes = []
-    for i, size in enumerate(reading.shape(node)):
+    for i, size in enumerate(axis_map.shape(node)):
         number: Any = node.args[place][i]  # type: ignore[index]
         plain = isinstance(number, int)
-        result.append(reading.fresh(size, None if plain else CONSTANT))
+        result.append(axis_map.fresh(size, None if plain else CONSTANT))
         if plain:
-            reading.literal(node, (place, i), result[-1])
+            axis_map.literal(node, (place, i), result[-1])
     return result
 
 
 @rule("arange", "linspace", "eye", "scalar_tensor", "sym_size", "meshgrid", "one_hot", "outer",
       "searchsorted", "bucketize", "nonzero", "tril_indices", "triu_indices")  # fmt: skip
-def frozen_constant(reading: Reading, node: fx.Node) -> Result:
+def frozen_constant(axis_map: AxisMap, node: fx.Node) -> Result:
     for source in node.all_input_nodes:
-        for axis in reading.axes.get(source) or ():
+        for axis in axis_map.axes.get(source) or ():
             if not isinstance(axis, list):
-                reading.freeze(axis, CONSTANT)
+                axis_map.freeze(axis, CONSTANT)
     shape = node.meta["shape"]
     if shape is None:
         return []
     if isinstance(shape, list):
-        return [reading.frozen(one, CONSTANT) for one in shape]
-    return reading.frozen(shape, CONSTANT)
+        return [axis_map.frozen(one, CONSTANT) for one in shape]
+    return axis_map.frozen(shape, CONSTANT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_name
-from .base import Reading, Result, rule
+from .base import AxisMap, Result, rule
 from .contraction import MAP
 
 ONE_D = ("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d",
@@ -21,14 +21,14 @@ RANK = {**dict.fromkeys(ONE_D, 1), **dict.fromkeys(TWO_D, 2), **dict.fromkeys(TH
 
 
 @rule(*RANK)
-def spatial(reading: Reading, node: fx.Node) -> Result:
+def spatial(axis_map: AxisMap, node: fx.Node) -> Result:
     """The last one, two or three axes are the map; those before them pass."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    x, rank = reading.of(source), RANK[operator_name(node)]
+    x, rank = axis_map.of(source), RANK[operator_name(node)]
     for axis in x[-rank:]:
-        reading.freeze(axis, MAP)
+        axis_map.freeze(axis, MAP)
     shape = node.meta["shape"]
     if isinstance(shape, list):
-        return [[*x[:-rank], *reading.frozen(one[-rank:], MAP)] for one in shape]
-    return [*x[:-rank], *reading.frozen(shape[-rank:], MAP)]
+        return [[*x[:-rank], *axis_map.frozen(one[-rank:], MAP)] for one in shape]
+    return [*x[:-rank], *axis_map.frozen(shape[-rank:], MAP)]

@@ -193,7 +193,7 @@ def test_a_family_is_free_and_cut_exactly(name):
     torch.manual_seed(0)
     model = shake(Net(forward, layers()).double())
     net = trace(model, (torch.randn(shape, dtype=torch.float64),), step=1)
-    assert not net.reading.unsupported
+    assert not net.axis_map.unsupported
     found = sorted(dim.size for dim in net.dims.values())
     assert found == sorted(sizes.values()), net.dims
     for seed in range(3):

@@ -17,9 +17,9 @@ from torch.utils import _pytree as pytree
 
 import latency_tables
 from pruner import Plan, PrunerError, apply, load, save, trace, verify
-from pruner.graph.io_spec import Output, decode, encode
+from pruner.graph.io_spec import Output, decode_spec, encode_spec
 from pruner.graph.onnx.export import flatten_io, to_onnx
-from pruner.surgery.verify import difference
+from pruner.surgery.verify import largest_difference
 
 from ..networks import Nested
 
@@ -96,16 +96,18 @@ def test_flat_is_the_same_function_of_tensors(odd) -> None:
     plain, tensors = flatten_io(small, ARGUMENTS)
     assert len(tensors) == 2 and not plain.training
     expected = [leaf for leaf in pytree.tree_leaves(small(*ARGUMENTS)) if leaf is not None]
-    assert difference(plain(*tensors), expected) == 0
+    assert largest_difference(plain(*tensors), expected) == 0
     with pytest.raises(ValueError, match="takes 4 values"):
         flatten_io(small, ARGUMENTS[:2])
 
 
 def test_a_class_of_the_models_own_source_comes_back_by_its_names() -> None:
-    spec = decode(["class", "os.path.join", ["logits", "rest"], [None, ["list", "", None, [None]]]])
+    spec = decode_spec(
+        ["class", "os.path.join", ["logits", "rest"], [None, ["list", "", None, [None]]]]
+    )
     made = pytree.tree_unflatten([1, 2], spec)
     assert type(made) is Output and made.logits == 1 and made["rest"] == [2]
-    assert decode(encode(spec)) == spec
+    assert decode_spec(encode_spec(spec)) == spec
     with pytest.raises(AttributeError, match="there are logits, rest"):
         _ = made.hidden
 
@@ -126,4 +128,4 @@ def test_what_cannot_be_stored_is_named() -> None:
 
     pytree.register_pytree_node(Strange, lambda _: ([0], None), lambda *_: Strange())
     with pytest.raises(PrunerError, match="Strange"):
-        encode(pytree.tree_structure(Strange()))
+        encode_spec(pytree.tree_structure(Strange()))

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from pruner import Plan, apply, load, save, trace, verify
 from pruner.graph.onnx.export import to_onnx
-from pruner.surgery.verify import difference
+from pruner.surgery.verify import largest_difference
 
 from ..networks import shake
 from ..odd_networks import Recurrent, odd_networks
@@ -37,7 +37,7 @@ def in_onnxruntime(module: nn.Module, x: object, other: object) -> float:
     names = [value.name for value in session.get_inputs()]
     got = session.run(None, dict(zip(names, (leaf.numpy() for leaf in leaves))))
     expected = [v for v in pytree.tree_leaves(run(module, other)) if isinstance(v, Tensor)]
-    return difference([torch.from_numpy(value) for value in got], expected)
+    return largest_difference([torch.from_numpy(value) for value in got], expected)
 
 
 def train_step(module: nn.Module, x: object) -> None:
@@ -55,7 +55,7 @@ def test_odd_networks_go_the_whole_way(name, tmp_path):
     model, x = ODD[name]
     model = shake(model)
     net = trace(copy.deepcopy(model), (copy.deepcopy(x),))
-    assert difference(run(net.module, x), run(model, x)) < 1e-6
+    assert largest_difference(run(net.module, x), run(model, x)) < 1e-6
     plan = Plan.random(net, macs=0.6, seed=0)
     if net.dims:
         assert plan.keep
@@ -68,11 +68,11 @@ def test_odd_networks_go_the_whole_way(name, tmp_path):
     loaded = load(tmp_path)
     assert set(loaded.state_dict()) == set(small.state_dict())
     assert len(list(loaded.parameters())) == len(list(small.parameters()))
-    assert difference(run(loaded, x), run(small, x)) == 0
+    assert largest_difference(run(loaded, x), run(small, x)) == 0
     more = pytree.tree_map(lambda v: torch.cat([v, v, v]), x)
     if name not in ("Counter", "Contexts"):  # which write a buffer, take the mean of a batch
         thrice = [torch.cat([v] * 3) for v in _leaves(small, x)]
-        assert difference(_leaves(small, more), thrice) < 1e-5
+        assert largest_difference(_leaves(small, more), thrice) < 1e-5
     if name != "Counter":  # the exporter has no way to write a buffer
         assert in_onnxruntime(small, x, more) < 1e-4
 
@@ -121,8 +121,8 @@ def test_a_recurrent_layer_is_one_again(bidirectional):
     twin = copy.deepcopy(module)
     with torch.no_grad():
         twin.get_parameter("rnn.weight_hh_l0").zero_()
-    assert difference(twin(x), module(x)) > 0
-    assert difference(module(x), model(x)) < 1e-6
+    assert largest_difference(twin(x), module(x)) > 0
+    assert largest_difference(module(x), model(x)) < 1e-6
 
 
 # ------------------------------------------------------------- what users do with a module
@@ -193,17 +193,17 @@ def test_it_is_traced_again_at_the_sizes_of_the_plan(cut):
     sizes = {**{name: dim.size for name, dim in net.dims.items()}, **plan.sizes()}
     # heads of which one is left, and the like, are no Dims any more
     assert sorted(d.size for d in again.dims.values()) == sorted(n for n in sizes.values() if n > 1)
-    assert difference(again.module(x), small(x)) < 1e-6
+    assert largest_difference(again.module(x), small(x)) < 1e-6
     drawn = [sorted(type(m).__name__ for m in g.modules()) for g in (again.module, small)]
     assert drawn[0] == drawn[1]
     exported = torch.export.export(small, (x,), strict=False)
-    assert difference(exported.module()(x), small(x)) < 1e-6
+    assert largest_difference(exported.module()(x), small(x)) < 1e-6
 
 
 def test_it_compiles(cut):
     *_, small, x = cut
     compiled = torch.compile(small, backend="aot_eager")
-    assert difference(compiled(x), small(x)) < 1e-5
+    assert largest_difference(compiled(x), small(x)) < 1e-5
     small.train()
     compiled(x).square().sum().backward()
     assert all(p.grad is not None for p in small.parameters())
@@ -219,7 +219,7 @@ def test_it_runs_under_autocast(cut):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in small.parameters())
     small.eval()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert difference(small(x).float(), small.float()(x)) < 0.1
+        assert largest_difference(small(x).float(), small.float()(x)) < 0.1
 
 
 def test_it_exports_to_onnx_at_any_batch(cut):

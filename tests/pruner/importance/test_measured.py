@@ -10,21 +10,21 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pruner.errors import PrunerError
-from pruner.importance.calibrated import LEAST, weigh
+from pruner.importance.calibrated import LEAST, fit_weights
 from pruner.importance.measured import (
     MEASURED_ON,
     Measured,
-    answers,
     between,
     divergence,
-    lost,
-    parted,
+    run_batches,
+    split_holdout,
+    structure_divergence,
 )
-from pruner.importance.refined import Savings, thrifty
+from pruner.importance.refined import Savings, lagrangian_plan
 from pruner.importance.score import score
-from pruner.problem.formulate import worth
-from pruner.structure.cost import macs
-from pruner.structure.plan import Plan, ranking
+from pruner.problem.formulate import objective_value
+from pruner.structure.cost import count_macs
+from pruner.structure.plan import Plan, rank_indices
 from pruner.structure.trace import trace
 from pruner.surgery.apply import apply
 
@@ -85,7 +85,7 @@ def test_measured_rises_are_the_divergence_of_the_cut_and_refitted_network():
     options = net.dims[name].options()
     fits = [b for k, b in enumerate(batches) if k % 4 != 3]
     for size in (3, options[0]):  # the half, and the smallest
-        kept = tuple(sorted(ranking(found, name)[:size].tolist()))
+        kept = tuple(sorted(rank_indices(found, name)[:size].tolist()))
         expected = _divergence(net, _lstsq_cut(net, name, kept, fits), batches[3::4])
         assert found.rises[name][options.index(size)] == pytest.approx(expected, rel=0.15)
     assert all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
@@ -114,13 +114,13 @@ def test_factors_make_the_objective_foretell_what_structures_lose():
     rows[:, 5] = 0.0
     truth = np.array([0.3, 2.0, 1.0, 0.0, 4.0, 1.0])
     losses = rows @ truth * dice.lognormal(0.0, 0.02, size=80)
-    found = weigh(rows, losses)
+    found = fit_weights(rows, losses)
     assert found[[0, 1, 2, 4]] == pytest.approx(truth[[0, 1, 2, 4]], rel=0.25, abs=0.1)
     common = found[5]
     assert found[3] == pytest.approx(LEAST * common) and found.min() == found[3]
-    again = weigh(rows, 7 * losses)
+    again = fit_weights(rows, 7 * losses)
     assert again == pytest.approx(7 * found, rel=1e-4)
-    saved = weigh(rows, losses + 3.0)  # whatever all of them lose is nobody's
+    saved = fit_weights(rows, losses + 3.0)  # whatever all of them lose is nobody's
     assert saved[[0, 1, 2, 4]] == pytest.approx(truth[[0, 1, 2, 4]], rel=0.25, abs=0.1)
 
 
@@ -131,13 +131,13 @@ def _ranks_agree(one, other) -> float:
 def test_a_calibrated_objective_foretells_the_loss_better():
     net, batches = _residual()
     rank = {}
-    fits, held_out = parted(batches)
-    base = list(answers(net.module, held_out))
+    fits, held_out = split_holdout(batches)
+    base = list(run_batches(net.module, held_out))
     for criterion in ("measured", "calibrated"):
         found = score(net, batches, None, criterion)
         plans = [Plan.random(net, share, seed, 0.2) for seed in range(20) for share in (0.4, 0.6)]
-        terms = [worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
-        true = [lost(net, plan, fits, held_out, base) for plan in plans]
+        terms = [objective_value(net, found, plan.sizes(), plan.dropped()) for plan in plans]
+        true = [structure_divergence(net, plan, fits, held_out, base) for plan in plans]
         rank[criterion] = _ranks_agree(true, terms)
     assert rank["calibrated"] < min(rank["measured"], -0.6)
 
@@ -145,19 +145,19 @@ def test_a_calibrated_objective_foretells_the_loss_better():
 def test_a_refined_objective_foretells_what_it_flatters():
     """On structures that are best by the very objective, each by its own."""
     net, batches = _residual()
-    fits, held_out = parted(batches)
-    base = list(answers(net.module, held_out))
+    fits, held_out = split_holdout(batches)
+    base = list(run_batches(net.module, held_out))
     savings = Savings.of(net)
     agreement = {}
     for criterion in ("measured", "refined"):
         found = score(net, batches, None, criterion)
         plans = [
-            thrifty(net, found, savings, share, seed, 0.3)
+            lagrangian_plan(net, found, savings, share, seed, 0.3)
             for seed in range(6)
             for share in (0.3, 0.4, 0.5, 0.6, 0.7)
         ]
-        terms = [-worth(net, found, plan.sizes(), plan.dropped()) for plan in plans]
-        true = [lost(net, plan, fits, held_out, base) for plan in plans]
+        terms = [-objective_value(net, found, plan.sizes(), plan.dropped()) for plan in plans]
+        true = [structure_divergence(net, plan, fits, held_out, base) for plan in plans]
         agreement[criterion] = _ranks_agree(terms, true)
     assert agreement["refined"] > max(agreement["measured"], 0.8)
 
@@ -167,10 +167,10 @@ def test_a_thrifty_structure_loses_least_of_what_costs_as_much(share):
     """Against structures that are changed in one place, where costs add up as it thinks."""
     net, batches = _residual()
     found, savings = score(net, batches, None, "reconstruction"), Savings.of(net)
-    plan = thrifty(net, found, savings, share, 0, 0.0)
-    assert macs(net, plan.sizes(), plan.dropped()) <= share * savings.total
-    assert thrifty(net, found, savings, share, 0, 0.0) == plan
-    assert thrifty(net, found, savings, share, 0, 2.0) != plan
+    plan = lagrangian_plan(net, found, savings, share, 0, 0.0)
+    assert count_macs(net, plan.sizes(), plan.dropped()) <= share * savings.total
+    assert lagrangian_plan(net, found, savings, share, 0, 0.0) == plan
+    assert lagrangian_plan(net, found, savings, share, 0, 2.0) != plan
 
     def reckoned(sizes: dict[str, int], dropped: set[str]) -> tuple[float, float]:
         saved = sum(savings.blocks[name] for name in dropped)
@@ -242,10 +242,10 @@ def test_maps_diverge_by_their_classes():
 
 def test_cuts_are_measured_on_a_quarter_of_the_images_until_there_are_enough():
     batches = [(torch.zeros(30, 1), k) for k in range(40)]
-    fits, held_out = parted(batches)
+    fits, held_out = split_holdout(batches)
     assert [k for _, k in held_out] == [3, 7, 11, 15, 19] and 5 * 30 >= MEASURED_ON > 4 * 30
     assert sorted([k for _, k in fits] + [3, 7, 11, 15, 19]) == list(range(40))
-    assert parted(batches[:2]) == (batches[:2], batches[:2])
+    assert split_holdout(batches[:2]) == (batches[:2], batches[:2])
 
 
 def test_between_measured_sizes_the_curve_is_a_power_of_the_error():

@@ -10,19 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruner.importance.obs import Reader, eliminate
+from pruner.importance.obs import LinearReader, eliminate
 
 
-def _reader(seed: int, size: int, columns: int, outputs: int = 3, rows: int = 50) -> Reader:
+def _reader(seed: int, size: int, columns: int, outputs: int = 3, rows: int = 50) -> LinearReader:
     dice = torch.Generator().manual_seed(seed)
     mixed = torch.randn(size * columns, size * columns, generator=dice, dtype=torch.float64)
     x = torch.randn(rows, size * columns, generator=dice, dtype=torch.float64) @ mixed
     weight = torch.randn(outputs, size * columns, generator=dice, dtype=torch.float64)
     owner = np.repeat(np.arange(size), columns)
-    return Reader(weight, x.T @ x / rows, owner)
+    return LinearReader(weight, x.T @ x / rows, owner)
 
 
-def _error(reader: Reader, kept: list[int]) -> float:
+def _error(reader: LinearReader, kept: list[int]) -> float:
     """The least error with the kept columns alone, straight from the normal equations."""
     columns = torch.from_numpy(np.flatnonzero(np.isin(reader.owner, kept)))
     gram, weight = reader.gram, reader.weight
@@ -72,7 +72,7 @@ def test_of_one_index_the_best_is_found():
 def test_a_ridge_is_chosen_for_few_observations():
     """With fewer observations than columns a refit by heart loses to a held-out choice."""
     few, other = _reader(0, 30, 1, rows=20), _reader(0, 30, 1, rows=4000)
-    chosen = eliminate([Reader(few.weight, few.gram, few.owner, other.gram)], 30, [15], [15])
+    chosen = eliminate([LinearReader(few.weight, few.gram, few.owner, other.gram)], 30, [15], [15])
     bold = eliminate([few], 30, [15], [15], ridge=1e-9)
     errors = []
     for found in (chosen, bold):

@@ -13,9 +13,9 @@ import pruner
 from pruner.errors import PrunerError
 from pruner.models.example_inputs import Example
 from pruner.models.load import load_model
-from pruner.models.submodule import arguments_of
+from pruner.models.submodule import capture_arguments
 from pruner.run.cli import main
-from pruner.surgery.verify import silence
+from pruner.surgery.verify import silence_removed
 
 from ..networks import Residual, shake
 
@@ -53,7 +53,7 @@ def images(count: int = 2) -> Example:
 
 def test_the_part_is_called_as_the_model_calls_it(outer: Outer) -> None:
     example = images()
-    found = arguments_of(outer, "body", example)
+    found = capture_arguments(outer, "body", example)
     assert found.args == () and set(found.kwargs) == {"x"}
     assert torch.equal(found.kwargs["x"], torch.stack(example.args[0]) * 2)
     assert not outer.body._forward_pre_hooks
@@ -61,12 +61,12 @@ def test_the_part_is_called_as_the_model_calls_it(outer: Outer) -> None:
 
 def test_a_pruned_part_is_put_back_wherever_it_stood(outer: Outer) -> None:
     example = images(3)
-    inner = arguments_of(outer, "body", example)
+    inner = capture_arguments(outer, "body", example)
     net = pruner.trace(outer.body, inner.args, inner.kwargs, step=1)
     plan = pruner.Plan.random(net, macs=0.5, seed=0)
     whole = pruner.splice(outer, "body", pruner.apply(net, plan))
     # The oracle: the dense model with the removed channels of its part silenced.
-    masked = pruner.splice(outer, "body", silence(outer.body, net, plan).eval())
+    masked = pruner.splice(outer, "body", silence_removed(outer.body, net, plan).eval())
     got, expected = whole(*example.args)["scores"], masked(*example.args)["scores"]
     assert torch.allclose(got, expected, atol=1e-5)
     assert whole.same is whole.body and isinstance(outer.body, Residual)
@@ -79,7 +79,7 @@ def test_a_pruned_part_is_put_back_wherever_it_stood(outer: Outer) -> None:
 )
 def test_what_is_no_part_is_said(outer: Outer, path: str, words: str) -> None:
     with pytest.raises(PrunerError, match=words):
-        arguments_of(outer, path, images())
+        capture_arguments(outer, path, images())
 
 
 SMALL = ["--arg", "num_classes=4", "--arg", "fixed_size=[64,64]"]

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 import solver
 from latency_tables import Context
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
-from pruner.problem.formulate import worth as objective
+from pruner.problem.formulate import objective_value as objective
 from pruner.search.solve_and_measure import reachable
 
 from ..networks import Attention, Dense, Plain, Residual
@@ -98,9 +98,9 @@ def structures(net):
             yield dict(zip(names, sizes)), dropped
 
 
-def worth(net, importance, sizes, dropped):
+def objective_value(net, importance, sizes, dropped):
     """The importance that a structure keeps, from the definition."""
-    blocks = {placed.cell.name: placed.blocks for placed in net.placed}
+    blocks = {located.cell.name: located.blocks for located in net.located}
     total = 0.0
     for name, size in sizes.items():
         best = np.argsort(-importance.total(name), kind="stable")[:size]
@@ -123,7 +123,7 @@ def test_the_optimum_is_that_of_plain_enumeration(case, seed, share):
     problem = formulate(net, table, importance, budget=share * dense)
     answer = solver.solve(problem)
     allowed = [
-        worth(net, importance, sizes, dropped)
+        objective_value(net, importance, sizes, dropped)
         for sizes, dropped in structures(net)
         if predict(net, table, sizes, dropped) <= share * dense * (1 + 1e-12)
     ]
@@ -134,7 +134,9 @@ def test_the_optimum_is_that_of_plain_enumeration(case, seed, share):
     plan = Plan.from_solution(net, answer, importance)
     measured = predict(net, table, plan.sizes(), plan.dropped())
     assert measured == pytest.approx(answer.cost["latency_ms"], rel=1e-9)
-    assert worth(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(answer.value)
+    assert objective_value(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(
+        answer.value
+    )
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
@@ -144,7 +146,7 @@ def test_layers_are_those_of_a_network_as_large_as_the_budget(share):
     importance = random_importance(net, 3)
     limit = share * predict(net, table)
     answer = solver.solve(formulate(net, table, importance, budget=limit))
-    found = {worth(net, importance, *s): predict(net, table, *s) for s in structures(net)}
+    found = {objective_value(net, importance, *s): predict(net, table, *s) for s in structures(net)}
     plan = Plan.from_solution(net, answer, importance)
     taken = predict(net, table, plan.sizes(), plan.dropped())
     assert taken <= limit * (1 + 1e-9)
@@ -224,8 +226,8 @@ def test_a_budget_is_one_for_the_total_and_not_for_the_sum():
     plan = Plan.from_solution(net, answer, importance)
     assert predict(net, table, plan.sizes(), plan.dropped()) <= limit * (1 + 1e-9)
     fitting = [s for s in structures(net) if predict(net, table, *s) <= limit]
-    best = max(worth(net, importance, *s) for s in fitting)
-    assert worth(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(best)
+    best = max(objective_value(net, importance, *s) for s in fitting)
+    assert objective_value(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(best)
 
 
 def test_a_margin_is_left_unused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruner.reconstruction.ridge import Moments, fit
+from pruner.reconstruction.ridge import Moments, fit_ridge
 
 
 def _rows(groups=3, rows=60, inputs=4, outputs=2, noise=0.1):
@@ -30,7 +30,9 @@ def test_a_fit_to_exact_rows_is_ordinary_least_squares(biased):
     if not biased:
         y = y - 3.0
     old = torch.zeros_like(w)
-    found = fit(_moments(x[:, :40], y[:, :40]), _moments(x[:, 40:], y[:, 40:]), old, biased=biased)
+    found = fit_ridge(
+        _moments(x[:, :40], y[:, :40]), _moments(x[:, 40:], y[:, 40:]), old, biased=biased
+    )
     for g in range(3):
         design = np.concatenate([x[g], np.ones((60, 1))], 1) if biased else x[g].numpy()
         expected = np.linalg.lstsq(design, y[g].numpy(), rcond=None)[0]
@@ -46,7 +48,7 @@ def test_the_ridge_is_a_penalty_on_the_distance_from_the_old_weights():
     x, y, w = _rows(groups=1)
     old = w + 0.3
     nothing = Moments(1, 4, 2)
-    found = fit(_moments(x, y), nothing, old)
+    found = fit_ridge(_moments(x, y), nothing, old)
     assert found.ridge == 1e-3
     centred = (x[0] - x[0].mean(0)).numpy()
     strength = np.sqrt(1e-3 * (centred**2).mean() * len(centred))
@@ -60,5 +62,5 @@ def test_held_out_rows_keep_the_old_weights_where_a_fit_would_be_by_heart():
     x = torch.randn(1, 40, 30, generator=dice, dtype=torch.float64)
     old = torch.randn(1, 30, 1, generator=dice, dtype=torch.float64)
     y = x @ old + 5 * torch.randn(1, 40, 1, generator=dice, dtype=torch.float64)
-    found = fit(_moments(x[:, :32], y[:, :32]), _moments(x[:, 32:], y[:, 32:]), old)
+    found = fit_ridge(_moments(x[:, :32], y[:, :32]), _moments(x[:, 32:], y[:, 32:]), old)
     assert found.ridge >= 1.0

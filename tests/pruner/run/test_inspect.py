@@ -12,8 +12,8 @@ import pruner
 from pruner.models.input_config import InputPreset
 from pruner.models.load import DenseModel
 from pruner.models.weights import digest
-from pruner.run.inspect import inspected
-from pruner.utils.name_ranges import families
+from pruner.run.inspect import inspect_network
+from pruner.utils.name_ranges import group_names
 
 from ..networks import Odd, Residual
 
@@ -29,13 +29,13 @@ from ..networks import Odd, Residual
     ],
 )
 def test_names_of_families(names: list[str], expected: list[str]) -> None:
-    assert [family for family, _ in families((name, None) for name in names)] == expected
+    assert [family for family, _ in group_names((name, None) for name in names)] == expected
 
 
 @given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from("ab")), min_size=1))
 def test_families_share_out_all_names(found: set[tuple[int, int, str]]) -> None:
     names = [f"s{x}.{y}.{z}" for x, y, z in sorted(found)]
-    groups = families((name, name[-1]) for name in names)
+    groups = group_names((name, name[-1]) for name in names)
     assert sorted(name for _, members in groups for name in members) == sorted(names)
     assert len({family for family, _ in groups}) == len(groups)
 
@@ -47,7 +47,7 @@ def dense(module: nn.Module) -> DenseModel:
 def test_shares_are_those_of_the_smallest_network() -> None:
     model = Residual().eval()
     net = pruner.trace(model, (torch.zeros(2, 3, 8, 8),), step=1, name="net")
-    outcome = inspected(net, dense(model))
+    outcome = inspect_network(net, dense(model))
     least = pruner.Plan(
         {name: (0,) for name in net.dims}, {name: False for name in net.blocks}
     )  # fmt: skip
@@ -60,7 +60,7 @@ def test_shares_are_those_of_the_smallest_network() -> None:
 def test_what_is_frozen_is_named_with_its_module_and_its_parameters() -> None:
     model = Odd().eval()
     net = pruner.trace(model, (torch.zeros(2, 3, 8, 8),), step=1, name="net")
-    outcome = inspected(net, dense(model))
+    outcome = inspect_network(net, dense(model))
     assert "fft_fft" in outcome.data["unknown"]
     assert "operator fft_fft has no rule; called in net" in outcome.text
     line = next(line for line in outcome.text.splitlines() if "fft_fft" in line)
@@ -71,7 +71,7 @@ def test_what_is_frozen_is_named_with_its_module_and_its_parameters() -> None:
 def test_everything_is_every_dim_block_and_cell_by_itself() -> None:
     model = nn.Sequential(*[nn.Conv2d(8 if i else 3, 8, 3) for i in range(60)]).eval()
     net = pruner.trace(model, (torch.zeros(2, 3, 128, 128),))
-    brief, whole = (inspected(net, dense(model), every).text for every in (False, True))
+    brief, whole = (inspect_network(net, dense(model), every).text for every in (False, True))
     assert "59 x {0-58}" in brief and "59 x" not in whole
     assert len(brief.splitlines()) < 25
     for name in (*net.dims, *net.blocks, *(cell.name for cell in net.cells())):
@@ -88,7 +88,7 @@ def test_a_fixed_batch_is_said() -> None:
             return self.b(torch.relu(self.a(x)).reshape(3, 8))
 
     net = pruner.trace(Constant(), (torch.zeros(3, 6),), name="net")
-    outcome = inspected(net, dense(Constant()))
+    outcome = inspect_network(net, dense(Constant()))
     assert net.fixed_batch == outcome.data["fixed_batch"] == 3
     assert "batch: 3 only" in outcome.text
     assert net.probe({}).inputs[0].shape == (3, 6)

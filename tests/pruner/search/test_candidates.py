@@ -10,15 +10,15 @@ import torch
 
 import latency_tables
 import solver
-from pruner import Plan, PrunerError, apply, formulate, predict, score, tried
-from pruner.search import candidates as module
+from pruner import Plan, PrunerError, apply, evaluate_candidates, formulate, predict, score
 from pruner.importance import calibrated
-from pruner.importance.measured import answers, divergence, lost
-from pruner.importance.short_finetune import learn
+from pruner.importance.measured import divergence, run_batches, structure_divergence
+from pruner.importance.short_finetune import distill_briefly
 from pruner.run.config import SolveConfig
 from pruner.run.run_folder import fingerprint
+from pruner.search import candidates as module
 from pruner.search.solve_and_measure import choose
-from pruner.utils.progress import Silent
+from pruner.utils.progress import SilentProgress
 
 from ..networks import Residual
 from ..problem.test_formulate import Rule, random_importance, traced
@@ -42,14 +42,14 @@ def test_a_step_of_a_lesson_is_one_of_nesterovs_towards_the_dense_answers(case):
     with torch.no_grad():
         for parameter in small.parameters():
             parameter.mul_(0.9)
-    taught = next(answers(net.module, batches[:1]))
+    taught = next(run_batches(net.module, batches[:1]))
     before = {name: p.detach().clone() for name, p in small.named_parameters()}
     copied = copy.deepcopy(small).train()
     found = torch.log_softmax(copied(batches[0][0]), 1)
     goal = torch.softmax(taught, 1)
     loss = (goal * (goal.log() - found)).sum(1).mean()
     gradients = torch.autograd.grad(loss, list(copied.parameters()))
-    learn(small, [((batches[0][0],), taught)], 1)
+    distill_briefly(small, [((batches[0][0],), taught)], 1)
     assert not small.training
     for (name, after), gradient in zip(small.named_parameters(), gradients, strict=True):
         slope = gradient + 1e-4 * before[name]
@@ -59,14 +59,14 @@ def test_a_step_of_a_lesson_is_one_of_nesterovs_towards_the_dense_answers(case):
 def test_a_lesson_brings_a_cut_network_nearer_to_the_dense_one(case):
     net, batches, scores = case
     small = apply(net, Plan.random(net, macs=0.6, seed=3).filled(scores))
-    lessons = [((x,), next(answers(net.module, [(x, None)]))) for x, _ in batches[:6]]
-    base = list(answers(net.module, batches[6:]))
+    lessons = [((x,), next(run_batches(net.module, [(x, None)]))) for x, _ in batches[:6]]
+    base = list(run_batches(net.module, batches[6:]))
 
     def apart() -> float:
-        return divergence(({"": s} for s in answers(small, batches[6:])), "", base)
+        return divergence(({"": s} for s in run_batches(small, batches[6:])), "", base)
 
     before = apart()
-    learn(small, lessons, 60)
+    distill_briefly(small, lessons, 60)
     assert apart() < 0.8 * before
 
 
@@ -81,7 +81,7 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
     net, batches, scores = case
     told: list[tuple[int, int | None]] = []
     journal = tmp_path / "sub" / "journal.txt"
-    found = tried(net, Rule(), scores, batches, BUDGET, 9, journal=journal,
+    found = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 9, journal=journal,
                   progress=lambda *at: told.append(at))  # fmt: skip
     assert told == [(n, 9) for n in range(1, 10)] and 4 <= len(found) <= 9
     losses = {fingerprint(t.plan.to_json()): t.loss for t in found}
@@ -99,9 +99,11 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
 
 def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
     net, batches, scores = case
-    for trial in tried(net, Rule(), scores, batches, BUDGET, 2, steps=0):
+    for trial in evaluate_candidates(net, Rule(), scores, batches, BUDGET, 2, steps=0):
         few = batches[:11]  # all of them: less than it repairs on
-        expected = lost(net, trial.plan, few, batches, list(answers(net.module, batches)))
+        expected = structure_divergence(
+            net, trial.plan, few, batches, list(run_batches(net.module, batches))
+        )
         assert trial.loss == pytest.approx(expected)
 
 
@@ -118,7 +120,7 @@ def test_some_leave_what_the_table_may_be_off_by(case, monkeypatch, margin):
         return before(*given, **more)
 
     monkeypatch.setattr(module, "formulate", noted)
-    tried(net, table, scores, batches, BUDGET, 8, steps=0, margin=margin)
+    evaluate_candidates(net, table, scores, batches, BUDGET, 8, steps=0, margin=margin)
     levels = [max(margin, level) for level in (0.0, 0.03, 0.06, 0.09)]
     assert sorted({round(free, 9) for free in asked}) == sorted(set(levels))
 
@@ -126,7 +128,7 @@ def test_some_leave_what_the_table_may_be_off_by(case, monkeypatch, margin):
 def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
     net, batches, scores = case
     journal = tmp_path / "journal.txt"
-    whole = tried(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
+    whole = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
     text = journal.read_text()
     journal.write_text(text[: text.rindex("lost") - 9])  # killed while it wrote the last but one
     seen = []
@@ -137,7 +139,7 @@ def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
         return before(self, plan, known)
 
     monkeypatch.setattr(module.Sample, "add", add)
-    again = tried(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
+    again = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
     assert seen[-2:] == [True, True] and not any(seen[:-2]) and len(seen) == text.count("lost")
     assert [(t.plan, t.loss) for t in again] == [(t.plan, t.loss) for t in whole]
 
@@ -154,24 +156,24 @@ def test_a_structure_whose_tuning_blows_up_is_left_out(case, monkeypatch, tmp_pa
                 module.head.weight.fill_(float("nan"))
 
     monkeypatch.setattr(calibrated, "learn", blown)
-    found = tried(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
+    found = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
     assert found and len(found) == len(lessons) // 2
-    again = tried(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
+    again = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
     assert [t.plan for t in again] == [t.plan for t in found]
 
 
 def test_scores_without_rises_are_refused_and_out_of_reach_nothing_is_tried(case):
     net, batches, scores = case
     with pytest.raises(PrunerError, match="whole widths; choose measured"):
-        tried(net, Rule(), random_importance(net, 0), batches, BUDGET, 3)
-    assert tried(net, Rule(), scores, batches, "0.0001ms", 3) == ()
+        evaluate_candidates(net, Rule(), random_importance(net, 0), batches, BUDGET, 3)
+    assert evaluate_candidates(net, Rule(), scores, batches, "0.0001ms", 3) == ()
 
 
 @pytest.mark.parametrize("over", [0, 2, 100])
 def test_the_best_that_measures_within_the_budget_is_taken(case, monkeypatch, over):
     """The device says of the first ``over`` structures that they take more than they may."""
     net, batches, scores = case
-    found = tried(net, Rule(), scores, batches, BUDGET, 6, steps=0)
+    found = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, steps=0)
     budget_ms = 0.5 * predict(net, Rule())
     asked = []
 
@@ -186,7 +188,7 @@ def test_the_best_that_measures_within_the_budget_is_taken(case, monkeypatch, ov
 
     monkeypatch.setattr(latency_tables, "check", check)
     choice = choose(
-        net, Rule(), scores, None, budget_ms, SolveConfig(), Silent(), lambda table: None,
+        net, Rule(), scores, None, budget_ms, SolveConfig(), SilentProgress(), lambda table: None,
         trials=found,
     )  # fmt: skip
     assert asked[: len(found)] == [t.plan.sizes() for t in found[: over + 1]]

@@ -10,7 +10,7 @@ import latency_tables
 from pruner import predict
 from pruner.run.config import SolveConfig
 from pruner.search.solve_and_measure import choose
-from pruner.utils.progress import Silent
+from pruner.utils.progress import SilentProgress
 
 from ..networks import Residual
 from ..problem.test_formulate import Rule, random_importance, traced
@@ -36,8 +36,8 @@ def chosen(monkeypatch, slower, **config):
 
     monkeypatch.setattr(latency_tables, "check", check)
     choice = choose(
-        net, Rule(), random_importance(net, 0), None, budget_ms, SolveConfig(**config), Silent(),
-        lambda table: None,
+        net, Rule(), random_importance(net, 0), None, budget_ms, SolveConfig(**config),
+        SilentProgress(), lambda table: None,
     )  # fmt: skip
     return choice, budget_ms, met
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pruner import Plan, TraceError, apply, trace
-from pruner.structure.cost import macs, parameters
+from pruner.structure.cost import count_macs, count_parameters
 
 from ..networks import Attention, Dense, Nested, Odd, Plain, Residual, shake
 
@@ -57,7 +57,7 @@ def test_cells_cover_every_weight_once():
     assert names == ["stem", "a1", "a2", "project", "b1", "b2", "mean", "head"]
     owners = {s.tensor: s.cell for dim in net.dims.values() for s in dim.slots}
     assert all(tensor.startswith(f"{cell}.") or cell == "stem" for tensor, cell in owners.items())
-    nodes = [node for placed in net.placed for node in placed.nodes]
+    nodes = [node for located in net.located for node in located.nodes]
     assert len(nodes) == len(set(nodes))
     sizes = {cell.name: cell.dense_sizes for cell in net.cells()}
     assert sizes["a2"] == (6, 8) and sizes["head"] == (12, 5)
@@ -79,7 +79,7 @@ def test_what_strided_layers_alone_read_is_a_kind_of_its_own(kind):
         p.cell.name: next(
             n for n in net.program.graph.nodes if n.name in p.nodes and "conv" in n.name
         )
-        for p in net.placed
+        for p in net.located
         if "conv" in p.cell.spec.operator
     }
     found = 0
@@ -192,9 +192,9 @@ def test_the_model_is_left_as_it_was():
 def test_counts_agree_with_the_model():
     model = Residual()
     net = trace(model, IMAGE)
-    assert parameters(net) == sum(p.numel() for p in model.parameters())
+    assert count_parameters(net) == sum(p.numel() for p in model.parameters())
     by_hand = 64 * (27 * 8 + 8 * 6 + 54 * 8) + 16 * (72 * 6 + 6 * 12 + 8 * 12) + 12 * 5
-    assert macs(net) == by_hand
+    assert count_macs(net) == by_hand
 
 
 @pytest.mark.parametrize(("size", "step"), [(8, 1), (16, 2), (32, 4), (64, 8), (96, 8), (960, 8)])

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pruner import Plan, PlanError, apply, trace, verify
-from pruner.structure.cost import macs, parameters
-from pruner.surgery.topk_alignment import Following, selections
-from pruner.surgery.verify import difference
+from pruner.structure.cost import count_macs, count_parameters
+from pruner.surgery.topk_alignment import AlignedInterpreter, find_selections
+from pruner.surgery.verify import largest_difference
 
 from ..networks import Attention, Dense, Nested, Odd, Plain, Residual, shake
 
@@ -43,7 +43,7 @@ def test_a_cut_network_is_the_masked_dense_one(data, name):
     plan = Plan(keep, blocks)
     assert verify(model, net, plan) < 1e-10
     small = apply(net, plan)
-    assert sum(p.numel() for p in small.parameters()) == parameters(
+    assert sum(p.numel() for p in small.parameters()) == count_parameters(
         net, plan.sizes(), plan.dropped()
     )
 
@@ -78,7 +78,7 @@ def test_every_family_is_cut_exactly(family):
     model = shake(build(*FAMILIES[family])).double()
     side = 32
     net = trace(model, (torch.zeros(2, 3, side, side, dtype=torch.float64),))
-    assert not net.reading.unsupported
+    assert not net.axis_map.unsupported
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     cut = {slot.tensor for dim in net.dims.values() for slot in dim.slots}
     uncut = trained - cut  # all but the bias of the classes has an axis that can go
@@ -87,7 +87,7 @@ def test_every_family_is_cut_exactly(family):
     for seed, drop in ((0, 0.0), (1, 0.4)):
         plan = Plan.random(net, macs=0.5, seed=seed, drop_blocks=drop)
         assert verify(model, net, plan) < 1e-10
-        assert macs(net, plan.sizes(), plan.dropped()) <= 0.5 * macs(net)
+        assert count_macs(net, plan.sizes(), plan.dropped()) <= 0.5 * count_macs(net)
 
 
 def test_removable_blocks_of_known_networks():
@@ -158,7 +158,7 @@ def test_channels_in_another_order_change_nothing(name):
                     positions[owner == new] = torch.nonzero(owner == old).flatten()
                 tensor.copy_(tensor.index_select(slot.axis, positions))
         assert not torch.equal(next(shuffled.parameters()), next(model.parameters()))
-        assert difference(shuffled(x), model(x)) < 1e-12
+        assert largest_difference(shuffled(x), model(x)) < 1e-12
 
 
 def test_dropped_blocks_leave_no_dead_code():
@@ -183,7 +183,7 @@ def test_the_cut_network_is_a_module_like_any_other():
     assert twin(x[:1]).shape == (1, 5)
     assert isinstance(small.get_submodule("a1"), nn.Conv2d)
     traced_again = torch.export.export(twin, (x,), strict=False)
-    assert difference(traced_again.module()(x), twin(x)) < 1e-6
+    assert largest_difference(traced_again.module()(x), twin(x)) < 1e-6
 
 
 def test_the_dense_network_is_not_touched():
@@ -225,10 +225,10 @@ def test_the_oracle_notices_a_wrong_cut():
     model, net = traced("Plain")
     plan = Plan({"conv1": (0, 1, 2)}, {})
     wrong = apply(net, Plan({"conv1": (0, 1, 3)}, {}))
-    from pruner.surgery.verify import silence
+    from pruner.surgery.verify import silence_removed
 
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    assert difference(wrong(x), silence(model, net, plan)(x)) > 1e-6
+    assert largest_difference(wrong(x), silence_removed(model, net, plan)(x)) > 1e-6
 
 
 def test_the_oracle_follows_a_selection_among_equals_and_no_other():
@@ -252,11 +252,11 @@ def test_the_oracle_follows_a_selection_among_equals_and_no_other():
     net = trace(model, (torch.randn(2, 8, dtype=torch.double),))
     plan = Plan.random(net, macs=0.5)
     small = apply(net, plan)
-    (node,) = selections(small.graph)
+    (node,) = find_selections(small.graph)
     x = torch.randn(2, 8, dtype=torch.double)
     equals = {node.name: torch.tensor([[7, 3, 11, 0]] * 2)}  # all score alike
     with torch.no_grad():
-        got = Following(small, equals).run(x, enable_io_processing=False)
+        got = AlignedInterpreter(small, equals).run(x, enable_io_processing=False)
     assert torch.equal(got, model.seat[equals[node.name]])
     assert verify(model, net, plan) == 0
 
@@ -265,5 +265,5 @@ def test_the_oracle_follows_a_selection_among_equals_and_no_other():
     net = trace(model, (x,))
     small = apply(net, plan)
     with torch.no_grad():
-        got = Following(small, equals).run(x, enable_io_processing=False)
+        got = AlignedInterpreter(small, equals).run(x, enable_io_processing=False)
     assert torch.equal(got, small(x)) and not torch.equal(got, model.seat[equals[node.name]])

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import solver
 from pruner import Importance, Plan, apply, formulate, score, trace
-from pruner.problem.formulate import worth
-from pruner.surgery.compaction import expanded, narrowed, widened
-from pruner.surgery.pca_rotation import with_tensors
+from pruner.problem.formulate import objective_value
+from pruner.surgery.compaction import compact_network, scatter_importance, scatter_tensors
+from pruner.surgery.pca_rotation import replace_tensors
 
 from ..networks import Attention, Dense, Plain, Residual, shake
 from ..problem.test_formulate import Rule, random_importance
@@ -53,7 +53,7 @@ def both(first, second):
 def test_two_cuts_are_one(data, name):
     net = traced(name)
     first = drawn(data, net)
-    small = narrowed(net, first)
+    small = compact_network(net, first)
     assert set(small.dims) <= set(net.dims)
     for dim in small.dims.values():
         assert set(dim.options()) <= {*net.dims[dim.name].options(), dim.size}
@@ -74,7 +74,7 @@ def test_weights_go_back_to_where_they_were_cut_from(data, name):
     with torch.no_grad():
         for tensor in small.parameters():
             tensor.mul_(1.5).add_(0.1)
-    back = with_tensors(net, expanded(net, plan, small))
+    back = replace_tensors(net, scatter_tensors(net, plan, small))
     again = apply(back, plan)
     assert list(again.state_dict()) == list(small.state_dict())
     for key, tensor in again.state_dict().items():
@@ -89,10 +89,10 @@ def test_scores_come_back_to_the_indices_that_they_are_of(criterion):
     first = Plan.dense(net)
     plan = Plan({n: kept[:: 2] if len(kept) > 4 else kept for n, kept in first.keep.items()},
                 first.blocks)  # fmt: skip
-    small = narrowed(net, plan)
+    small = compact_network(net, plan)
     batches = [(torch.randn(4, 3, 8, 8), torch.arange(4))]
     scores = score(small, batches, torch.nn.functional.cross_entropy, criterion)
-    wide = widened(scores, net, plan)
+    wide = scatter_importance(scores, net, plan)
     for name, kept in plan.keep.items():
         gone = np.setdiff1d(np.arange(net.dims[name].size), kept)
         assert np.array_equal(wide.total(name)[list(kept)], scores.total(name))
@@ -113,18 +113,18 @@ def test_a_later_round_only_cuts_more(name):
         assert set(kept) <= set(first.keep[dim])
     free = Plan.from_solution(net, solver.solve(formulate(net, table, other, "50%")), other)
     assert (
-        worth(net, other, plan.sizes(), plan.dropped())
-        <= worth(net, other, free.sizes(), free.dropped()) + 1e-9
+        objective_value(net, other, plan.sizes(), plan.dropped())
+        <= objective_value(net, other, free.sizes(), free.dropped()) + 1e-9
     )
 
 
 def test_measured_rises_come_back_by_their_sizes():
     net = traced("Residual")
     plan = Plan({n: tuple(range(d.options()[-2])) for n, d in net.dims.items()}, {})
-    small = narrowed(net, plan)
+    small = compact_network(net, plan)
     parts = {n: {"": np.arange(d.size) + 1.0} for n, d in small.dims.items()}
     rises = {n: np.arange(len(d.options()), 0, -1) - 1.0 for n, d in small.dims.items()}
-    wide = widened(Importance("test", parts, {}, rises), net, plan)
+    wide = scatter_importance(Importance("test", parts, {}, rises), net, plan)
     for name, dim in net.dims.items():
         known = dict(zip(dim.options(), wide.rises[name]))
         assert {n: known[n] for n in small.dims[name].options()} == dict(

@@ -11,7 +11,7 @@ from torch import nn
 from pruner.structure.plan import Plan
 from pruner.structure.trace import trace
 from pruner.surgery.apply import apply
-from pruner.surgery.pca_rotation import rotate, streams
+from pruner.surgery.pca_rotation import find_streams, rotate
 from pruner.tuning.bn_recalibration import recalibrate
 
 from ..networks import Residual
@@ -74,7 +74,7 @@ def test_the_function_stays_and_the_given_network_too():
 def test_the_last_directions_carry_less_than_any_channel_did():
     net, batches = bottleneck()
     turned = rotate(net, batches)
-    (name,) = streams(net)
+    (name,) = find_streams(net)
     assert net.dims[name].size == 6
 
     def error(network, kept) -> float:
@@ -94,7 +94,7 @@ def test_the_last_directions_carry_less_than_any_channel_did():
 def test_a_stream_behind_an_activation_is_left_alone():
     torch.manual_seed(0)
     net = trace(Residual(), (torch.zeros(1, 3, 8, 8),))
-    assert streams(net) == {}
+    assert find_streams(net) == {}
     assert rotate(net, [(torch.randn(2, 3, 8, 8), None)]) is net
 
 
@@ -111,4 +111,4 @@ def test_whatever_else_touches_a_stream_keeps_it_as_it_is(name):
             return self.head(torch.relu(self.last(x)).mean((2, 3)))
 
     net = trace(Other(), (torch.zeros(1, 3, 8, 8),), step=1)
-    assert not any(net.dims[dim].size == 6 for dim in streams(net))
+    assert not any(net.dims[dim].size == 6 for dim in find_streams(net))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 
 from pruner.utils import progress
-from pruner.utils.progress import Progress
+from pruner.utils.progress import ProgressDisplay
 
 
 def test_what_is_left_is_told_by_the_present_pace(monkeypatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
-    with Progress(stream).task("score") as advance:
+    with ProgressDisplay(stream).task("score") as advance:
         for step in range(1, 21):
             clock[0] += 2.0 if step <= 10 else 120.0  # the second half is of another kind
             advance(step, 20)
@@ -28,7 +28,7 @@ def test_nothing_is_said_twice_or_too_often(monkeypatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
-    with Progress(stream).task("tune") as advance:
+    with ProgressDisplay(stream).task("tune") as advance:
         for done in (0, 0, 1, 1, 1, 2):
             clock[0] += 11.0
             advance(done, None)
