@@ -1,12 +1,14 @@
 """What a traced network is made of: Dims, Blocks, Cells, and Plans of what to keep of them."""
 
+from .choice import decode_choice, encode_choice, keep_variable, size_variable, sum_variable
 from .cost import count_macs, count_parameters
 from .importance import Importance
 from .network import Dim, Frozen, LocatedCell, Network, Slot
-from .plan import Plan, decode_choice, rank_indices
+from .plan import Plan, rank_indices
 from .trace import build_network, trace
 
 __all__ = [
     "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot", "build_network",
-    "count_macs", "count_parameters", "decode_choice", "rank_indices", "trace",
+    "count_macs", "count_parameters", "decode_choice", "encode_choice", "keep_variable",
+    "rank_indices", "size_variable", "sum_variable", "trace",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import PlanError
 from ..utils import write_text
+from .choice import decode_choice
 
 if TYPE_CHECKING:
     from solver import Solution
@@ -168,14 +169,6 @@ class Plan:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, PlanError) as error:
             raise PlanError(f"{path}: {error}; run solve again to make it anew") from error
-
-
-def decode_choice(
-    net: Network, choice: Mapping[str, int]
-) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Every Dim's size and the dropped Blocks, from a choice of the solver's."""
-    sizes = {name: dim.options()[choice[f"size:{name}"]] for name, dim in net.dims.items()}
-    return sizes, tuple(name for name in net.blocks if not choice[f"keep:{name}"])
 
 
 def rank_indices(importance: Importance, dim: str) -> np.ndarray:
