@@ -126,12 +126,12 @@ class CandidateSample:
     def weighed(self, name: str) -> Importance:
         """The scores of single cuts, each curve and Block by a factor."""
         factors = fit_weights(np.array(self.rows), np.array(self.losses))
-        rises, blocks = self.alone.rises, self.alone.blocks
+        curves, blocks = self.alone.loss_curves, self.alone.blocks
         return replace(
             self.alone,
             criterion=name,
-            rises={n: f * rises[n] for n, f in zip(rises, factors)},
-            blocks={n: f * blocks[n] for n, f in zip(blocks, factors[len(rises) :], strict=True)},
+            loss_curves={n: f * curves[n] for n, f in zip(curves, factors)},
+            blocks={n: f * blocks[n] for n, f in zip(blocks, factors[len(curves) :], strict=True)},
         )
 
 

@@ -83,7 +83,7 @@ def lagrangian_plan(
         for name, dim in net.dims.items():
             options = np.array(dim.options())
             saved = savings.dims[name] * (dim.size - options) / max(dim.size - options[0], 1)
-            best = np.argmin(scale[name] * importance.rises[name] - price * saved)
+            best = np.argmin(scale[name] * importance.loss_curves[name] - price * saved)
             sizes[name] = int(options[best])
         dropped = [
             name
@@ -93,7 +93,7 @@ def lagrangian_plan(
         return sizes, dropped
 
     # Logarithms of prices at which nothing is cut and everything is.
-    losses = [v[0] for v in importance.rises.values()] + list(importance.blocks.values())
+    losses = [v[0] for v in importance.loss_curves.values()] + list(importance.blocks.values())
     high = np.log(1e3 * max([*losses, 1e-9]))
     low = high - 60.0
     for _ in range(50):

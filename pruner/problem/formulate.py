@@ -305,7 +305,7 @@ def _importances(net: Network, importance: Importance, builder: _Builder) -> lis
     around: Mapping[str, LocatedCell] = {located.cell.name: located for located in net.located}
     result = list(_rises(net, importance))
     for name, dim in net.dims.items():
-        if name in importance.rises:
+        if name in importance.loss_curves:
             continue
         order, options = rank_indices(importance, name), np.array(dim.options())
         by_blocks: dict[tuple[str, ...], NDArray[np.float64]] = {}
@@ -317,7 +317,7 @@ def _importances(net: Network, importance: Importance, builder: _Builder) -> lis
             gates, gated = _gated(blocks, kept)
             label = f"importance of {name}" + (f" in {blocks[-1]}" if blocks else "")
             result.append(Table(label, (*gates, f"size:{name}"), gated, {}))
-    if not importance.rises:
+    if not importance.loss_curves:
         result.extend(_measured_blocks(net, importance, result))
     return result
 
@@ -327,13 +327,13 @@ def _rises(net: Network, importance: Importance) -> Iterator[Table]:
 
     A dropped block loses what its bypass was found to lose, in its place.
     """
-    for name, rise in importance.rises.items():
+    for name, rise in importance.loss_curves.items():
         around = [set(slot.blocks) for slot in net.dims[name].slots if slot.role in ("in", "out")]
         inside = set.intersection(*around) if around else set()
         blocks = tuple(b for b in net.blocks if b in inside)
         gates, gated = _gated(blocks, -np.asarray(rise, float))
         yield Table(f"importance of {name}", (*gates, f"size:{name}"), gated, {})
-    if importance.rises:
+    if importance.loss_curves:
         for name, lost in importance.blocks.items():
             gates, gated = _gated(net.blocks[name].inside, np.array([-max(lost, 0.0), 0.0]))
             yield Table(f"importance of {name}", (*gates, f"keep:{name}"), gated, {})

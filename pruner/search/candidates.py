@@ -72,7 +72,7 @@ def evaluate_candidates(
     on the device some of the best will meet it.
 
     importance
-        Scores with rises: of the criteria measured, calibrated, refined or reconstruction.
+        Scores with loss curves: of the criteria measured, calibrated, refined or reconstruction.
     batches
         Calibration images. Labels are not looked at.
     steps
@@ -83,9 +83,10 @@ def evaluate_candidates(
         A file that what structures lose is written to, one after the other: the same call looks it
         up there and continues.
 
-    Raises PrunerError for scores without rises. Where nothing meets the budget, nothing is tried.
+    Raises PrunerError for scores without loss curves. Where nothing meets the budget, nothing is
+    tried.
     """
-    if not importance.rises:
+    if not importance.loss_curves:
         raise PrunerError(
             f"trials: criterion {importance.criterion!r} says nothing of whole widths; choose "
             "measured, calibrated, refined or reconstruction"
@@ -157,7 +158,7 @@ def _disturbed(importance: Importance, spread: float, dice: np.random.Generator)
     together = factor(TOGETHER)
     return replace(
         importance,
-        rises={name: factor(SPREAD) * rise for name, rise in importance.rises.items()},
+        loss_curves={name: factor(SPREAD) * rise for name, rise in importance.loss_curves.items()},
         blocks={n: together * factor(SPREAD) * lost for n, lost in importance.blocks.items()},
     )
 

@@ -94,7 +94,7 @@ def _shape(axes: Any, shape: Any, keep: Mapping[Any, Any]) -> Any:
 
 def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Importance:
     """Scores of ``narrowed(net, plan)`` as scores of net: what is cut is worth nothing."""
-    parts, rises = {}, {}
+    parts, loss_curves = {}, {}
     for name, dim in net.dims.items():
         kept = list(plan.keep.get(name, range(dim.size)))
         known = importance.parts.get(name, {})
@@ -102,11 +102,11 @@ def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Impo
         for cell, values in known.items():
             parts[name][cell] = np.zeros(dim.size)
             parts[name][cell][kept] = values
-        rise = importance.rises.get(name)
-        if rise is not None:
+        curve = importance.loss_curves.get(name)
+        if curve is not None:
             # Its options are those of the Dim up to the kept size; larger ones are not admitted.
-            rises[name] = np.concatenate([rise, np.zeros(len(dim.options()) - len(rise))])
-    return Importance(importance.criterion, parts, importance.blocks, rises)
+            loss_curves[name] = np.concatenate([curve, np.zeros(len(dim.options()) - len(curve))])
+    return Importance(importance.criterion, parts, importance.blocks, loss_curves)
 
 
 def scatter_tensors(net: Network, plan: Plan, module: nn.Module) -> dict[str, Tensor]:

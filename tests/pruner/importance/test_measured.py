@@ -87,7 +87,7 @@ def test_measured_rises_are_the_divergence_of_the_cut_and_refitted_network():
     for size in (3, options[0]):  # the half, and the smallest
         kept = tuple(sorted(rank_indices(found, name)[:size].tolist()))
         expected = _divergence(net, _lstsq_cut(net, name, kept, fits), batches[3::4])
-        assert found.rises[name][options.index(size)] == pytest.approx(expected, rel=0.15)
+        assert found.loss_curves[name][options.index(size)] == pytest.approx(expected, rel=0.15)
     assert all(torch.equal(v, before[k]) for k, v in net.module.state_dict().items())
 
 
@@ -97,14 +97,14 @@ def test_rises_fall_with_the_width_and_cover_every_dim_and_block(criterion):
         told: list[tuple[int, int | None]] = []
         found = score(net, batches, None, criterion, lambda *at, told=told: told.append(at))
         assert told[-1][0] == told[-1][1]
-        assert set(found.rises) == set(net.dims) and set(found.blocks) == set(net.blocks)
+        assert set(found.loss_curves) == set(net.dims) and set(found.blocks) == set(net.blocks)
         for name, dim in net.dims.items():
-            rise = found.rises[name]
+            rise = found.loss_curves[name]
             assert rise.shape == (len(dim.options()),) and rise[-1] == 0
             assert np.all(np.diff(rise) <= 0) and rise[0] > 0
             assert len(set(found.total(name))) == dim.size  # an order without ties
         again = score(net, batches, None, criterion)
-        assert all(np.array_equal(found.rises[n], again.rises[n]) for n in net.dims)
+        assert all(np.array_equal(found.loss_curves[n], again.loss_curves[n]) for n in net.dims)
 
 
 def test_factors_make_the_objective_foretell_what_structures_lose():
@@ -179,7 +179,7 @@ def test_a_thrifty_structure_loses_least_of_what_costs_as_much(share):
             options = net.dims[name].options()
             least = options[0]
             saved += savings.dims[name] * (options[-1] - size) / (options[-1] - least)
-            lost_by += found.rises[name][options.index(size)]
+            lost_by += found.loss_curves[name][options.index(size)]
         return saved, lost_by
 
     sizes, dropped = plan.sizes(), set(plan.dropped())
@@ -209,7 +209,7 @@ def test_attention_is_measured_too():
     with torch.no_grad():
         assert net.module(batches[0][0]).ndim == 2
     found = score(net, batches, None, "measured")
-    assert all(found.rises[name][0] > 0 for name in net.dims)
+    assert all(found.loss_curves[name][0] > 0 for name in net.dims)
 
 
 class _Recorded(Residual):
@@ -229,7 +229,10 @@ def test_of_several_results_the_class_scores_count():
         found.append(score(net, batches, None, "measured"))
     plain, recorded = found
     assert plain.blocks and recorded.blocks == pytest.approx(plain.blocks)
-    assert all(np.allclose(recorded.rises[name], plain.rises[name]) for name in plain.rises)
+    assert all(
+        np.allclose(recorded.loss_curves[name], plain.loss_curves[name])
+        for name in plain.loss_curves
+    )
 
 
 def test_maps_diverge_by_their_classes():

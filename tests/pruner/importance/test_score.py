@@ -229,7 +229,7 @@ def test_an_importance_file_gives_back_what_was_saved(tmp_path):
     rises = {"c": np.array([2.0, 0.5, 0.0])}
     Importance("mine", parts, {"block": -0.25}, rises).save(tmp_path / "i.safetensors")
     found = Importance.load(tmp_path / "i.safetensors")
-    assert set(found.rises) == {"c"} and np.array_equal(found.rises["c"], rises["c"])
+    assert set(found.loss_curves) == {"c"} and np.array_equal(found.loss_curves["c"], rises["c"])
     assert found.criterion == "mine" and found.blocks == {"block": -0.25}
     assert {d: set(c) for d, c in found.parts.items()} == {"a/b": {"", "cell.1"}, "c": {""}}
     for dim, cells in parts.items():

@@ -273,7 +273,7 @@ def lost(net, importance, sizes, dropped):
         dim = net.dims[name]
         weights = [slot for slot in dim.slots if slot.role in ("in", "out")]
         if not any(all(block in slot.blocks for slot in weights) for block in dropped):
-            total += importance.rises[name][dim.options().index(size)]
+            total += importance.loss_curves[name][dim.options().index(size)]
     return total
 
 

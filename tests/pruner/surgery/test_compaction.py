@@ -126,7 +126,7 @@ def test_measured_rises_come_back_by_their_sizes():
     rises = {n: np.arange(len(d.options()), 0, -1) - 1.0 for n, d in small.dims.items()}
     wide = scatter_importance(Importance("test", parts, {}, rises), net, plan)
     for name, dim in net.dims.items():
-        known = dict(zip(dim.options(), wide.rises[name]))
+        known = dict(zip(dim.options(), wide.loss_curves[name]))
         assert {n: known[n] for n in small.dims[name].options()} == dict(
             zip(small.dims[name].options(), rises[name])
         )
