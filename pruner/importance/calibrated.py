@@ -63,40 +63,40 @@ class Calibrated(Measured):
             if progress is not None:
                 progress(done, None if total is None else total + self.structures)
 
-        sample = CandidateSample.empty(net, super().score(net, batches, loss, tell), batches)
+        sample = CandidateSample.prepare(net, super().score(net, batches, loss, tell), batches)
         for number, plan in enumerate(self.plans(sample)):
             sample.add(plan)
             if progress is not None:
                 progress(steps + number + 1, steps + self.structures)
-        return sample.weighed(self.name)
+        return sample.fit_importance(self.name)
 
     def plans(self, sample: CandidateSample) -> Iterator[Plan]:
         """As many as ``structures``, one after the other; each is in the sample before the next."""
-        return random_plans(sample.net, sample.alone, self.structures)
+        return random_plans(sample.net, sample.single_cuts, self.structures)
 
 
 @dataclass
 class CandidateSample:
     """Whole structures with what they lose: cut and repaired on few images, run on the others.
 
-    alone are the scores of single cuts; base is what the dense network answers to the others;
+    single_cuts are the scores of single cuts; base is what the dense network answers to the others;
     lessons, if any, are what a structure learns from in that many steps before it is run (see
-    `pruner.importance.lesson`); rows[structure] are the objective's terms by alone.
+    `pruner.importance.lesson`); terms[structure] are the objective's terms by single_cuts.
     """
 
     net: Network
-    alone: Importance
+    single_cuts: Importance
     few: list[Batch]
     others: list[Batch]
     base: list[Tensor]
     lessons: list[tuple[tuple[Tensor, ...], Tensor]]
     steps: int
-    rows: list[list[float]] = field(default_factory=list)
+    terms: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     @classmethod
-    def empty(
-        cls, net: Network, alone: Importance, batches: list[Batch], steps: int = 0
+    def prepare(
+        cls, net: Network, single_cuts: Importance, batches: list[Batch], steps: int = 0
     ) -> CandidateSample:
         few = [b for k, b in enumerate(batches) if k * len(first_input(b)) < REPAIRED_ON]
         others = batches[len(few) :] or batches
@@ -105,7 +105,9 @@ class CandidateSample:
             studied = [b for k, b in enumerate(batches) if k % 4 != 3]
             others = batches[3::4] or batches
         lessons = list(zip(inputs_of(net.module, studied), run_batches(net.module, studied)))
-        return cls(net, alone, few, others, list(run_batches(net.module, others)), lessons, steps)
+        return cls(
+            net, single_cuts, few, others, list(run_batches(net.module, others)), lessons, steps
+        )
 
     def add(self, plan: Plan, known: float | None = None) -> float:
         """What the structure loses, found out or known already; not taken in if not finite."""
@@ -114,8 +116,8 @@ class CandidateSample:
                 self.net, plan, self.few, self.others, self.base, then=self._learn
             )
         if np.isfinite(known):
-            terms = objective_terms(self.net, self.alone, plan.sizes(), plan.dropped())
-            self.rows.append([-value for value in terms])
+            values = objective_terms(self.net, self.single_cuts, plan.sizes(), plan.dropped())
+            self.terms.append([-value for value in values])
             self.losses.append(known)
         return known
 
@@ -123,12 +125,12 @@ class CandidateSample:
         if self.steps:
             distill_briefly(module, self.lessons, self.steps)
 
-    def weighed(self, name: str) -> Importance:
+    def fit_importance(self, name: str) -> Importance:
         """The scores of single cuts, each curve and Block by a factor."""
-        factors = fit_weights(np.array(self.rows), np.array(self.losses))
-        curves, blocks = self.alone.loss_curves, self.alone.blocks
+        factors = fit_weights(np.array(self.terms), np.array(self.losses))
+        curves, blocks = self.single_cuts.loss_curves, self.single_cuts.blocks
         return replace(
-            self.alone,
+            self.single_cuts,
             criterion=name,
             loss_curves={n: f * curves[n] for n, f in zip(curves, factors)},
             blocks={n: f * blocks[n] for n, f in zip(blocks, factors[len(curves) :], strict=True)},

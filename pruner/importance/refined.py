@@ -37,10 +37,10 @@ class Refined(Calibrated):
 
     def plans(self, sample: CandidateSample) -> Iterator[Plan]:
         """Random ones, then those of each round, by what the sample tells when it begins."""
-        yield from random_plans(sample.net, sample.alone, self.random)
+        yield from random_plans(sample.net, sample.single_cuts, self.random)
         savings = Savings.of(sample.net)
         for number in range(self.rounds):
-            known = sample.weighed(self.name)
+            known = sample.fit_importance(self.name)
             for place, share in enumerate(np.linspace(*SHARES, self.each)):
                 seed = _SEED + number * self.each + place
                 yield lagrangian_plan(sample.net, known, savings, float(share), seed)

@@ -91,7 +91,7 @@ def evaluate_candidates(
             f"trials: criterion {importance.criterion!r} says nothing of whole widths; choose "
             "measured, calibrated, refined or reconstruction"
         )
-    sample = CandidateSample.empty(net, importance, list(batches), steps)
+    sample = CandidateSample.prepare(net, importance, list(batches), steps)
     off = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
     best = importance
     known = _read(journal)
@@ -139,12 +139,12 @@ def _append(journal: Path, key: str, loss: float) -> None:
 
 def _guesses(sample: CandidateSample, best: Importance, number: int) -> Iterator[Importance]:
     """Scores to solve by, until one of them gives a structure that was not tried yet."""
-    known, spread = sample.alone, 1.0
-    if len(sample.rows) >= FIRST:
-        known = sample.weighed(known.criterion)
+    known, spread = sample.single_cuts, 1.0
+    if len(sample.terms) >= FIRST:
+        known = sample.fit_importance(known.criterion)
     if number % 3 == 0:
         yield known
-    elif number % 3 == 2 and len(sample.rows) >= FIRST:
+    elif number % 3 == 2 and len(sample.terms) >= FIRST:
         known, spread = best, 0.5
     dice = np.random.default_rng(_SEED + number)
     for wider in (1.0, 1.4, 2.0):
