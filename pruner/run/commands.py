@@ -15,6 +15,7 @@ from . import stages as steps
 from .config import Config
 from .console_summary import Outcome
 from .context import Workspace, resolve_paths
+from .metrics import Metrics
 from .run_folder import RunFolder
 
 
@@ -103,13 +104,13 @@ def bench(
 
 def report(run: str | os.PathLike[str]) -> Outcome:
     """Write RUN/report.html; of several budgets, one each and one over all."""
-    from .report import render, render_overview
+    from .report import render_overview, render_report
 
     folder = RunFolder(run)
     state = folder.state()
     if not state["budgets"]:
         steps.need_plan(folder)
-        text = render(state, folder.read_json(names.METRICS))
+        text = render_report(state, Metrics.load(folder.verify(names.METRICS)))
     else:
         children = [RunFolder(folder / slug) for slug in state["budgets"]]
         done = [child for child in children if "solve" in child.state()["steps"]]
@@ -117,7 +118,7 @@ def report(run: str | os.PathLike[str]) -> Outcome:
             raise PrunerError(f"{folder.path}: no budget is solved yet")
         for child in done:
             report(child.path)
-        rows = [(child.path.name, child.read_json(names.METRICS)) for child in done]
+        rows = [(child.path.name, Metrics.load(child.verify(names.METRICS))) for child in done]
         text = render_overview(state, rows)
     write_text(folder / names.REPORT, text)
     return Outcome(f"report: {folder / names.REPORT}", {})
@@ -159,9 +160,12 @@ def run(
             folders.append((folder, one))
         for folder, one in folders if config.data is not None and until is None else ():
             progress.say(str(steps.finetune(space, folder, one)))
-        rows = [dict(folder.read_json(names.METRICS)) for folder, _ in folders]
+        rows = [Metrics.load(folder.verify(names.METRICS)) for folder, _ in folders]
     outcome = report(base.path)
-    return Outcome(f"{summary.summarize_budgets(rows)}\n{outcome}", {"budgets": rows})
+    return Outcome(
+        f"{summary.summarize_budgets(rows)}\n{outcome}",
+        {"budgets": [row.model_dump(exclude_unset=True) for row in rows]},
+    )
 
 
 def demo(out: str | os.PathLike[str], progress: ProgressDisplay | None = None) -> Outcome:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .metrics import Metrics, dense_ms
+
 if TYPE_CHECKING:
     from latency_tables import LatencyTable
 
@@ -25,9 +27,7 @@ class Outcome:
 
 
 def summarize_table(space: Workspace, table: LatencyTable) -> Outcome:
-    """Of the latency table."""
-    from .metrics import dense_ms
-
+    """Summarize a latency table and what of the network it is of."""
     net, out = space.net, space.base.path
     uncut = dense_ms(net, table)
     lines = [
@@ -47,99 +47,99 @@ def summarize_table(space: Workspace, table: LatencyTable) -> Outcome:
     return Outcome("\n".join(lines), {"dense_ms": uncut, "device": str(table.device)})
 
 
-def summarize_solve(out: Path, metrics: Mapping[str, Any]) -> Outcome:
-    """Of a chosen structure."""
-    dense, pruned, solver = metrics["dense"], metrics["pruned"], metrics["solver"]
-    structure = metrics["structure"]
-    kept = sum(dim["kept"] for dim in structure["dims"])
-    size = sum(dim["size"] for dim in structure["dims"])
-    gone = [block["name"] for block in structure["blocks"] if not block["kept"]]
-    lines = [f"{metrics['budget']} = {metrics['budget_ms']:.4g} ms: {_latency(metrics)}"]
-    lines.append(
-        f"  {solver['status']} (gap {solver['gap']:.2g}) in {solver['seconds']:.2f} s; "
-        f"{kept} of {size} channels and {len(structure['blocks']) - len(gone)} of "
-        f"{len(structure['blocks'])} blocks stay; parameters {dense['parameters']:,} -> "
-        f"{pruned['parameters']:,}"
-    )
+def summarize_solve(out: Path, metrics: Metrics) -> Outcome:
+    """Summarize a chosen structure and its proof."""
+    dense, pruned, solver = metrics.dense, metrics.pruned, metrics.solver
+    dims, blocks = metrics.structure.dims, metrics.structure.blocks
+    gone = [block.name for block in blocks if not block.kept]
+    lines = [
+        f"{metrics.budget} = {metrics.budget_ms:.4g} ms: {_describe_latency(metrics)}",
+        f"  {solver.status} (gap {solver.gap:.2g}) in {solver.seconds:.2f} s; "
+        f"{sum(dim.kept for dim in dims)} of {sum(dim.size for dim in dims)} channels and "
+        f"{len(blocks) - len(gone)} of {len(blocks)} blocks stay; parameters "
+        f"{dense.parameters:,} -> {pruned.parameters:,}",
+    ]
     if gone:
         lines.append(f"  dropped: {', '.join(gone)}")
-    if metrics["warning"]:
-        lines.append(f"  warning: {metrics['warning']}")
-    load, part = f"pruner.load({str(out)!r})", metrics.get("submodule")
+    if metrics.warning:
+        lines.append(f"  warning: {metrics.warning}")
+    load, part = f"pruner.load({str(out)!r})", metrics.submodule
     if part is not None:
         lines.append(f"  all figures are of {part!r} alone; in its place again:")
         load = f"pruner.splice(model, {part!r}, {load})"
     lines.append(f"  network: {out / 'model.safetensors'} (in Python: {load})")
-    return Outcome("\n".join(lines), metrics)
+    return _outcome("\n".join(lines), metrics)
 
 
-def summarize_finetune(out: Path, metrics: Mapping[str, Any]) -> Outcome:
-    """Of a fine-tune."""
-    dense, pruned = metrics["dense"], metrics["pruned"]
-    text = (
-        f"{metrics['budget']}: accuracy {pruned['accuracy_before_finetune']:.1%} as cut, "
-        + (f"{pruned['accuracy_repaired']:.1%} repaired, " if "accuracy_repaired" in pruned else "")
-        + f"{pruned['accuracy']:.1%} after fine-tuning; dense {dense['accuracy']:.1%}"
-    )
-    if dense.get("accuracy_after_same_finetune") is not None:
-        text += f", {dense['accuracy_after_same_finetune']:.1%} after the same fine-tune"
-    return Outcome(text, metrics)
+def summarize_finetune(metrics: Metrics) -> Outcome:
+    """Summarize accuracies: as cut, repaired, tuned, and of the dense network."""
+    dense, pruned = metrics.dense, metrics.pruned
+    parts = [
+        ("", pruned.accuracy_before_finetune, " as cut"),
+        (", ", pruned.accuracy_repaired, " repaired"),
+        (", ", pruned.accuracy, " after fine-tuning"),
+        ("; dense ", dense.accuracy, ""),
+        (", ", dense.accuracy_after_same_finetune, " after the same fine-tune"),
+    ]
+    known = "".join(f"{a}{share:.1%}{b}" for a, share, b in parts if share is not None)
+    return _outcome(f"{metrics.budget}: accuracy {known}", metrics)
 
 
-def summarize_bench(out: Path, metrics: Mapping[str, Any]) -> Outcome:
-    """Of a comparison of dense and pruned."""
-    pruned = metrics["pruned"]
-    off = pruned["latency_ms"] / pruned["predicted_ms"] - 1
-    lines = [f"{metrics['budget']} = {metrics['budget_ms']:.4g} ms: {_latency(metrics)}"]
-    for name in ("dense", "pruned"):
-        side = metrics[name]
+def summarize_bench(metrics: Metrics) -> Outcome:
+    """Summarize a comparison of the dense and the pruned network, timed in turn."""
+    dense, pruned = metrics.dense, metrics.pruned
+    assert pruned.latency_ms is not None  # a comparison has measured both
+    off = pruned.latency_ms / pruned.predicted_ms - 1
+    lines = [f"{metrics.budget} = {metrics.budget_ms:.4g} ms: {_describe_latency(metrics)}"]
+    for name, side in (("dense", dense), ("pruned", pruned)):
         lines.append(
-            f"  {name}: median {side['latency_ms']:.4g} ms +- {side['interval_ms']:.2g} (95%), "
-            f"interquartile range {side['spread_ms']:.2g} ms, {side['runs']} runs in turn"
+            f"  {name}: median {side.latency_ms:.4g} ms +- {side.interval_ms:.2g} (95%), "
+            f"interquartile range {side.spread_ms:.2g} ms, {side.runs} runs in turn"
         )
-    lines.append(f"  predicted: {pruned['predicted_ms']:.4g} ms, measured {off:+.1%} from it")
-    lines.append(f"  on {metrics['device']}")
-    return Outcome("\n".join(lines), metrics)
+    lines.append(f"  predicted: {pruned.predicted_ms:.4g} ms, measured {off:+.1%} from it")
+    lines.append(f"  on {metrics.device}")
+    return _outcome("\n".join(lines), metrics)
 
 
-def summarize_budgets(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of the budgets."""
+def summarize_budgets(rows: Sequence[Metrics]) -> str:
+    """Lay out several budgets as a table, the dense network below it."""
     head = ("budget", "budget ms", "predicted", "measured", "speed-up", "as cut", "accuracy", "gap")
     table = [head]
     for metrics in rows:
-        dense, pruned = metrics["dense"], metrics["pruned"]
-        timed = pruned["latency_ms"]
+        pruned, speedup = metrics.pruned, metrics.speedup
         table.append(
             (
-                metrics["budget"],
-                f"{metrics['budget_ms']:.4g}",
-                f"{pruned['predicted_ms']:.4g}",
-                f"{timed:.4g}" if timed else "-",
-                f"{dense['latency_ms'] / timed:.2f}x" if timed else "-",
-                _percent(pruned["accuracy_before_finetune"]),
-                _percent(pruned["accuracy"]),
-                f"{metrics['solver']['gap']:.1g}",
+                metrics.budget,
+                f"{metrics.budget_ms:.4g}",
+                f"{pruned.predicted_ms:.4g}",
+                f"{pruned.latency_ms:.4g}" if pruned.latency_ms else "-",
+                f"{speedup:.2f}x" if speedup else "-",
+                _percent(pruned.accuracy_before_finetune),
+                _percent(pruned.accuracy),
+                f"{metrics.solver.gap:.1g}",
             )
         )
     widths = [max(len(row[k]) for row in table) for k in range(len(head))]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths)) for row in table]
-    dense = rows[0]["dense"]
-    timed = f"dense: {dense['latency_ms']:.4g} ms, accuracy {_percent(dense['accuracy'])}"
-    if dense.get("accuracy_after_same_finetune") is not None:
-        timed += f", {_percent(dense['accuracy_after_same_finetune'])} after the same fine-tune"
-    return "\n".join([*lines, f"{timed}; {rows[0]['device']}"])
+    dense = rows[0].dense
+    timed = f"dense: {dense.latency_ms:.4g} ms, accuracy {_percent(dense.accuracy)}"
+    if dense.accuracy_after_same_finetune is not None:
+        timed += f", {_percent(dense.accuracy_after_same_finetune)} after the same fine-tune"
+    return "\n".join([*lines, f"{timed}; {rows[0].device}"])
 
 
-def _latency(metrics: Mapping[str, Any]) -> str:
-    dense, pruned = metrics["dense"]["latency_ms"], metrics["pruned"]
-    timed = pruned["latency_ms"]
-    if timed is None:
-        return (
-            f"dense {dense:.4g} ms, pruned {pruned['predicted_ms']:.4g} ms predicted, not measured"
-        )
+def _outcome(text: str, metrics: Metrics) -> Outcome:
+    return Outcome(text, metrics.model_dump(exclude_unset=True))
+
+
+def _describe_latency(metrics: Metrics) -> str:
+    dense_ms, pruned = metrics.dense.latency_ms, metrics.pruned
+    if pruned.latency_ms is None:
+        said = f"{pruned.predicted_ms:.4g} ms predicted, not measured"
+        return f"dense {dense_ms:.4g} ms, pruned {said}"
     return (
-        f"dense {dense:.4g} ms, pruned {timed:.4g} ms measured ({pruned['predicted_ms']:.4g} "
-        f"predicted), {dense / timed:.2f} times as fast"
+        f"dense {dense_ms:.4g} ms, pruned {pruned.latency_ms:.4g} ms measured "
+        f"({pruned.predicted_ms:.4g} predicted), {metrics.speedup:.2f} times as fast"
     )
 
 

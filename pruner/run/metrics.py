@@ -1,25 +1,168 @@
-"""metrics.json: the figures of one budget."""
+"""metrics.json: the figures of one budget, in one type from where they are made to where they show."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import latency_tables
 from latency_tables import LatencyTable, Probe, Timing
 
+from ..errors import PrunerError
 from ..problem import Budget, predict
 from ..search import Choice
-from ..structure import Plan
+from ..structure import Network, Plan
 
 if TYPE_CHECKING:
     from torch import fx, nn
 
-    from ..structure import Network
     from .context import Workspace
 
 
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class NetworkMetrics(_Record):
+    """Figures of one network, dense or pruned; None where nothing was measured.
+
+    Latencies are in milliseconds a batch: the median, the interquartile range and the half width of
+    the median's 95% interval of so many runs. Accuracies are shares from 0 to 1.
+    """
+
+    latency_ms: float | None = None
+    parameters: int
+    accuracy: float | None = None
+    spread_ms: float | None = None
+    interval_ms: float | None = None
+    runs: int | None = None
+
+
+class DenseMetrics(NetworkMetrics):
+    """The dense network; optionally after the very fine-tune that the pruned one got."""
+
+    accuracy_after_same_finetune: float | None = None
+
+
+class PrunedMetrics(NetworkMetrics):
+    """The pruned network: predicted by the table, as cut, as repaired, and in the end."""
+
+    predicted_ms: float
+    accuracy_before_finetune: float | None = None
+    accuracy_repaired: float | None = None
+
+
+class SolverMetrics(_Record):
+    """The proof: why the solver stopped, what it holds, and the budget in its costs."""
+
+    status: str
+    advice: str
+    value: float
+    bound: float
+    gap: float
+    seconds: float
+    method: str
+    budget_ms: float
+
+
+class RoundMetrics(_Record):
+    """A structure that was measured on the device, against what the table had said of it."""
+
+    predicted_ms: float
+    measured_ms: float
+
+
+class DimMetrics(_Record):
+    """A Dim: how many of its indices stay."""
+
+    name: str
+    kind: str
+    size: int
+    kept: int
+
+
+class BlockMetrics(_Record):
+    """A Block: whether it stays."""
+
+    name: str
+    kept: bool
+
+
+class CellMetrics(_Record):
+    """A cell's milliseconds by the table, before and after; 0 where it was dropped."""
+
+    name: str
+    dense_ms: float
+    pruned_ms: float
+
+
+class StructureMetrics(_Record):
+    """What stays of the network."""
+
+    dims: tuple[DimMetrics, ...]
+    blocks: tuple[BlockMetrics, ...]
+    cells: tuple[CellMetrics, ...]
+
+
+class Metrics(_Record):
+    """All figures of one budget."""
+
+    budget: str
+    budget_ms: float
+    device: str
+    submodule: str | None = None
+    table: str
+    dense: DenseMetrics
+    pruned: PrunedMetrics
+    solver: SolverMetrics
+    check: tuple[RoundMetrics, ...]
+    warning: str
+    structure: StructureMetrics
+    finetune: str | None = None
+
+    @property
+    def speedup(self) -> float | None:
+        """Dense latency over measured pruned latency; None where that was not measured."""
+        timed = self.pruned.latency_ms
+        return (
+            None
+            if timed is None or self.dense.latency_ms is None
+            else self.dense.latency_ms / timed
+        )
+
+    def to_json(self) -> str:
+        """Return the text of metrics.json; figures that were never asked for are left out."""
+        return self.model_dump_json(indent=1, exclude_unset=True) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Metrics:
+        """Read metrics.json.
+
+        Raises:
+            PrunerError: The file holds something else.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise PrunerError(
+                f"{path}: {place}: {first['msg']}; run solve again to make it anew"
+            ) from None
+
+    def with_dense(self, **figures: float | None) -> Metrics:
+        """Return the same with some figures of the dense network replaced."""
+        return self.model_copy(update={"dense": self.dense.model_copy(update=figures)})
+
+    def with_pruned(self, **figures: float | None) -> Metrics:
+        """Return the same with some figures of the pruned network replaced."""
+        return self.model_copy(update={"pruned": self.pruned.model_copy(update=figures)})
+
+
 def dense_ms(net: Network, table: LatencyTable) -> float:
-    """The uncut network's latency, as the table has measured it: what percentages are of."""
+    """Return the uncut network's latency as the table has measured it: what percentages are of."""
     return table.uncut_ms(net)
 
 
@@ -38,67 +181,70 @@ def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str
 
 def collect_metrics(
     space: Workspace, budget: Budget, budget_ms: float, choice: Choice, small: nn.Module
-) -> dict[str, Any]:
-    """What a solve found out; latencies are the table's until `add_timings`."""
+) -> Metrics:
+    """Gather what a solve found out; latencies are the table's until `add_timings`."""
     net, table, best = space.net, choice.table, choice.best
     solution = best.solution
-    return {
-        "budget": str(budget),
-        "budget_ms": budget_ms,
-        "device": str(table.device),
-        "submodule": space.config.submodule,
-        "table": _table_text(table),
-        "dense": {
-            "latency_ms": dense_ms(net, table),
-            "parameters": _parameters(net.module),
-            "accuracy": None,
-        },
-        "pruned": {
-            "latency_ms": None,
-            "predicted_ms": best.predicted_ms,
-            "parameters": _parameters(small),
-            "accuracy_before_finetune": None,
-            "accuracy": None,
-        },
-        "solver": {
-            "status": str(solution.status),
-            "advice": solution.status.advice,
-            "value": solution.value,
-            "bound": solution.bound,
-            "gap": solution.gap,
-            "seconds": solution.seconds,
-            "method": solution.method,
-            "budget_ms": best.asked_ms,
-        },
-        "check": [
-            {"predicted_ms": r.predicted_ms, "measured_ms": r.measured_ms}
+    return Metrics(
+        budget=str(budget),
+        budget_ms=budget_ms,
+        device=str(table.device),
+        submodule=space.config.submodule,
+        table=_describe_table(table),
+        dense=DenseMetrics(
+            latency_ms=dense_ms(net, table), parameters=_parameters(net.module), accuracy=None
+        ),
+        pruned=PrunedMetrics(
+            latency_ms=None,
+            predicted_ms=best.predicted_ms,
+            parameters=_parameters(small),
+            accuracy_before_finetune=None,
+            accuracy=None,
+        ),
+        solver=SolverMetrics(
+            status=str(solution.status),
+            advice=solution.status.advice,
+            value=solution.value,
+            bound=solution.bound,
+            gap=solution.gap,
+            seconds=solution.seconds,
+            method=solution.method,
+            budget_ms=best.asked_ms,
+        ),
+        check=tuple(
+            RoundMetrics(predicted_ms=r.predicted_ms, measured_ms=r.measured_ms)
             for r in choice.rounds
             if r.measured_ms is not None
-        ],
-        "warning": choice.warning,
-        "structure": _structure(net, table, best.plan),
-    }
+        ),
+        warning=choice.warning,
+        structure=_collect_structure(net, table, best.plan),
+    )
 
 
-def add_timings(metrics: dict[str, Any], timings: dict[str, Timing]) -> dict[str, Any]:
-    """The same with measured latencies of both networks, timed in turn.
+def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
+    """Return the same with measured latencies of ``"dense"`` and ``"pruned"``, timed in turn.
 
     A budget in percent is a share of the dense latency of that very comparison.
     """
-    for name, timing in timings.items():
-        metrics[name].update(
-            latency_ms=timing.median_ms,
-            spread_ms=timing.spread_ms,
-            interval_ms=timing.interval_ms,
-            runs=timing.runs,
+    sides = {
+        name: getattr(metrics, name).model_copy(
+            update={
+                "latency_ms": timing.median_ms,
+                "spread_ms": timing.spread_ms,
+                "interval_ms": timing.interval_ms,
+                "runs": timing.runs,
+            }
         )
-    budget = Budget.parse(metrics["budget"])
+        for name, timing in timings.items()
+    }
+    budget = Budget.parse(metrics.budget)
+    budget_ms = metrics.budget_ms
     if budget.unit == "%":
-        metrics["budget_ms"] = budget.milliseconds(metrics["dense"]["latency_ms"])
-    return metrics
+        budget_ms = budget.milliseconds(sides["dense"].latency_ms)
+    return metrics.model_copy(update={**sides, "budget_ms": budget_ms})
 
 
-def _structure(net: Network, table: LatencyTable, plan: Plan) -> dict[str, Any]:
+def _collect_structure(net: Network, table: LatencyTable, plan: Plan) -> StructureMetrics:
     sizes, dropped = plan.sizes(), plan.dropped()
     widths = net.cell_sizes(sizes, dropped)
     dense_ms, pruned_ms = predict(net, table), predict(net, table, sizes, dropped)
@@ -108,23 +254,20 @@ def _structure(net: Network, table: LatencyTable, plan: Plan) -> dict[str, Any]:
         size = widths.get(cell.name)
         spec = cell.spec_at(dropped)
         after = float(table.predict(spec, [size], pruned_ms)[0]) if size is not None else 0.0
-        cells.append({"name": cell.name, "dense_ms": before, "pruned_ms": after})
-    return {
-        "dims": [
-            {
-                "name": dim.name,
-                "kind": dim.kind,
-                "size": dim.size,
-                "kept": sizes.get(dim.name, dim.size),
-            }
+        cells.append(CellMetrics(name=cell.name, dense_ms=before, pruned_ms=after))
+    return StructureMetrics(
+        dims=tuple(
+            DimMetrics(
+                name=dim.name, kind=dim.kind, size=dim.size, kept=sizes.get(dim.name, dim.size)
+            )
             for dim in net.dims.values()
-        ],
-        "blocks": [{"name": name, "kept": name not in dropped} for name in net.blocks],
-        "cells": cells,
-    }
+        ),
+        blocks=tuple(BlockMetrics(name=name, kept=name not in dropped) for name in net.blocks),
+        cells=tuple(cells),
+    )
 
 
-def _table_text(table: LatencyTable) -> str:
+def _describe_table(table: LatencyTable) -> str:
     text = f"{len(table.readings)} structures measured in place"
     if table.error is not None:
         text += f"; off by {table.error}"

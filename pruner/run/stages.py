@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +140,9 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         }
     )
     if folder.finished("solve", key):
-        return summary.summarize_solve(folder.path, folder.read_json(names.METRICS))
+        return summary.summarize_solve(
+            folder.path, figures.Metrics.load(folder.verify(names.METRICS))
+        )
     scores = importance(space, config)
     net, rotation = rotate_network(space, config)
     start = prune_in_rounds(space, folder, config, RoundStart(net, scores), budget_ms)
@@ -168,19 +167,20 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
             break
         space.progress.say("  timing dense and pruned in turn")
         metrics = figures.add_timings(metrics, figures.time_in_turn(space, small, RUNS))
-        over = metrics["pruned"]["latency_ms"] / metrics["budget_ms"]
+        assert metrics.pruned.latency_ms is not None
+        over = metrics.pruned.latency_ms / metrics.budget_ms
         if over <= TOLERANCE:
             break
         space.progress.say(f"  {over - 1:+.1%} from the budget when timed in turn")
         if attempt == 0:
             table, aim_ms = choice.table, aim_ms / over
             trials = trials[len(choice.rounds) - 1 :]  # those before measured above the budget
-    if metrics["warning"]:
-        space.progress.say(f"  warning: {metrics['warning']}")
+    if metrics.warning:
+        space.progress.say(f"  warning: {metrics.warning}")
 
     def write(scratch: Path) -> None:
         _save(small, choice.best.plan, scratch)
-        write_text(scratch / names.METRICS, _json(metrics))
+        write_text(scratch / names.METRICS, metrics.to_json())
 
     folder.commit(
         "solve",
@@ -233,26 +233,26 @@ def finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     plan = Plan.load(folder.verify(names.PLAN))
     key = _finetune_key(space, folder, config, plan)
     if folder.finished("finetune", key):
-        return summary.summarize_finetune(folder.path, folder.read_json(names.METRICS))
-    metrics = folder.read_json(names.METRICS)
-    metrics["dense"]["accuracy"] = dense_accuracy(space)
+        return summary.summarize_finetune(figures.Metrics.load(folder.verify(names.METRICS)))
+    metrics = figures.Metrics.load(folder.verify(names.METRICS))
+    metrics = metrics.with_dense(accuracy=dense_accuracy(space))
     if options.reference and options.epochs:
-        metrics["dense"]["accuracy_after_same_finetune"] = reference_accuracy(space, config)
+        accuracy = reference_accuracy(space, config)
+        metrics = metrics.with_dense(accuracy_after_same_finetune=accuracy)
     solved = folder.state()["steps"]["solve"]
     dense = load_rotation(space, solved.get("rotation"))
     net = load_round(dense, folder, solved.get("weights"))
     small, tuned = tune(space, net, dense, config, plan, folder / names.CHECKPOINTS / key[:16])
-    metrics["pruned"].update(tuned)
-    metrics["finetune"] = _said(config)
+    metrics = metrics.with_pruned(**tuned).model_copy(update={"finetune": _said(config)})
 
     def write(scratch: Path) -> None:
         _save(small, plan, scratch)
-        write_text(scratch / names.METRICS, _json(metrics))
+        write_text(scratch / names.METRICS, metrics.to_json())
 
     folder.commit("finetune", key, write, config=config.to_dict())
     _outdate(space, folder)
     shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
-    return summary.summarize_finetune(folder.path, metrics)
+    return summary.summarize_finetune(metrics)
 
 
 def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
@@ -279,18 +279,18 @@ def _finetune_key(space: Workspace, folder: RunFolder, config: Config, plan: Pla
 
 def bench(space: Workspace, folder: RunFolder, config: Config, runs: int) -> Outcome:
     _ = space.dense, space.table()  # refuse another network's or device's RUN
-    metrics = folder.read_json(names.METRICS)
+    metrics = figures.Metrics.load(folder.verify(names.METRICS))
     for name in folder.state()["steps"]["solve"]["files"]:
         folder.verify(name)
     small = load(folder.path)
-    metrics = figures.add_timings(copy.deepcopy(metrics), figures.time_in_turn(space, small, runs))
+    metrics = figures.add_timings(metrics, figures.time_in_turn(space, small, runs))
     folder.commit(
         "bench",
         fingerprint(runs),
-        lambda scratch: write_text(scratch / names.METRICS, _json(metrics)),
+        lambda scratch: write_text(scratch / names.METRICS, metrics.to_json()),
     )
     _outdate(space, folder)
-    return summary.summarize_bench(folder.path, metrics)
+    return summary.summarize_bench(metrics)
 
 
 def _save(small: fx.GraphModule, plan: Plan, scratch: Path) -> None:
@@ -301,10 +301,6 @@ def _outdate(space: Workspace, folder: RunFolder) -> None:
     """Reports of what was before are taken away."""
     for place in (folder, space.base):
         (place / names.REPORT).unlink(missing_ok=True)
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1) + "\n"
 
 
 def _said(config: Config) -> str:

@@ -7,7 +7,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from pruner.run.report import render, render_overview
+from pruner.run.metrics import Metrics
+from pruner.run.report import render_overview, render_report
 
 STATE: dict[str, Any] = {
     "config": {"model": "a<b>:net", "seed": 3, "score": {"criterion": "taylor"}, "data": None},
@@ -88,7 +89,7 @@ def well_formed(text: str) -> None:
 
 
 def test_report_holds_the_figures() -> None:
-    text = render(STATE, METRICS)
+    text = render_report(STATE, Metrics.model_validate(METRICS))
     well_formed(text)
     for words in (
         "10 → 4 ms",
@@ -113,7 +114,7 @@ def test_what_was_not_measured_is_not_shown() -> None:
     metrics["pruned"].update(latency_ms=None, accuracy=None, accuracy_before_finetune=None)
     metrics["check"] = []
     metrics["dense"]["accuracy"] = None
-    text = render(STATE, metrics)
+    text = render_report(STATE, Metrics.model_validate(metrics))
     well_formed(text)
     assert "predicted, not measured" in text and "2.50×" not in text
     assert "None" not in text.replace("data none", "")
@@ -123,7 +124,9 @@ def test_overview_of_several_budgets() -> None:
     other = copy.deepcopy(METRICS)
     other["budget"] = "30%"
     other["pruned"]["latency_ms"] = 2.5
-    text = render_overview(STATE, [("50", METRICS), ("30", other)])
+    text = render_overview(
+        STATE, [(name, Metrics.model_validate(m)) for name, m in (("50", METRICS), ("30", other))]
+    )
     well_formed(text)
     assert "50/report.html" in text and "30/report.html" in text
     assert "4.00×" in text and "<svg" in text
