@@ -1,4 +1,4 @@
-"""A latency budget as a user writes it: ``50%`` of dense, ``12ms``, or ``80fps``."""
+"""A latency budget as a user gives it: ``50%`` of dense, ``12ms``, ``80fps``, or milliseconds."""
 
 from __future__ import annotations
 
@@ -18,21 +18,34 @@ class Budget:
     amount: float
     unit: str
 
+    def __post_init__(self) -> None:
+        if not 0 < self.amount < math.inf:
+            raise _unreadable(str(self))
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read ``50%``, ``12ms`` or ``80fps``; raises PrunerError on anything else."""
-        found = _FORM.fullmatch(str(text))
-        amount = float(found.group(1)) if found else 0.0
-        if not found or amount <= 0 or not math.isfinite(amount):
-            raise PrunerError(
-                f"cannot read budget {str(text)!r}: write 50% (of dense), 12ms or 80fps"
-            )
-        return cls(amount, found.group(2))
+        match = _FORM.fullmatch(str(text))
+        if match is None:
+            raise _unreadable(text)
+        return cls(float(match.group(1)), match.group(2))
 
-    def milliseconds(self, dense_ms: float, batch: int = 1) -> float:
-        """The budget in milliseconds a batch, for a network that takes dense_ms uncut.
+    @classmethod
+    def coerce(cls, budget: Budget | str | float) -> Budget:
+        """Return a Budget as it is, read a text, or take a number as milliseconds."""
+        if isinstance(budget, Budget):
+            return budget
+        return cls(budget, "ms") if isinstance(budget, int | float) else cls.parse(budget)
 
-        Raises PrunerError where it is above dense: there is nothing to prune for.
+    def to_ms(self, dense_ms: float, batch: int) -> float:
+        """Return the budget in milliseconds a batch.
+
+        Args:
+            dense_ms: The dense network's latency in milliseconds a batch.
+            batch: Images of that batch.
+
+        Raises:
+            PrunerError: The budget is above dense: there is nothing to prune for.
         """
         if self.unit == "%":
             limit = dense_ms * self.amount / 100
@@ -54,3 +67,7 @@ class Budget:
     def slug(self) -> str:
         """A folder name: ``70``, ``12ms``, ``80fps``."""
         return f"{self.amount:g}{'' if self.unit == '%' else self.unit}"
+
+
+def _unreadable(text: str) -> PrunerError:
+    return PrunerError(f"cannot read budget {str(text)!r}: write 50% (of dense), 12ms or 80fps")

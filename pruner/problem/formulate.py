@@ -43,7 +43,7 @@ def formulate(
     net: Network,
     table: LatencyTable,
     importance: Importance,
-    budget: str | float,
+    budget: Budget | str | float,
     *,
     margin: float = 0.0,
     within: Plan | None = None,
@@ -52,7 +52,7 @@ def formulate(
 
     budget
         ``"50%"`` of the dense network's latency as the table has measured it, ``"12ms"``,
-        ``"80fps"``, or a number of milliseconds.
+        ``"80fps"`` (at the batch that the table was measured at), or a number of milliseconds.
     margin
         This share of the budget is left unused, against the table's error.
     within
@@ -63,7 +63,8 @@ def formulate(
     a cell that it has not measured.
     """
     builder = _Builder(net)
-    limit = table.context(net).sum_ms(budget_ms(budget, table.uncut_ms(net)) * (1 - margin))
+    budget_ms = Budget.coerce(budget).to_ms(table.uncut_ms(net), table.device.batch)
+    limit = table.context(net).sum_ms(budget_ms * (1 - margin))
     tables = [*_latencies(net, table, builder, limit), *_importances(net, importance, builder)]
     tables.extend(builder.tables)
     if within is not None:
@@ -74,13 +75,6 @@ def formulate(
         cost = {LATENCY: np.array([table.overhead_ms])}
         tables.append(Table("overhead", ("network",), None, cost))
     return Problem(net.name, options, tables, {LATENCY: limit})
-
-
-def budget_ms(budget: str | float, dense_ms: float) -> float:
-    """A budget in milliseconds."""
-    if isinstance(budget, int | float):
-        budget = f"{budget}ms"
-    return Budget.parse(budget).milliseconds(dense_ms)
 
 
 def predict(

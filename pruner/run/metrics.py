@@ -240,7 +240,7 @@ def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
     budget = Budget.parse(metrics.budget)
     budget_ms = metrics.budget_ms
     if budget.unit == "%":
-        budget_ms = budget.milliseconds(sides["dense"].latency_ms)
+        budget_ms = budget.to_ms(sides["dense"].latency_ms, batch=1)
     return metrics.model_copy(update={**sides, "budget_ms": budget_ms})
 
 

@@ -127,7 +127,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     table = space.table()
     uncut_ms = figures.dense_ms(space.net, table)
     budget = Budget.parse(config.budgets[0])
-    budget_ms = budget.milliseconds(uncut_ms, batch=space.shape()[0])
+    budget_ms = budget.to_ms(uncut_ms, space.shape()[0])
     key = fingerprint(
         {
             "budget": str(budget),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ class Rule:
 
     overhead_ms = 0.25
     error = None
+    device = SimpleNamespace(batch=1)
 
     def predict(self, spec, sizes, network_ms=None):
         weight = 1 + sum(map(ord, spec.operator)) % 7
@@ -234,6 +236,14 @@ def test_a_margin_is_left_unused():
     net, table = traced(Residual, 4), Rule()
     problem = formulate(net, table, random_importance(net, 0), "50%", margin=0.1)
     assert problem.budgets["latency_ms"] == pytest.approx(0.45 * predict(net, table))
+
+
+def test_images_a_second_are_of_the_tables_batch():
+    net, table = traced(Residual, 4), Rule()
+    table.device = SimpleNamespace(batch=8)
+    fps = 1000 * 8 / (0.5 * predict(net, table))  # half of dense
+    problem = formulate(net, table, random_importance(net, 0), f"{fps!r}fps")
+    assert problem.budgets["latency_ms"] == pytest.approx(0.5 * predict(net, table))
 
 
 @pytest.mark.parametrize("budget", ["fast", "-3ms", "0%", "ms", "nanms"])

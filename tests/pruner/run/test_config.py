@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pruner.errors import PrunerError
-from pruner.problem.budget import Budget
 from pruner.run.config import Config, parse_shape
 
 TEXT = """
@@ -71,26 +70,3 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
 
 def test_shape() -> None:
     assert parse_shape("8x3x224X224") == (8, 3, 224, 224)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected_ms"), [("50%", 10.0), ("12ms", 12.0), (" 12.0 ms ", 12.0), ("400fps", 10.0)]
-)
-def test_budget_in_milliseconds(text: str, expected_ms: float) -> None:
-    assert Budget.parse(text).milliseconds(dense_ms=20.0, batch=4) == pytest.approx(expected_ms)
-
-
-@pytest.mark.parametrize("text", ["", "50", "-5%", "0ms", "fast", "12 s", "nan%", "1e999ms", "5%%"])
-def test_malformed_budgets(text: str) -> None:
-    with pytest.raises(PrunerError, match="cannot read budget"):
-        Budget.parse(text)
-
-
-@pytest.mark.parametrize("text", ["120%", "21ms", "10fps"])
-def test_budgets_above_dense_say_so(text: str) -> None:
-    with pytest.raises(PrunerError, match="above the dense network's 20 ms"):
-        Budget.parse(text).milliseconds(dense_ms=20.0)
-
-
-def test_budget_folder_names() -> None:
-    assert [Budget.parse(t).slug for t in ("70%", "12.5ms", "80fps")] == ["70", "12.5ms", "80fps"]
