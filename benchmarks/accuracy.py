@@ -43,12 +43,12 @@ import solver
 from latency_tables import Engine, LatencyTable
 from pruner import Plan, PrunerError
 from pruner.data import ImageData, open_images
-from pruner.graph import logits
+from pruner.graph import extract_logits
 from pruner.models import load_model
 from pruner.run import FewerImages
 from pruner.surgery import load, save
 from pruner.tuning import Recipe, evaluate, finetune, recalibrate
-from pruner.utils import fingerprint, write_text
+from pruner.utils import digest_json, write_text
 
 from .peers import METHODS, Method, Setting
 
@@ -161,10 +161,10 @@ class Remembered(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if inputs.is_cuda:
-            return logits(self.module(inputs))
+            return extract_logits(self.module(inputs))
         key = hashlib.blake2b(inputs.cpu().contiguous().numpy().data, digest_size=16).digest()
         if key not in self.known:
-            self.known[key] = logits(self.module(inputs))
+            self.known[key] = extract_logits(self.module(inputs))
         return self.known[key]
 
 
@@ -328,7 +328,7 @@ class Bench:
         name, share = found["method"], found["latency_share"]
         # Another schedule of the same plan is another run, and not this one's rest.
         how = (found["plan"], self.epochs, self.options.train, self.options.amp)
-        scratch = self.folder / f"{_slug(name, share)}-{fingerprint(how)[:8]}"
+        scratch = self.folder / f"{_slug(name, share)}-{digest_json(how)[:8]}"
         repaired: Repaired | None = None
         for seed in self.options.seeds if self.case.tuned else (0,):
             row = self.row(found, seed)
@@ -367,7 +367,7 @@ class Bench:
     def repaired(self, found: dict[str, Any]) -> Repaired:
         """What all seeds and schedules of a plan begin with, kept."""
         name, share = found["method"], found["latency_share"]
-        folder = self.folder / f"repaired-{_slug(name, share)}-{fingerprint(found['plan'])[:8]}"
+        folder = self.folder / f"repaired-{_slug(name, share)}-{digest_json(found['plan'])[:8]}"
         note = folder / "row.json"
         if note.is_file():
             return Repaired(load(folder), json.loads(note.read_text(encoding="utf-8")))

@@ -12,7 +12,7 @@ from torch import fx
 
 from latency_tables import Engine, Probe
 from latency_tables.timing import Clock
-from pruner.graph import probe_onnx
+from pruner.graph import build_probe_onnx
 
 _RUNS, _BURST, _SECONDS = 15, 5, 0.5
 
@@ -83,7 +83,7 @@ def onnx_parts(probe: Probe) -> Parts:
     import onnx
 
     model = onnx.shape_inference.infer_shapes(
-        onnx.load_model_from_string(probe_onnx(probe.module, probe.inputs))
+        onnx.load_model_from_string(build_probe_onnx(probe.module, probe.inputs))
     )
     shapes = {v.name: v for v in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     weights = {t.name: t for t in model.graph.initializer}

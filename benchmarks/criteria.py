@@ -38,7 +38,7 @@ from pruner.models import load_model
 from pruner.problem import objective_value
 from pruner.structure import count_macs
 from pruner.tuning import Recipe, evaluate, finetune, recalibrate
-from pruner.utils import fingerprint, write_text
+from pruner.utils import digest_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")
@@ -195,7 +195,7 @@ def main() -> int:
         run["seconds"] = time.perf_counter() - begun
         for k in left:
             plan = plans[k].filled(scores)
-            key = fingerprint(plan.to_json())[:16]
+            key = digest_json(plan.to_json())[:16]
             found = known(kept["criteria"], key, given.tune) or losses(
                 net, plan, images, test, data if given.tune else None
             )

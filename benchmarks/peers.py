@@ -24,7 +24,7 @@ import pruner
 import solver
 from latency_tables import LatencyTable
 from pruner import Importance, Network, Plan
-from pruner.graph import logits
+from pruner.graph import extract_logits
 from pruner.problem import LATENCY
 from pruner.search import STEPS
 from pruner.structure import rank_indices
@@ -75,7 +75,7 @@ class Method:
 
 
 def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(logits(results), labels)
+    return cross_entropy(extract_logits(results), labels)
 
 
 def msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:

@@ -21,7 +21,7 @@ from .preprocessing import (
     read_for_training,
     shift_and_flip,
 )
-from ..utils import generator, derive_seed
+from ..utils import make_generator, derive_seed
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Batches:
     def _order(self, epoch: int) -> Tensor:
         rows = torch.arange(len(self.split.files))
         if self.images < len(rows):
-            draw = torch.randperm(len(rows), generator=generator("limit", self.seed))
+            draw = torch.randperm(len(rows), generator=make_generator("limit", self.seed))
             rows = draw[: self.images].sort().values
         if self.shuffle:
-            order = torch.randperm(len(rows), generator=generator("order", self.seed, epoch))
+            order = torch.randperm(len(rows), generator=make_generator("order", self.seed, epoch))
             rows = rows[order]
         return rows
 
@@ -131,7 +131,7 @@ class Batches:
         for step, rows in enumerate(chunks, start):
             images = pixels[rows]
             if self.augment:
-                images = shift_and_flip(images, generator("augment", self.seed, epoch, step))
+                images = shift_and_flip(images, make_generator("augment", self.seed, epoch, step))
             # Sharded after the dice are cast: a run does not depend on the number of processes.
             yield normalize(self._mine(images), self.split.how), self._mine(self.split.labels[rows])
 

@@ -4,32 +4,33 @@ Everything here knows operators and tensors and nothing of pruning.
 """
 
 from .blocks import Block, drop_blocks
-from .capture import BATCH_HINT, Program, export
-from .eval_mode import evaluation_mode, to_device
+from .capture import BATCH_HINT, Program, capture_program
+from .eval_mode import evaluation_mode, move_to_device
 from .io_spec import decode_spec, encode_spec
-from .layer_registry import BY_NAME, SETTINGS, build, settings
+from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
 from .linear_layers import (
-    Layer,
+    LinearLayer,
+    batch_norm_scale,
     effective_weight,
-    is_norm,
-    is_plain,
-    layer_at,
-    norm_behind,
+    find_batch_norm_after,
+    get_layer,
+    is_batch_norm,
+    is_ungrouped,
     only_user,
-    scale_of,
-    source,
+    producer_of,
 )
 from .materialize import materialize, put_module, put_tensor
 from .onnx.export import flatten_io, to_onnx
-from .onnx.template_cache import probe_onnx
-from .ops import arguments, depends_on_input, operator_name
-from .outputs import logits
-from .staged_execution import Replay
+from .onnx.template_cache import build_probe_onnx
+from .ops import find_input_dependent, operator_arguments, operator_name
+from .outputs import extract_logits
+from .staged_execution import StagedExecution
 
 __all__ = [
-    "BATCH_HINT", "BY_NAME", "Block", "Layer", "Program", "Replay", "SETTINGS", "arguments",
-    "build", "decode_spec", "depends_on_input", "drop_blocks", "effective_weight", "encode_spec",
-    "evaluation_mode", "export", "flatten_io", "is_norm", "is_plain", "layer_at", "logits",
-    "materialize", "norm_behind", "only_user", "operator_name", "probe_onnx", "put_module",
-    "put_tensor", "scale_of", "settings", "source", "to_device", "to_onnx",
+    "BATCH_HINT", "Block", "LAYERS_BY_NAME", "LAYER_SETTINGS", "LinearLayer", "Program",
+    "StagedExecution", "batch_norm_scale", "build_layer", "build_probe_onnx", "capture_program",
+    "decode_spec", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
+    "extract_logits", "find_batch_norm_after", "find_input_dependent", "flatten_io", "get_layer",
+    "is_batch_norm", "is_ungrouped", "layer_settings", "materialize", "move_to_device", "only_user",
+    "operator_arguments", "operator_name", "producer_of", "put_module", "put_tensor", "to_onnx",
 ]  # fmt: skip

@@ -64,7 +64,7 @@ class Program:
     notes: tuple[str, ...] = ()
 
 
-def export(
+def capture_program(
     model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
 ) -> Program:
     """Read a model (in eval mode; it is left as it was) into a Program.

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 
-def to_device(value: Any, device: torch.device) -> Any:
+def move_to_device(value: Any, device: torch.device) -> Any:
     """Move a tensor, or the tensors in a tuple, list or dict, to a device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, (tuple, list)):
-        return type(value)(to_device(v, device) for v in value)
+        return type(value)(move_to_device(v, device) for v in value)
     if isinstance(value, dict):
-        return {k: to_device(v, device) for k, v in value.items()}
+        return {k: move_to_device(v, device) for k, v in value.items()}
     return value
 
 

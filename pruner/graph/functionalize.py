@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .ops import arguments, operator_name
+from .ops import operator_arguments, operator_name
 
 _LIBRARY = torch.library.Library("msprune", "FRAGMENT")
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
@@ -134,7 +134,7 @@ def twin(target: Any) -> Any:
 
 def positional(node: fx.Node) -> tuple[Any, ...]:
     """The node's arguments with the defaults of those left out."""
-    given = arguments(node)
+    given = operator_arguments(node)
     schema = node.target._schema  # type: ignore[union-attr]
     return tuple(given[a.name] for a in schema.arguments if not a.kwarg_only)
 
@@ -197,7 +197,7 @@ def _copied(graph: fx.Graph, node: fx.Node) -> fx.Node:
 
 def _region(node: fx.Node, name: str) -> tuple[fx.Node, fx.Node, int, Any, Any]:
     """What is written to, what is written, along which axis, from where to where."""
-    args = arguments(node)
+    args = operator_arguments(node)
     whole, part = args["self"], args["src"]
     shape = whole.meta["shape"]
     dim = args["dim"] % len(shape)

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, fx, nn
 
-from .layer_registry import SETTINGS
-from .ops import arguments, operator_name
+from .layer_registry import LAYER_SETTINGS
+from .ops import operator_arguments, operator_name
 from .stochastic import DotProductAttention, DropPath
 
 Made = tuple[type[nn.Module], dict[str, Any], dict[str, Any], tuple[Any, ...]]
@@ -19,7 +19,11 @@ Maker: TypeAlias = "Callable[[dict[str, Any], Mapping[str, Tensor]], Made | None
 def layer_of(node: fx.Node, tensors: Mapping[str, Tensor]) -> Made | None:
     """The layer that an operator is a call of, judged by its arguments, or None."""
     make = _MAKERS.get(operator_name(node)) if node.op == "call_function" else None
-    return make({**arguments(node), **node.meta.get("training", {})}, tensors) if make else None
+    return (
+        make({**operator_arguments(node), **node.meta.get("training", {})}, tensors)
+        if make
+        else None
+    )
 
 
 def _tensor(node: Any, tensors: Mapping[str, Tensor]) -> Tensor | None:
@@ -221,7 +225,7 @@ def _without_tensors(kind: type[nn.Module]) -> Maker:
     """For an operator whose arguments have the names of the layer's settings."""
 
     def make(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made:
-        return kind, {name: args[name] for name in SETTINGS[kind]}, {}, (args["input"],)
+        return kind, {name: args[name] for name in LAYER_SETTINGS[kind]}, {}, (args["input"],)
 
     return make
 

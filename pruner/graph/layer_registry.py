@@ -10,7 +10,7 @@ from torch import nn
 
 from .stochastic import DotProductAttention, DropPath
 
-SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
+LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     **dict.fromkeys(
         (nn.Conv1d, nn.Conv2d, nn.Conv3d),
         ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
@@ -50,18 +50,18 @@ SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
 }  # fmt: skip
 """Every layer that a rebuilt network may hold, with the arguments that make it again."""
 
-BY_NAME = {layer.__name__: layer for layer in SETTINGS}
+LAYERS_BY_NAME = {layer.__name__: layer for layer in LAYER_SETTINGS}
 
 
-def settings(layer: nn.Module) -> dict[str, Any]:
+def layer_settings(layer: nn.Module) -> dict[str, Any]:
     """The arguments that make this layer again (``bias`` as yes or no)."""
-    values = {name: getattr(layer, name) for name in SETTINGS[type(layer)]}
+    values = {name: getattr(layer, name) for name in LAYER_SETTINGS[type(layer)]}
     if "bias" in values and not isinstance(layer, nn.RNNBase):
         values["bias"] = values["bias"] is not None
     return values
 
 
-def build(kind: type[nn.Module], made: Mapping[str, Any]) -> nn.Module:
+def build_layer(kind: type[nn.Module], made: Mapping[str, Any]) -> nn.Module:
     """An empty layer (on the meta device: its tensors are put in afterwards)."""
     with torch.device("meta"):
         return kind(**made)

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from .capture import Program
 from .layer_matching import layer_of
-from .layer_registry import build, settings
+from .layer_registry import build_layer, layer_settings
 from .ops import operator_name
 
 
@@ -116,12 +116,12 @@ def _as_layer(
         return None
     known = layers.get(prefix)
     if known is None:
-        layer = build(kind, values)
+        layer = build_layer(kind, values)
         state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
         if any(state[x].shape != tensors[str(s.target)].shape for x, s in leaves.items() if s):
             return None  # parts of it were cut in ways that the layer cannot take
         layers[prefix] = layer
-    elif type(known) is not kind or settings(known) != values:
+    elif type(known) is not kind or layer_settings(known) != values:
         return None
     return prefix, inputs
 

@@ -15,7 +15,7 @@ def operator_name(node: fx.Node) -> str:
     return getattr(node.target, "__name__", str(node.target))
 
 
-def arguments(node: fx.Node) -> dict[str, Any]:
+def operator_arguments(node: fx.Node) -> dict[str, Any]:
     """The operator's arguments by their names in its schema, defaults filled in."""
     schema = node.target._schema  # type: ignore[union-attr]
     values: dict[str, Any] = {}
@@ -29,7 +29,7 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     return values
 
 
-def depends_on_input(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
+def find_input_dependent(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
     """The nodes whose values change with those of the network's inputs, or only with their sizes.
 
     sizes

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import PrunerError
 
 
-def logits(results: Any, kind: type = Tensor) -> Any:
+def extract_logits(results: Any, kind: type = Tensor) -> Any:
     """The scores that a loss or an accuracy looks at: the tensor itself, or its entry ``logits``.
 
     Classifiers return a tensor; those of Hugging Face a record that calls it ``logits``. With

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 
-class Replay:
+class StagedExecution:
     """Values of a module's graph, batch by batch, from where the last stretch was left.
 
     At its position, a node, every batch's live values are kept: what nodes before it computed and

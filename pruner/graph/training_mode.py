@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .ops import arguments, operator_name
+from .ops import operator_arguments, operator_name
 from .stochastic import drop_path
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
@@ -150,7 +150,7 @@ def _insert(
             step.kwargs,
         )
     if operator_name(step) in _DROPOUTS:
-        made.args = (source, arguments(step)["p"], False)
+        made.args = (source, operator_arguments(step)["p"], False)
     made.meta.update(source.meta, path=step.meta["path"])
     copies[step] = made
     return made
@@ -165,8 +165,8 @@ def _set_source(node: fx.Node, place: int, source: fx.Node) -> None:
 
 def _literals(mine: fx.Node, node: fx.Node) -> None:
     if operator_name(node) == "scaled_dot_product_attention":
-        p = arguments(node)["dropout_p"]
-        if p and not arguments(mine)["dropout_p"]:
+        p = operator_arguments(node)["dropout_p"]
+        if p and not operator_arguments(mine)["dropout_p"]:
             mine.meta["training"] = {"dropout_p": p}
 
 
@@ -244,7 +244,7 @@ def _two(node: fx.Node) -> tuple[Any, Any]:
 def _filled(node: Any) -> Any:
     """The number that a tensor is full of."""
     if isinstance(node, fx.Node) and operator_name(node) in ("full", "full_like", "new_full"):
-        return arguments(node)["fill_value"]
+        return operator_arguments(node)["fill_value"]
     return None
 
 

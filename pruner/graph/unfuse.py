@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from .ops import arguments, operator_name
+from .ops import operator_arguments, operator_name
 
 _RESHAPES = ("view", "reshape", "unflatten")
 _CHAIN = ("permute", "transpose", "unsqueeze", "squeeze", "contiguous", "clone")
@@ -80,7 +80,7 @@ def _selections(node: fx.Node, place: int, parts: int) -> tuple[tuple[fx.Node, i
     rank = len(node.meta["shape"])
     for user in node.users:
         name = operator_name(user)
-        if name == "unbind" and arguments(user)["dim"] % rank == place:
+        if name == "unbind" and operator_arguments(user)["dim"] % rank == place:
             found.extend((item, int(item.args[1])) for item in user.users)  # type: ignore[arg-type]
         elif name == "select" and user.args[1] % rank == place:  # type: ignore[operator]
             found.append((user, int(user.args[2]) % parts))  # type: ignore[arg-type]

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import PrunerError
-from ..graph import evaluation_mode, to_device
+from ..graph import evaluation_mode, move_to_device
 from ..structure import Importance, Network, Slot
-from ..utils import generator
+from ..utils import make_generator
 from .base import Subject, fold, sum_to_axis
 from .network_criterion import Loss, NetworkCriterion, Progress
 from .taylor import gates
@@ -88,7 +88,7 @@ class _Products:
     def __init__(self, subject: Subject, loss: Loss, inputs: Any, targets: Any) -> None:
         self.parameters = list(dict.fromkeys(subject.parameters.values()))
         device = self.parameters[0].device
-        inputs, targets = to_device(inputs, device), to_device(targets, device)
+        inputs, targets = move_to_device(inputs, device), move_to_device(targets, device)
         arguments = inputs if isinstance(inputs, tuple) else (inputs,)
         found = torch.autograd.grad(
             loss(subject.module(*arguments), targets),
@@ -115,7 +115,7 @@ class _Products:
 
 
 def _signs(size: int, *keys: int | str) -> Tensor:
-    dice = generator("hessian", *keys)
+    dice = make_generator("hessian", *keys)
     return torch.randint(0, 2, (size,), generator=dice).double() * 2 - 1
 
 

@@ -13,17 +13,17 @@ from torch import Tensor, fx, nn
 from ..axes import atoms
 from ..graph import (
     Block,
-    Replay,
+    StagedExecution,
+    batch_norm_scale,
     effective_weight,
-    is_plain,
-    layer_at,
-    norm_behind,
-    scale_of,
-    source,
+    find_batch_norm_after,
+    get_layer,
+    is_ungrouped,
+    producer_of,
 )
 from ..reconstruction import Moments, draw_positions, fit_ridge, sample_inputs, split_groups
 from ..structure import Dim, Network, Slot
-from ..utils import generator
+from ..utils import make_generator
 from .obs import Elimination, LinearReader, eliminate
 
 CHUNK = 10
@@ -168,15 +168,15 @@ def collect_statistics(
         for name, dim in net.dims.items()
     }
     used = {s.tensor: calls[s.tensor] for found in slots.values() for s in found}
-    names = {n.name for node in used.values() for n in (node, source(node))}
+    names = {n.name for node in used.values() for n in (node, producer_of(node))}
     names.update(name for b in net.blocks.values() for name in (b.skip, b.join))
     sums: dict[str, list[Moments]] = {}
     joins: dict[str, list[Moments]] = {}
     with torch.no_grad():
-        for k, values in enumerate(Replay(net.module, inputs).values(names)):
+        for k, values in enumerate(StagedExecution(net.module, inputs).values(names)):
             for tensor, node in used.items():
                 layer: Any = net.module.get_submodule(str(node.target))
-                x, y = values[source(node).name], values[node.name]
+                x, y = values[producer_of(node).name], values[node.name]
                 rows = sample_inputs(layer, x, y.shape, draw_positions(layer, y, places, tensor, k))
                 for part, some in zip(
                     sums.setdefault(tensor, [Moments(1, rows[0, 0].numel(), 0) for _ in "ab"]),
@@ -186,7 +186,7 @@ def collect_statistics(
                     flat = split_groups(some, 1)
                     part.add(flat, flat[..., :0])
             for name, block in net.blocks.items():
-                x, y = (_flat(values[n], places, generator("places", name, k))
+                x, y = (_flat(values[n], places, make_generator("places", name, k))
                         for n in (block.skip, block.join))  # fmt: skip
                 both = joins.setdefault(name, [Moments(1, x.shape[-1], y.shape[-1]) for _ in "ab"])
                 for part, xs, ys in zip(both, _folds(x), _folds(y), strict=True):
@@ -210,7 +210,7 @@ def _plain_calls(module: fx.GraphModule) -> dict[str, fx.Node]:
     targets = [node.target for node in nodes]
     found = {}
     for node in nodes:
-        if is_plain(layer_at(module, node)) and targets.count(node.target) == 1:
+        if is_ungrouped(get_layer(module, node)) and targets.count(node.target) == 1:
             found[f"{node.target}.weight"] = node
     return found
 
@@ -223,10 +223,10 @@ def _folds(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _reading(module: nn.Module, node: fx.Node, slot: Slot, sums: list[Moments]) -> ReaderStatistics:
     layer: Any = module.get_submodule(str(node.target))
-    norm = norm_behind(module, node)
+    norm = find_batch_norm_after(module, node)
     scale = torch.ones(len(layer.weight), dtype=torch.float64)
     if norm is not None:
-        scale = scale_of(module.get_submodule(str(norm.target)))
+        scale = batch_norm_scale(module.get_submodule(str(norm.target)))
     train, held_out = sums
     mean = train.x[0] / train.rows
     if norm is None and layer.bias is None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from ..graph import Block, Replay, logits
+from ..graph import Block, StagedExecution, extract_logits
 from ..reconstruction import repair
 from ..structure import Dim, Importance, Network, Plan
 from ..surgery import apply
@@ -58,7 +58,7 @@ class Measured(NetworkCriterion):
         fits, held_out = split_holdout(batches)
         dense = collect_statistics(net, fits, self.places)
         few = [b for k, b in enumerate(fits) if k * len(first_input(b)) < BYPASSED]
-        replay = Replay(net.module, inputs_of(net.module, held_out))
+        replay = StagedExecution(net.module, inputs_of(net.module, held_out))
         output = _output(net)
         base = [values[output] for values in replay.values([output])]
         cuts = {name: self._sizes(dim) for name, dim in net.dims.items()}
@@ -162,11 +162,11 @@ def first_input(batch: Batch) -> Tensor:
 def _output(net: Network) -> str:
     graph = net.module.graph
     node = next(n for n in graph.nodes if n.op == "output")
-    return str(logits(graph.process_outputs(node.args[0]), fx.Node).name)
+    return str(extract_logits(graph.process_outputs(node.args[0]), fx.Node).name)
 
 
 def _in_order(
-    net: Network, dense: CalibrationStatistics, replay: Replay
+    net: Network, dense: CalibrationStatistics, replay: StagedExecution
 ) -> list[tuple[str, Dim | Block]]:
     """Dims and Blocks with the node from which on they change something, front to back."""
     found: list[tuple[int, str, Dim | Block]] = []
@@ -203,7 +203,7 @@ def run_batches(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]
     module.eval()
     with torch.no_grad():
         for x in inputs_of(module, batches):
-            yield logits(module(*x))
+            yield extract_logits(module(*x))
 
 
 def structure_divergence(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import evaluation_mode, to_device
+from ..graph import evaluation_mode, move_to_device
 from ..structure import Dim, Importance, Network, Slot
 from .base import Criterion, Custom, Subject, UserCriterion, fold
 from .network_criterion import NetworkCriterion
@@ -128,7 +128,10 @@ def _run(
     count = 0
     with method.watch(subject, slots):
         for inputs, targets in batches:
-            inputs, targets = to_device(inputs, first.device), to_device(targets, first.device)
+            inputs, targets = (
+                move_to_device(inputs, first.device),
+                move_to_device(targets, first.device),
+            )
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             with torch.set_grad_enabled(method.needs == "gradients"):
                 outputs = subject.module(*arguments)

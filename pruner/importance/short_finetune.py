@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..graph import logits
+from ..graph import extract_logits
 from ..tuning import Recipe
-from ..utils import generator
+from ..utils import make_generator
 from .measured import count_predictions, kl_divergence
 
 
@@ -28,14 +28,14 @@ def distill_briefly(
         weight_decay=recipe.weight_decay, nesterov=True,
     )  # fmt: skip
     order: list[int] = []
-    dice = generator("lesson", steps)
+    dice = make_generator("lesson", steps)
     module.train()
     with torch.enable_grad():
         for step in range(steps):
             order = order or torch.randperm(len(lessons), generator=dice).tolist()
             inputs, taught = lessons[order.pop()]
             optimizer.param_groups[0]["lr"] = recipe.lr_at(step, steps, len(lessons))
-            scores = logits(module(*inputs))
+            scores = extract_logits(module(*inputs))
             (kl_divergence(taught, scores) / count_predictions(scores)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

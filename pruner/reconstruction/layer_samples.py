@@ -7,27 +7,27 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..graph import Layer
-from ..utils import generator
+from ..graph import LinearLayer
+from ..utils import make_generator
 
 
-def draw_positions(layer: Layer, y: Tensor, places: int, *key: int | str) -> Tensor:
+def draw_positions(layer: LinearLayer, y: Tensor, places: int, *key: int | str) -> Tensor:
     """Places of a layer's output y, at most so many, drawn at random with the key: [places] int.
 
     A convolution's place is a pixel of the map, a linear layer's a row of an image.
     """
     count = y[0, 0].numel() if isinstance(layer, nn.Conv2d) else y[0].numel() // y.shape[-1]
-    return torch.randperm(count, generator=generator("places", *key))[:places].to(y.device)
+    return torch.randperm(count, generator=make_generator("places", *key))[:places].to(y.device)
 
 
-def sample_outputs(layer: Layer, y: Tensor, at: Tensor) -> Tensor:
+def sample_outputs(layer: LinearLayer, y: Tensor, at: Tensor) -> Tensor:
     """Values of a layer's output's shape at these places: [images, places, channels]."""
     if isinstance(layer, nn.Linear):
         return y.reshape(len(y), -1, y.shape[-1])[:, at]
     return y.flatten(2).index_select(2, at).transpose(1, 2)
 
 
-def sample_inputs(layer: Layer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
+def sample_inputs(layer: LinearLayer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
     """What a layer reads of x for these places of its output: [images, places, inputs, kernel].
 
     A linear layer has no kernel: [images, places, inputs].

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..graph import Block, Replay, layer_at, norm_behind, only_user, operator_name, scale_of, source
+from ..graph import (
+    Block,
+    StagedExecution,
+    batch_norm_scale,
+    find_batch_norm_after,
+    get_layer,
+    only_user,
+    operator_name,
+    producer_of,
+)
 from ..structure import Dim, Plan
 from .layer_samples import draw_positions, sample_inputs, sample_outputs, split_groups
 from .ridge import Fit, Moments, fit_ridge
@@ -93,7 +102,7 @@ def repair(
     net.module.eval()
     try:
         steps = list(_steps(module, net, plan))[:layers]
-        ours, theirs = (Replay(m, inputs, memory_mb * 2**19) for m in (module, net.module))
+        ours, theirs = (StagedExecution(m, inputs, memory_mb * 2**19) for m in (module, net.module))
         for done, step in enumerate(steps, 1):
             if isinstance(step, Task):
                 kept = _kept_outputs(net, plan.keep, str(step.node.target))
@@ -126,7 +135,7 @@ def _steps(module: fx.GraphModule, net: Dense, plan: Plan) -> Iterator[Task | fx
     taken: set[fx.Node] = set()
     inexact: set[fx.Node] = set()
     for node in nodes:
-        layer = layer_at(module, node)
+        layer = get_layer(module, node)
         moved = inexact.intersection(node.all_input_nodes)
         if node.name in stand_in or moved or (layer and _lost_inputs(layer, net.module, node)):
             inexact.add(node)
@@ -159,10 +168,10 @@ def _task(
     stand_in: Mapping[str, str],
 ) -> Task:
     beside = None
-    norm = norm_behind(module, node)
+    norm = find_batch_norm_after(module, node)
     end = norm or node
     user = only_user(end)
-    while user is not None and isinstance(layer_at(module, user), (nn.Dropout, nn.Identity)):
+    while user is not None and isinstance(get_layer(module, user), (nn.Dropout, nn.Identity)):
         end, user = user, only_user(user)
     if user is not None and operator_name(user) == "add" and not user.kwargs:
         others = [s for s in user.args[:2] if s is not end]
@@ -203,7 +212,7 @@ def _stand_ins(
         ours, theirs = dense[name], dense[other]
         kind = operator_name(ours)
         if kind in _IDEMPOTENT and operator_name(theirs) == kind:
-            found[source(ours).name] = source(theirs).name
+            found[producer_of(ours).name] = producer_of(theirs).name
     return found
 
 
@@ -224,7 +233,12 @@ def _kept_outputs(net: Dense, keep: Mapping[str, Iterable[int]], name: str) -> T
 
 @torch.no_grad()
 def _fit(
-    module: fx.GraphModule, task: Task, kept: Tensor, ours: Replay, theirs: Replay, places: int
+    module: fx.GraphModule,
+    task: Task,
+    kept: Tensor,
+    ours: StagedExecution,
+    theirs: StagedExecution,
+    places: int,
 ) -> None:
     node = task.node
     layer = module.get_submodule(str(node.target))
@@ -233,11 +247,11 @@ def _fit(
     groups = getattr(layer, "groups", 1)
     outputs, size = len(layer.weight) // groups, layer.weight[0].numel()
     sums = [Moments(groups, size, outputs) for _ in range(2)]
-    names = [n.name for n in (source(node), task.beside) if n is not None]
+    names = [n.name for n in (producer_of(node), task.beside) if n is not None]
     goals = [task.target, *(task.same or ())]
     both = zip(ours.values(names, node.name), theirs.values(goals, node.name), strict=True)
     for k, (mine, dense) in enumerate(both):
-        x, y = mine[source(node).name], dense[task.target]
+        x, y = mine[producer_of(node).name], dense[task.target]
         if task.same is not None:
             before, first, second = (dense[name] for name in task.same)
             y = torch.where(first == second, before, y)
@@ -252,7 +266,7 @@ def _fit(
                 part.add(split_groups(xs[chosen], groups), split_groups(ys[chosen], groups))
     weight = layer.weight.double()
     if isinstance(norm, _BatchNorm):
-        scale = scale_of(norm)
+        scale = batch_norm_scale(norm)
         weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
     old = weight.reshape(groups, outputs, size).mT
     biased = layer.bias is not None or norm is not None
@@ -269,7 +283,7 @@ def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: Fit) -> 
         if layer.bias is not None:
             layer.bias.copy_(bias)
         return
-    scale = scale_of(norm)
+    scale = batch_norm_scale(norm)
     mean, variance = found.mean.flatten(), found.variance.flatten() / scale.square()
     assert norm.running_mean is not None and norm.running_var is not None
     layer.weight.copy_(weight / scale.view(-1, *[1] * (weight.ndim - 1)))
@@ -282,14 +296,14 @@ def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: Fit) -> 
 
 
 @torch.no_grad()
-def _restate(module: fx.GraphModule, node: fx.Node, ours: Replay) -> None:
+def _restate(module: fx.GraphModule, node: fx.Node, ours: StagedExecution) -> None:
     """New statistics for a batch norm that is no fitted layer's."""
     norm = module.get_submodule(str(node.target))
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None and norm.running_var is not None
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for found in ours.values([source(node).name], node.name):
-        rows = found[source(node).name].double().movedim(1, -1).flatten(0, -2)
+    for found in ours.values([producer_of(node).name], node.name):
+        rows = found[producer_of(node).name].double().movedim(1, -1).flatten(0, -2)
         count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows**2).sum(0)
     mean = total / count
     norm.running_mean.copy_(mean)

@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import PrunerError
-from ..utils import ProgressDisplay, SilentProgress, rank, require_single_process, write_text
+from ..utils import (
+    ProgressDisplay,
+    SilentProgress,
+    process_rank,
+    require_single_process,
+    write_text,
+)
 from . import console_summary as summary
 from . import run_folder as names
 from . import stages as steps
@@ -76,7 +82,7 @@ def finetune(
     In the processes that `accelerate launch` starts, the first does all but the training, which
     they share.
     """
-    first = rank() == 0
+    first = process_rank() == 0
     space, folder, config = Workspace.open(run, (progress if first else None) or SilentProgress())
     config = resolve_paths(config.changed(changes or {}))
     space.config = config

@@ -14,7 +14,7 @@ import latency_tables
 from latency_tables import LatencyTable
 
 from ..errors import PrunerError, TraceError
-from ..graph import logits
+from ..graph import extract_logits
 from ..models import (
     DenseModel,
     absolute,
@@ -164,7 +164,7 @@ class Workspace:
         with torch.no_grad():
             results = net.module(net.inputs[0])
         try:
-            scores = logits(results)
+            scores = extract_logits(results)
         except PrunerError as error:
             raise PrunerError(f"{name} is no classifier: {error}. {other}") from None
         if scores.ndim != 2:

@@ -14,7 +14,7 @@ from ..data import Batches
 from ..structure import Plan
 from ..surgery import apply, load, save
 from ..tuning import History, TuneEvent, evaluate, finetune
-from ..utils import fingerprint, write_text
+from ..utils import digest_json, write_text
 from . import run_folder as names
 from .config import Config
 from .context import Workspace
@@ -50,12 +50,12 @@ class FewerImages:
 
     def fingerprint(self) -> str:
         """Tells this data set from another."""
-        return fingerprint([self.data.fingerprint(), self.images])
+        return digest_json([self.data.fingerprint(), self.images])
 
 
 def dense_accuracy(space: Workspace) -> float:
     """The dense network's accuracy on the test images, evaluated once a RUN."""
-    key = fingerprint(space.data.fingerprint())
+    key = digest_json(space.data.fingerprint())
     known = space.base.finished("dense", key)
     if known is None:
         accuracy = _accuracy(space, space.net.module, "evaluate dense")
@@ -84,7 +84,7 @@ def assist_reference(space: Workspace, config: Config) -> None:
 
 
 def _reference(space: Workspace, config: Config) -> tuple[str, Path]:
-    key = fingerprint([asdict(config.finetune), space.data.fingerprint(), config.seed])
+    key = digest_json([asdict(config.finetune), space.data.fingerprint(), config.seed])
     return key, space.base / names.CHECKPOINTS / f"reference-{key[:16]}"
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch.nn.functional import cross_entropy
 
-from ..graph import logits
+from ..graph import extract_logits
 from ..importance import score
 from ..search import choose
 from ..structure import Importance, Network, Plan
 from ..surgery import compact_network, replace_tensors, scatter_importance, scatter_tensors
-from ..utils import fingerprint, read_tensors, write_tensors
+from ..utils import digest_json, read_tensors, write_tensors
 from .config import Config
 from .context import Workspace
 from .finetune_stage import tune_round
@@ -69,7 +69,7 @@ class _Schedule:
 
     def key(self, number: int) -> str:
         data = self.space.data.fingerprint()
-        return fingerprint([rounds_key(self.config), number, self.budget_ms, data])
+        return digest_json([rounds_key(self.config), number, self.budget_ms, data])
 
     def goal_ms(self, number: int) -> float:
         """Every round takes the same factor."""
@@ -122,7 +122,7 @@ def score_network(space: Workspace, config: Config, net: Network) -> Importance:
         return score(
             net,
             batches,
-            lambda results, labels: cross_entropy(logits(results), labels),
+            lambda results, labels: cross_entropy(extract_logits(results), labels),
             options.criterion,
             progress=advance,
         )

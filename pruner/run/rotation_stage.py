@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PrunerError
 from ..surgery import find_streams, replace_tensors, rotate
-from ..utils import fingerprint, read_tensors, write_tensors
+from ..utils import digest_json, read_tensors, write_tensors
 from . import run_folder as names
 from .config import Config
 
@@ -24,7 +24,7 @@ def rotate_network(space: Workspace, config: Config) -> tuple[Network, str | Non
     options = config.score
     if config.data is None or not options.rotate or not find_streams(space.net):
         return space.net, None
-    key = fingerprint([space.data.fingerprint(), options.images, config.seed])
+    key = digest_json([space.data.fingerprint(), options.images, config.seed])
     if space.base.finished("rotate", key) is None:
         batches = space.data.train(
             options.batch_size, augment=False, seed=config.seed, limit=options.images

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PrunerError
-from ..utils import file_digest, fingerprint, write_text
+from ..utils import digest_file, digest_json, write_text
 
 FORMAT = 1
 STATE = "run.json"
@@ -57,7 +57,7 @@ class RunFolder:
             seal = state.pop("seal")
         except (ValueError, KeyError, AttributeError, TypeError, OSError):
             raise PrunerError(f"{path} is truncated or no run.json; begin a new RUN") from None
-        if seal != fingerprint(state):
+        if seal != digest_json(state):
             raise PrunerError(f"{path} was edited by hand; begin a new RUN")
         if state["format"] != FORMAT:
             raise PrunerError(f"{path} has format {state['format']}, this version reads {FORMAT}")
@@ -66,7 +66,7 @@ class RunFolder:
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Replace run.json, whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self / STATE, json.dumps({**state, "seal": fingerprint(state)}, indent=1) + "\n")
+        write_text(self / STATE, json.dumps({**state, "seal": digest_json(state)}, indent=1) + "\n")
 
     def finished(self, step: str, key: str) -> dict[str, Any] | None:
         """The record of a step that was finished with the same key, or None.
@@ -88,7 +88,7 @@ class RunFolder:
         known = self.state()["files"].get(name)
         if known is None or not path.is_file():
             raise PrunerError(f"{self.path} holds no {name}")
-        if file_digest(path) not in known:
+        if digest_file(path) not in known:
             raise PrunerError(f"{path} is truncated or was edited; remove it and repeat its step")
         return path
 
@@ -115,7 +115,7 @@ class RunFolder:
         scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=".new-"))
         try:
             write(scratch)
-            written = {path.name: file_digest(path) for path in sorted(scratch.iterdir())}
+            written = {path.name: digest_file(path) for path in sorted(scratch.iterdir())}
             state = self.state()
             state["steps"] = {
                 name: record

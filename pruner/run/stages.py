@@ -14,7 +14,7 @@ from ..problem import Budget
 from ..search import Candidate, choose, evaluate_candidates, free_share
 from ..structure import Importance, Plan
 from ..surgery import apply, load, save
-from ..utils import fingerprint, write_text
+from ..utils import digest_json, write_text
 from . import console_summary as summary
 from . import metrics as figures
 from . import run_folder as names
@@ -65,9 +65,9 @@ def measure(space: Workspace, config: Config) -> Outcome:
                     (folder / name).unlink(missing_ok=True)
             raise
         content = resolve_paths(config).to_dict()
-        if fresh or fingerprint(content) != fingerprint(state["config"]):
+        if fresh or digest_json(content) != digest_json(state["config"]):
             folder.commit(
-                "measure", fingerprint(asdict(options)), lambda path: None, config=content
+                "measure", digest_json(asdict(options)), lambda path: None, config=content
             )
     return summary.summarize_table(space, table)
 
@@ -109,13 +109,13 @@ def importance(space: Workspace, config: Config) -> Any:
     if config.data is not None:
         key["data"] = space.data.fingerprint()
     path = space.base / names.IMPORTANCE
-    if space.base.finished("score", fingerprint(key)):
+    if space.base.finished("score", digest_json(key)):
         return Importance.load(path)
     net, _ = rotate_network(space, config)
     scores = score_network(space, config, net)
     space.base.commit(
         "score",
-        fingerprint(key),
+        digest_json(key),
         lambda scratch: scores.save(scratch / names.IMPORTANCE),
         config=config.to_dict() if space.base.state()["budgets"] == [] else None,
     )
@@ -128,7 +128,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     uncut_ms = figures.dense_ms(space.net, table)
     budget = Budget.parse(config.budgets[0])
     budget_ms = budget.to_ms(uncut_ms, space.shape()[0])
-    key = fingerprint(
+    key = digest_json(
         {
             "budget": str(budget),
             "solve": asdict(config.solve),
@@ -266,11 +266,11 @@ def assist_finetune(space: Workspace, folder: RunFolder, config: Config) -> Outc
 
 
 def _finetune_key(space: Workspace, folder: RunFolder, config: Config, plan: Plan) -> str:
-    return fingerprint(
+    return digest_json(
         {
             "finetune": asdict(config.finetune),
             "data": space.data.fingerprint(),
-            "plan": fingerprint(plan.to_json()),
+            "plan": digest_json(plan.to_json()),
             "solve": folder.state()["steps"]["solve"]["key"],  # its rounds may have tuned
             "seed": config.seed,
         }
@@ -286,7 +286,7 @@ def bench(space: Workspace, folder: RunFolder, config: Config, runs: int) -> Out
     metrics = figures.add_timings(metrics, figures.time_in_turn(space, small, runs))
     folder.commit(
         "bench",
-        fingerprint(runs),
+        digest_json(runs),
         lambda scratch: write_text(scratch / names.METRICS, metrics.to_json()),
     )
     _outdate(space, folder)

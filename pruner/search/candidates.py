@@ -15,7 +15,7 @@ from ..errors import PrunerError
 from ..importance import CandidateSample
 from ..problem import formulate
 from ..structure import Plan
-from ..utils import fingerprint
+from ..utils import digest_json
 
 if TYPE_CHECKING:
     from latency_tables import LatencyTable
@@ -104,7 +104,7 @@ def evaluate_candidates(
             if solution.choice is None:
                 break
             plan = Plan.from_solution(net, solution, scores, within)
-            key = fingerprint(plan.to_json())
+            key = digest_json(plan.to_json())
             if key not in seen:
                 seen.add(key)
                 loss = sample.add(plan, known.get(key))

@@ -10,8 +10,8 @@ from torch import fx
 from latency_tables.spec import Cell, LayerSpec
 
 from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms, is_free, is_pointwise, resolve
-from ..graph import BATCH_HINT, arguments, depends_on_input, operator_name
-from ..utils import unused_name
+from ..graph import BATCH_HINT, find_input_dependent, operator_arguments, operator_name
+from ..utils import choose_unused_name
 from .network import Block, LocatedCell
 from .residual_blocks import blocks_by_node, blocks_of
 
@@ -31,7 +31,7 @@ def find_cells(
     owner_of: dict[fx.Node, fx.Node] = {}
     members: dict[fx.Node, list[fx.Node]] = {}
     position = {node: i for i, node in enumerate(axis_map.program.graph.nodes)}
-    live = depends_on_input(axis_map.program.graph, sizes=True)
+    live = find_input_dependent(axis_map.program.graph, sizes=True)
     for node in axis_map.program.graph.nodes:
         if node.op != "call_function" or node not in live or operator_name(node) in _NO_COST:
             if operator_name(node) == "getitem" and node.args[0] in owner_of:
@@ -46,7 +46,7 @@ def find_cells(
     around = blocks_by_node(all_blocks)
     names: dict[str, LocatedCell] = {}
     for anchor, nodes in members.items():
-        name = unused_name(_cell_name(anchor), names)
+        name = choose_unused_name(_cell_name(anchor), names)
         spec, widths = _specify(axis_map, anchor, nodes)
         used = dict.fromkeys(name_of[a] for width in widths for a in atoms(width) if a in name_of)
         without, stride = _read_stride(nodes, all_blocks, around)
@@ -100,7 +100,7 @@ def _stride_alone(node: fx.Node) -> int:
     """The stride of a convolution that reads single places; 1 for any other operator."""
     if "conv" not in operator_name(node):
         return 1
-    given = arguments(node)
+    given = operator_arguments(node)
     weight = given["weight"].meta["shape"]
     strides = set(_each(given["stride"]))
     single = all(k == 1 for k in weight[2:]) and set(_each(given["padding"])) == {0}
@@ -213,7 +213,7 @@ def _plain_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]
     position = {argument.name: i for i, argument in enumerate(schema.arguments)}
     return [
         (key, value)
-        for key, given in arguments(anchor).items()
+        for key, given in operator_arguments(anchor).items()
         if position[key] not in followed and key not in followed
         if (value := _plain(given)) is not ...
     ]
@@ -231,7 +231,7 @@ def _plain(value: Any) -> Any:
 def _specify_weighted(
     axis_map: AxisMap, anchor: fx.Node, name: str, fused: tuple[str, ...]
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
-    args = arguments(anchor)
+    args = operator_arguments(anchor)
     x, weight, out = args["input"], args["weight"], axis_map.of(anchor)
     x_axes, shape = axis_map.of(x), axis_map.shape(x)
     if name == "linear":

@@ -8,7 +8,7 @@ from math import prod
 from torch import fx, nn
 
 from ..axes import Axes, axis_size
-from ..graph import arguments, operator_name
+from ..graph import operator_arguments, operator_name
 from .network import Network
 from .residual_blocks import blocks_by_node, blocks_of
 
@@ -35,16 +35,16 @@ def _summed(net: Network, node: fx.Node) -> Axes | None:
     """The axes that an operator sums over, None for one that does not."""
     name, axis_map = operator_name(node), net.axis_map
     if name.startswith("conv_transpose"):
-        weight = axis_map.of(arguments(node)["weight"])
+        weight = axis_map.of(operator_arguments(node)["weight"])
         return [weight[0], *weight[2:]]  # an upper bound: counted at every output position
     if name.startswith("conv"):
-        return axis_map.of(arguments(node)["weight"])[1:]
+        return axis_map.of(operator_arguments(node)["weight"])[1:]
     if name == "linear":
-        return axis_map.of(arguments(node)["weight"])[-1:]
+        return axis_map.of(operator_arguments(node)["weight"])[-1:]
     if name in ("matmul", "bmm", "mm"):
         return axis_map.of(node.args[0])[-1:]
     if name == "scaled_dot_product_attention":
-        args = arguments(node)  # per output: one product with V, and its share of Q K^T
+        args = operator_arguments(node)  # per output: one product with V, and its share of Q K^T
         return [axis_map.of(args["key"])[-2]]
     return None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from ..axes import Atom, Axis, AxisMap, atoms, resolve
-from ..graph import arguments, depends_on_input, operator_name
+from ..graph import find_input_dependent, operator_arguments, operator_name
 from .network import Block
 from .residual_blocks import blocks_by_node, blocks_of
 
@@ -76,7 +76,7 @@ def classify_dims(
 def _attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Product]:
     """Products that are chained: the result of one reaches another before a Block's join."""
     graph = axis_map.program.graph
-    live = depends_on_input(graph)
+    live = find_input_dependent(graph)
     products = {node: p for node in graph.nodes if (p := _product(axis_map, node, live))}
     nearest: dict[fx.Node, fx.Node] = {}
     """Node -> the product that its value reaches."""
@@ -99,7 +99,7 @@ def _attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Product]:
 def _product(axis_map: AxisMap, node: fx.Node, live: set[fx.Node]) -> _Product | None:
     name = operator_name(node)
     if name == _ATTENTION:
-        query, value = (axis_map.of(arguments(node)[key]) for key in ("query", "value"))
+        query, value = (axis_map.of(operator_arguments(node)[key]) for key in ("query", "value"))
         return _Product(node, (query[-1],), tuple(axis_map.of(node)[:-2]), (value[-1],))
     if name not in ("matmul", "bmm", "einsum") or not live.issuperset(node.all_input_nodes):
         return None

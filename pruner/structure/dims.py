@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import fx
 
 from ..axes import Atom, Axis, AxisMap, atoms, freeze, owner, owners
-from ..utils import unused_name
+from ..utils import choose_unused_name
 from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
 from .network import Block, Dim, Frozen, LocatedCell, Slot
 from .residual_blocks import blocks_by_node, blocks_of
@@ -55,7 +55,7 @@ def find_dims(
             name = f"{place}.{kind}" if place else kind
         else:
             name = places[0][0].rpartition(".")[0] or places[0][0]
-        name = unused_name(name, dims)
+        name = choose_unused_name(name, dims)
         dims[name] = Dim(name, atom.size, _step(atom.size, step), (), kind)
         by_name[name] = atom
     return dims, by_name

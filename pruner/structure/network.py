@@ -15,7 +15,7 @@ from latency_tables.source import Probe
 from latency_tables.spec import Cell
 
 from ..axes import Atom, Axis, AxisMap, axis_size, cut
-from ..graph import BATCH_HINT, Block, Program, flatten_io, materialize, probe_onnx
+from ..graph import BATCH_HINT, Block, Program, build_probe_onnx, flatten_io, materialize
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Network:
         return Probe(
             module=module,
             inputs=inputs,
-            onnx=cache(lambda: probe_onnx(module, inputs)),
+            onnx=cache(lambda: build_probe_onnx(module, inputs)),
             cell_of={
                 node: located.cell.name
                 for located in self.located

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from torch import fx
 
-from ..graph import depends_on_input, operator_name
-from ..utils import common_path, unused_name
+from ..graph import find_input_dependent, operator_name
+from ..utils import choose_unused_name, find_common_path
 from .network import Block
 
 Work: TypeAlias = "tuple[int, int]"
@@ -40,7 +40,7 @@ def find_blocks(graph: fx.Graph) -> dict[str, Block]:
     added to the scores of an attention, and one of two equal answers that are summed.
     """
     order = {node: i for i, node in enumerate(graph.nodes)}
-    live, batched = depends_on_input(graph), depends_on_input(graph, sizes=True)
+    live, batched = find_input_dependent(graph), find_input_dependent(graph, sizes=True)
     answers, scores = _leading_to(graph, "output"), _leading_to(graph, "softmax", "_softmax")
     found: list[_Candidate] = []
     for join in graph.nodes:
@@ -181,9 +181,9 @@ def _named(found: list[_Candidate], live: set[fx.Node]) -> dict[str, Block]:
     for one in found:
         weighted = [node for node in one.nodes & live if _work(node, live)[0]]
         anchors = weighted or [node for node in one.nodes & live if _is_anchor(node, live)]
-        path = common_path(node.meta.get("path") or "" for node in anchors)
+        path = find_common_path(node.meta.get("path") or "" for node in anchors)
         path = path or one.join.meta.get("path") or one.join.name
-        name = unused_name(path, result)
+        name = choose_unused_name(path, result)
         names = frozenset(node.name for node in one.nodes)
         result[name] = Block(name, one.join.name, one.skip.name, names)
     around = blocks_by_node(result)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..axes import propagate_axes, validate_axes
-from ..graph import Program, export, materialize
+from ..graph import Program, capture_program, materialize
 from .cells import find_cells as find_cells
 from .dims import attach_slots, find_dims, list_frozen
 from .network import Network
@@ -41,7 +41,7 @@ def trace(
     """
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
-    program = export(model, tuple(inputs), kwargs)
+    program = capture_program(model, tuple(inputs), kwargs)
     flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
     kind = type(model).__name__
     return build_network(program, flat, name or kind, kind, step)

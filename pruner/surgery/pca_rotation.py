@@ -19,16 +19,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..axes import Atom, atoms, resolve
 from ..graph import (
-    Replay,
+    StagedExecution,
+    batch_norm_scale,
     effective_weight,
-    is_norm,
-    is_plain,
-    layer_at,
+    find_batch_norm_after,
+    get_layer,
+    is_batch_norm,
+    is_ungrouped,
     materialize,
-    norm_behind,
     operator_name,
-    scale_of,
-    source,
+    producer_of,
 )
 from ..structure import Network
 
@@ -82,14 +82,16 @@ def _stream(
     writers: dict[fx.Node, fx.Node | None] = {}
     readers: dict[fx.Node, None] = {}
     for node, axis in carrying:
-        layer = layer_at(net.module, node)
-        if is_plain(layer):
+        layer = get_layer(net.module, node)
+        if is_ungrouped(layer):
             if calls.count(node.target) > 1 or axis != _channel_axis(layer, node):
                 return None
             writers[node] = None
         elif isinstance(layer, _BatchNorm):
-            writer = source(node)
-            behind = norm_behind(net.module, writer) is node and calls.count(node.target) == 1
+            writer = producer_of(node)
+            behind = (
+                find_batch_norm_after(net.module, writer) is node and calls.count(node.target) == 1
+            )
             if writer not in writers or not behind:
                 return None
             writers[writer] = node
@@ -99,7 +101,7 @@ def _stream(
         elif not isinstance(layer, (nn.Dropout, nn.Identity)):
             return None
         for user in node.users:
-            if user.op == "call_module" and is_plain(layer_at(net.module, user)):
+            if user.op == "call_module" and is_ungrouped(get_layer(net.module, user)):
                 if calls.count(user.target) > 1:
                     return None
                 readers[user] = None
@@ -171,11 +173,11 @@ def _moments(
         for stream in found.values()
         for node in (
             *(norm or writer for writer, norm in stream.writers),
-            *(source(reader) for reader in stream.readers),
+            *(producer_of(reader) for reader in stream.readers),
         )
     )
     sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in names}
-    for values in Replay(net.module, inputs, memory_mb * 2**20).values(list(names)):
+    for values in StagedExecution(net.module, inputs, memory_mb * 2**20).values(list(names)):
         for name, value in values.items():
             axis = 1 if value.ndim == 4 else value.ndim - 1
             rows = value.movedim(axis, -1).flatten(0, -2)
@@ -195,7 +197,7 @@ def _basis(module: nn.Module, stream: Stream, moments: Moments) -> tuple[Tensor,
     for reader in stream.readers:
         weight = effective_weight(module, reader).movedim(1, -1).flatten(0, -2)
         metric = metric + weight.T @ weight
-        covariance = covariance + moments[source(reader).name][1]
+        covariance = covariance + moments[producer_of(reader).name][1]
     values, vectors = torch.linalg.eigh(metric)
     # Directions that nobody reads keep a little weight, so that the turn has an inverse.
     root = values.clamp_min(1e-6 * float(values.max())).sqrt()
@@ -232,8 +234,8 @@ def _turn(
                 put(f"{name}.bias", turn @ tensors[f"{name}.bias"].double())
             continue
         layer = module.get_submodule(str(norm.target))
-        assert is_norm(layer) and layer.running_mean is not None
-        scale = scale_of(layer)
+        assert is_batch_norm(layer) and layer.running_mean is not None
+        scale = batch_norm_scale(layer)
         shift = layer.bias.double() - scale * layer.running_mean.double()
         bias = tensors.get(f"{name}.bias")
         if bias is not None:

@@ -17,14 +17,14 @@ from torch import fx, nn
 
 from ..errors import PrunerError
 from ..graph import (
-    BY_NAME,
-    SETTINGS,
-    build,
+    LAYER_SETTINGS,
+    LAYERS_BY_NAME,
+    build_layer,
     decode_spec,
     encode_spec,
+    layer_settings,
     put_module,
     put_tensor,
-    settings,
 )
 from ..structure import Plan
 from ..utils import read_tensors, write_tensors
@@ -52,9 +52,9 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
         "name": type(module).__name__,
         "nodes": [_encode_node(node) for node in module.graph.nodes],
         "layers": {
-            path: {"kind": type(layer).__name__, "settings": settings(layer)}
+            path: {"kind": type(layer).__name__, "settings": layer_settings(layer)}
             for path, layer in module.named_modules()
-            if type(layer) in SETTINGS
+            if type(layer) in LAYER_SETTINGS
         },
         "parameters": [name for name, _ in module.named_parameters()],
         "tied": _tied(module),
@@ -100,7 +100,7 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     for path in sorted(header["layers"]):
         layer = header["layers"][path]
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
-        put_module(root, path, build(BY_NAME[layer["kind"]], values))
+        put_module(root, path, build_layer(LAYERS_BY_NAME[layer["kind"]], values))
     parameters = set(header["parameters"])
     transient = set(header["transient"])
     for name, tensor in tensors.items():

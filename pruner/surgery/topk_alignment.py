@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..graph import arguments, operator_name
+from ..graph import operator_arguments, operator_name
 
 _OPERATORS = ("topk", "sort", "argsort")
 _EQUAL = {torch.float16: 1e-2, torch.bfloat16: 1e-1, torch.float32: 1e-4, torch.float64: 1e-9}
@@ -47,7 +47,7 @@ class AlignedInterpreter(fx.Interpreter):
         if n.name not in self.choices:
             return result
         x: Tensor = self.env[n.all_input_nodes[0]]
-        return _follow(result, x, arguments(n)["dim"], self.choices[n.name])
+        return _follow(result, x, operator_arguments(n)["dim"], self.choices[n.name])
 
 
 def _follow(result: Any, x: Tensor, dim: int, other: Tensor) -> Any:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from ..axes import REDUCTIONS, mask
-from ..graph import arguments, operator_name
+from ..graph import operator_arguments, operator_name
 from ..structure import Network, Plan
 from .apply import apply
 from .topk_alignment import AlignedInterpreter, find_selections, record_selections
@@ -156,7 +156,7 @@ class _Masked(AlignedInterpreter):
             layer: Any = self.fetch_attr(str(n.target))
             weight, bias, eps = layer.weight, getattr(layer, "bias", None), layer.eps
         else:
-            values = {k: self.env.get(v, v) for k, v in arguments(n).items()}
+            values = {k: self.env.get(v, v) for k, v in operator_arguments(n).items()}
             weight, bias, eps = values["weight"], values.get("bias"), values["eps"]
         first = min(kept)
         own = {d - first: index for d, index in kept.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import logits
+from ..graph import extract_logits
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def evaluate(
     try:
         with torch.inference_mode():
             for done, (inputs, labels) in enumerate(loader, 1):
-                outputs = logits(module(inputs.to(device))).float().cpu()
+                outputs = extract_logits(module(inputs.to(device))).float().cpu()
                 lost = nn.functional.cross_entropy(outputs, labels, reduction="sum")
                 right = (outputs.argmax(1) == labels).sum()
                 sums += torch.tensor([len(labels), right.item(), lost.item()], dtype=torch.float64)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import logits
+from ..graph import extract_logits
 from ..utils import derive_seed
 from .attention_transfer import attention_loss, shared_maps, with_values
 from .bn_recalibration import recalibrate
@@ -190,7 +190,7 @@ class _Run:
     def _parted(self, results: Any) -> tuple[Tensor, Sequence[Tensor]]:
         """Class scores, and the values at which attention is compared."""
         results, values = results if self.maps else (results, ())
-        return logits(results), values
+        return extract_logits(results), values
 
     # -- start -------------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 
-def fingerprint(content: Any) -> str:
+def digest_json(content: Any) -> str:
     """SHA-256 of plain data, the same for equal data."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
+def digest_file(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as stream:
         total = hashlib.sha256()

@@ -7,7 +7,7 @@ import os
 from ..errors import PrunerError
 
 
-def rank() -> int:
+def process_rank() -> int:
     """0 for the first process, and for the only one."""
     return int(os.environ.get("RANK", "0"))
 

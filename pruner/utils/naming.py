@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from itertools import takewhile
 
 
-def unused_name(name: str, taken: Container[str]) -> str:
+def choose_unused_name(name: str, taken: Container[str]) -> str:
     """The name, numbered where it is taken."""
     if name not in taken:
         return name
@@ -16,7 +16,7 @@ def unused_name(name: str, taken: Container[str]) -> str:
     return f"{name}#{number}"
 
 
-def common_path(paths: Iterable[str]) -> str:
+def find_common_path(paths: Iterable[str]) -> str:
     """The innermost module that all these dotted names lie in; empty for the network itself."""
     levels = zip(*(path.split(".") for path in paths))
     return ".".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))

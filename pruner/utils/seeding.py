@@ -13,6 +13,6 @@ def derive_seed(*keys: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def generator(*keys: int | str) -> torch.Generator:
+def make_generator(*keys: int | str) -> torch.Generator:
     """A CPU generator that starts from `derive_seed` the keys."""
     return torch.Generator().manual_seed(derive_seed(*keys))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import arguments
+from ...graph import operator_arguments
 from ..algebra import resolve, split_product
 from .base import AxisMap, Result, rule
 from .contraction import broadcast
@@ -13,7 +13,7 @@ from .contraction import broadcast
 @rule("scaled_dot_product_attention")
 def attention(axis_map: AxisMap, node: fx.Node) -> Result:
     """query [..., L, E], key [..., S, E], value [..., S, V] -> [..., L, V]."""
-    args = arguments(node)
+    args = operator_arguments(node)
     query, key, value = (axis_map.of(args[name]) for name in ("query", "key", "value"))
     axis_map.unify(query[-1], key[-1], node)
     axis_map.unify(key[-2], value[-2], node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import arguments
+from ...graph import operator_arguments
 from ..algebra import Axis, multiply, resolve, split_product
 from .base import Axes, AxisMap, Result, rule
 
@@ -15,7 +15,7 @@ MAP = "a feature map's extent"
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """weight [out, in / groups, *kernel]; in = groups * i, out = groups * o."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, weight, groups = axis_map.of(args["input"]), axis_map.of(args["weight"]), args["groups"]
     channel = len(x) - len(weight) + 1
     _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
@@ -37,7 +37,7 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """weight [in, out / groups, *kernel]; in = groups * i, out = groups * o."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, weight, groups = axis_map.of(args["input"]), axis_map.of(args["weight"]), args["groups"]
     channel = len(x) - len(weight) + 1
     _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
@@ -71,7 +71,7 @@ def _freeze_maps(axis_map: AxisMap, extents: Axes, kernel: Axes) -> None:
 @rule("linear")
 def linear(axis_map: AxisMap, node: fx.Node) -> Axes:
     """weight [out, in], over the last axis."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, weight = axis_map.of(args["input"]), axis_map.of(args["weight"])
     axis_map.unify(x[-1], weight[-1], node)
     axis_map.role(args["weight"], len(weight) - 1, "in")

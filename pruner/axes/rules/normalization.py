@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import arguments
+from ...graph import operator_arguments
 from ..algebra import split_product
 from .base import Axes, AxisMap, Result, rule
 
@@ -12,7 +12,7 @@ from .base import Axes, AxisMap, Result, rule
 @rule("batch_norm", "instance_norm")
 def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Scale, shift and statistics go with the channels (axis 1)."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x = axis_map.of(args["input"])
     for name in ("weight", "bias", "running_mean", "running_var"):
         _along(axis_map, node, args[name], x[1:2])
@@ -24,7 +24,7 @@ def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("layer_norm", "rms_norm")
 def layer_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Over the last axes; their sizes stand in ``normalized_shape``."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, count = axis_map.of(args["input"]), len(args["normalized_shape"])
     axis_map.along[node] = tuple(range(len(x) - count, len(x)))
     for name in ("weight", "bias"):
@@ -37,7 +37,7 @@ def layer_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("group_norm")
 def group_norm(axis_map: AxisMap, node: fx.Node) -> Result:
     """Groups can go as a whole; channels can go from every group alike."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x = axis_map.of(args["input"])
     split = split_product(x[1], args["num_groups"])
     if split is None:

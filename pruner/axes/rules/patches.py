@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import arguments, operator_name
+from ...graph import operator_arguments, operator_name
 from ..algebra import Atom, concatenate, multiply, split_product, split_sum
 from .base import Axes, AxisMap, Result, rule
 from .contraction import KERNEL, MAP
@@ -35,7 +35,7 @@ def col2im(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("unfold")
 def unfold(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Windows along one axis: their number in its place, their extent at the end."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, shape = list(axis_map.of(node.args[0])), axis_map.shape(node)
     dim = args["dimension"] % len(x)
     axis_map.freeze(x[dim], MAP)
@@ -68,7 +68,7 @@ def pixel_unshuffle(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     """groups * c -> c * groups."""
-    x, groups = axis_map.of(node.args[0]), arguments(node)["groups"]
+    x, groups = axis_map.of(node.args[0]), operator_arguments(node)["groups"]
     pieces = split_product(x[1], groups)
     if pieces is None:
         return axis_map.give_up(node, "a shuffle that cuts across joined channels")
@@ -81,7 +81,7 @@ def channel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
 def glu(axis_map: AxisMap, node: fx.Node) -> Result:
     """first half * sigmoid(second half)."""
     x = list(axis_map.of(node.args[0]))
-    dim = arguments(node)["dim"] % len(x)
+    dim = operator_arguments(node)["dim"] % len(x)
     halves = split_sum(x[dim], x[dim].size // 2)
     if halves is None:
         return axis_map.give_up(node, "a gate that cuts across joined channels")
@@ -103,7 +103,7 @@ def grid_sampler(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("gather", "take_along_dim")
 def gather(axis_map: AxisMap, node: fx.Node) -> Result:
     """The axis gathered from is frozen; along the others the index has the tensor's axes."""
-    args = arguments(node)
+    args = operator_arguments(node)
     index = args["index"] if "index" in args else args["indices"]
     x, chosen = axis_map.of(node.args[0]), axis_map.of(index)
     if args["dim"] is None or len(x) != len(chosen):
@@ -122,7 +122,7 @@ def gather(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("index_select")
 def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
-    args = arguments(node)
+    args = operator_arguments(node)
     x = list(axis_map.of(node.args[0]))
     dim = args["dim"] % len(x)
     axis_map.freeze(x[dim], "indexed")
@@ -133,7 +133,7 @@ def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("slice_scatter")
 def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     """A part of an axis is written anew: what was there ends, what is written begins."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, written = axis_map.of(node.args[0]), axis_map.of(args["src"])
     dim, size = args["dim"] % len(x), x[args["dim"]].size
     start, end = args["start"] or 0, args["end"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import arguments, operator_name
+from ...graph import operator_arguments, operator_name
 from ..algebra import UNIT, Atom, Axis, concatenate, multiply
 from .base import AxisMap, Result, rule
 
@@ -17,7 +17,7 @@ def recurrent(axis_map: AxisMap, node: fx.Node) -> Result:
 
     A silenced hidden unit stays at zero from a zero start: its gates multiply zero.
     """
-    args, name = arguments(node), operator_name(node)
+    args, name = operator_arguments(node), operator_name(node)
     if "input" not in args or args.get("has_biases") is None:
         return axis_map.give_up(node, f"{name} over packed sequences")
     x, params = axis_map.of(args["input"]), list(args["params"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import arguments, operator_name
+from ...graph import operator_arguments, operator_name
 from ..algebra import UNIT
 from .base import Axes, AxisMap, Result, rule
 
@@ -21,7 +21,7 @@ POSITIONS = ("max", "min", "argmax", "argmin", "any", "all", "prod", "median")
 @rule(*REDUCTIONS, *POSITIONS)
 def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
     """The reduced axes end; the others pass."""
-    args = arguments(node)
+    args = operator_arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
     x = axis_map.of(source)
@@ -50,14 +50,14 @@ def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Over what is left of its axis, like a normalization."""
     x = axis_map.of(node.args[0])
     if x:
-        axis_map.along[node] = (arguments(node)["dim"] % len(x),)
+        axis_map.along[node] = (operator_arguments(node)["dim"] % len(x),)
     return list(x)
 
 
 @rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu")
 def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     """The axis worked along is frozen, in its old and its new size; the others pass."""
-    args = arguments(node)
+    args = operator_arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
     x, reason = axis_map.of(source), f"worked along by {operator_name(node)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from ...graph import arguments, operator_name
+from ...graph import operator_arguments, operator_name
 from ..algebra import (
     UNIT,
     Axis,
@@ -57,7 +57,7 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
     if name in ("flatten", "reshape_as", "view_as"):
         return
     if name == "unflatten":
-        args = arguments(node)
+        args = operator_arguments(node)
         dim = args["dim"] % len(axis_map.of(args["self"]))
         place, given = 2, list(args["sizes"])
         axes = axes[dim : dim + len(given)]
@@ -80,13 +80,13 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
 @rule("permute")
 def permute(axis_map: AxisMap, node: fx.Node) -> Axes:
     x = axis_map.of(node.args[0])
-    return [x[d] for d in arguments(node)["dims"]]
+    return [x[d] for d in operator_arguments(node)["dims"]]
 
 
 @rule("transpose", "swapaxes")
 def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
     x = list(axis_map.of(node.args[0]))
-    _, first, second = arguments(node).values()
+    _, first, second = operator_arguments(node).values()
     x[first], x[second] = x[second], x[first]
     return x
 
@@ -99,14 +99,14 @@ def matrix_transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("unsqueeze")
 def unsqueeze(axis_map: AxisMap, node: fx.Node) -> Axes:
     x = list(axis_map.of(node.args[0]))
-    x.insert(arguments(node)["dim"] % (len(x) + 1), UNIT)
+    x.insert(operator_arguments(node)["dim"] % (len(x) + 1), UNIT)
     return x
 
 
 @rule("squeeze")
 def squeeze(axis_map: AxisMap, node: fx.Node) -> Axes:
     x = axis_map.of(node.args[0])
-    dims = arguments(node).get("dim", range(len(x)))
+    dims = operator_arguments(node).get("dim", range(len(x)))
     chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}
     return [axis for d, axis in enumerate(x) if d not in chosen or resolve(axis).size != 1]
 
@@ -157,7 +157,7 @@ def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("repeat_interleave")
 def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
     """Every position so many times before the next one."""
-    args = arguments(node)
+    args = operator_arguments(node)
     source, count, dim = args.get("self"), args["repeats"], args.get("dim")
     if not isinstance(count, int) or dim is None or not isinstance(source, fx.Node):
         return axis_map.give_up(node, "repeat_interleave by a tensor or over all axes")
@@ -171,7 +171,7 @@ def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
 def cat(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Along one axis the parts stand side by side; the others are one."""
     tensors = [axis_map.of(source) for source in node.args[0]]  # type: ignore[union-attr]
-    dim = arguments(node)["dim"] % len(tensors[0])
+    dim = operator_arguments(node)["dim"] % len(tensors[0])
     for other in tensors[1:]:
         for d, (x, y) in enumerate(zip(tensors[0], other)):
             if d != dim:
@@ -188,7 +188,7 @@ def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
         for x, y in zip(tensors[0], other):
             axis_map.unify(x, y, node)
     result = list(tensors[0])
-    dim = arguments(node)["dim"] % (len(result) + 1)
+    dim = operator_arguments(node)["dim"] % (len(result) + 1)
     result.insert(dim, axis_map.fresh(len(tensors), "a stack of tensors"))
     return result
 
@@ -197,7 +197,7 @@ def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
 def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
     source, sizes = node.args[0], node.args[1]
     x = axis_map.of(source)
-    dim = arguments(node)["dim"] % len(x)
+    dim = operator_arguments(node)["dim"] % len(x)
     rest, results = x[dim], []
     for i, size in enumerate(sizes):  # type: ignore[arg-type]
         pieces = split_sum(rest, size)  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("slice")
 def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
-    args = arguments(node)
+    args = operator_arguments(node)
     x = axis_map.of(node.args[0])
     dim = args["dim"] % len(x)
     axis, size = resolve(x[dim]), axis_map.shape(node)[dim]
@@ -237,7 +237,7 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("select")
 def select(axis_map: AxisMap, node: fx.Node) -> Axes:
     x = axis_map.of(node.args[0])
-    dim = arguments(node)["dim"] % len(x)
+    dim = operator_arguments(node)["dim"] % len(x)
     axis_map.freeze(x[dim], "selected from")
     return [*x[:dim], *x[dim + 1 :]]
 
@@ -245,7 +245,7 @@ def select(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("unbind")
 def unbind(axis_map: AxisMap, node: fx.Node) -> Result:
     x = axis_map.of(node.args[0])
-    dim = arguments(node)["dim"] % len(x)
+    dim = operator_arguments(node)["dim"] % len(x)
     axis_map.freeze(x[dim], "selected from")
     return [[*x[:dim], *x[dim + 1 :]] for _ in node.meta["shape"]]
 
@@ -279,7 +279,7 @@ def index(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("pad", "constant_pad_nd")
 def pad(axis_map: AxisMap, node: fx.Node) -> Result:
     """Constants on both sides: along channels they are parts of a Sum, which may be cut too."""
-    args = arguments(node)
+    args = operator_arguments(node)
     x, pads = axis_map.of(node.args[0]), args["pad"]
     mode, value = args.get("mode", "constant"), args.get("value")
     result, shape = list(x), axis_map.shape(node)

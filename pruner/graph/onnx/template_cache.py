@@ -41,7 +41,7 @@ class _Template:
     axes: Mapping[str, tuple[tuple[str, int] | int, ...]]
 
 
-def probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
+def build_probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
     """The network as a serialized ONNX model **for timing**: its weights are random.
 
     A network whose graph equals that of an earlier call in all but widths takes over its ONNX

@@ -114,9 +114,9 @@ def test_a_class_of_the_models_own_source_comes_back_by_its_names() -> None:
 
 def test_a_file_names_no_module_to_import() -> None:
     code = (
-        "import sys; from pruner.nesting import decode;"
-        "decode(['class', 'this.Zen', ['a'], [None]]);"
-        "decode(['class', 'transformers.models.vit.modeling_vit.os', ['a'], [None]]);"
+        "import sys; from pruner.graph.io_spec import decode_spec;"
+        "decode_spec(['class', 'this.Zen', ['a'], [None]]);"
+        "decode_spec(['class', 'transformers.models.vit.modeling_vit.os', ['a'], [None]]);"
         "assert 'this' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

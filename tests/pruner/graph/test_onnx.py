@@ -108,9 +108,9 @@ def test_a_second_probe_has_the_shapes_of_an_export_without_one(monkeypatch):
     monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
     monkeypatch.setattr(probe_export, "to_onnx", lambda *args: exports.append(1) or to_onnx(*args))
     x = torch.randn(1, 3, 16, 16)
-    probe_export.probe_onnx(tiny(), (x,))
+    probe_export.build_probe_onnx(tiny(), (x,))
     other = tiny(stream=40, b=64)
-    quick, full = probe_export.probe_onnx(other, (x,)), to_onnx(other, (x,))
+    quick, full = probe_export.build_probe_onnx(other, (x,)), to_onnx(other, (x,))
     assert len(exports) == 1
     model = onnx.load_from_string(quick)
     assert [n.name for n in model.graph.node] == [n.name for n in full.graph.node]
@@ -161,10 +161,10 @@ def test_attention_of_other_widths_takes_over_the_graph(monkeypatch):
     monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
     monkeypatch.setattr(probe_export, "to_onnx", lambda *args: exports.append(1) or to_onnx(*args))
     x = torch.randn(1, 3, 16, 16)
-    probe_export.probe_onnx(attending(3, 8, 8), (x,))
+    probe_export.build_probe_onnx(attending(3, 8, 8), (x,))
     for widths in ((3, 4, 8), (2, 8, 12), (1, 5, 3)):
         module = attending(*widths)
-        quick = probe_export.probe_onnx(module, (x,))
+        quick = probe_export.build_probe_onnx(module, (x,))
         assert len(exports) == 1
         full = to_onnx(probe_export._with_random_weights(module), (x,))
         found, expected = (
@@ -178,10 +178,10 @@ def test_attention_of_other_widths_takes_over_the_graph(monkeypatch):
 def test_another_structure_is_exported_anew(monkeypatch):
     monkeypatch.setattr(probe_export, "_templates", type(probe_export._templates)())
     x = torch.randn(1, 3, 16, 16)
-    probe_export.probe_onnx(tiny(), (x,))
+    probe_export.build_probe_onnx(tiny(), (x,))
     changed = tiny()
     changed.stem.stride = (2, 2)
-    probe_export.probe_onnx(changed, (x,))
+    probe_export.build_probe_onnx(changed, (x,))
     assert len(probe_export._templates) == 2
 
 
@@ -193,9 +193,9 @@ def test_a_depthwise_convolution_changes_its_groups(monkeypatch):
         layers = [nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 3, groups=width)]
         return fx.symbolic_trace(nn.Sequential(*layers).eval())
 
-    probe_export.probe_onnx(net(16), (x,))
+    probe_export.build_probe_onnx(net(16), (x,))
     # Outputs differ in their shape, so that this one must be exported anew; and it may not fail.
-    assert run(probe_export.probe_onnx(net(24), (x,)), x).shape == (1, 24, 6, 6)
+    assert run(probe_export.build_probe_onnx(net(24), (x,)), x).shape == (1, 24, 6, 6)
 
 
 class Clamped(nn.Module):

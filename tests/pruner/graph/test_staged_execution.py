@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruner.graph.staged_execution import Replay
+from pruner.graph.staged_execution import StagedExecution
 from pruner.structure.trace import trace
 
 from ..networks import Residual
@@ -31,7 +31,7 @@ def test_stretches_give_what_a_whole_pass_gives(memory_bytes):
                 )
                 env[node] = call(*args, **node.kwargs)
             everything.setdefault(node.name, []).append(env[node])
-    replay = Replay(module, inputs, memory_bytes)
+    replay = StagedExecution(module, inputs, memory_bytes)
     names = [node.name for node in replay.nodes]
     for k, name in enumerate(names):
         last = names[min(k + 3, len(names) - 1)]
@@ -45,7 +45,7 @@ def test_a_changed_layer_behind_the_position_shows():
     torch.manual_seed(0)
     module = trace(Residual(), (torch.zeros(1, 3, 8, 8),)).module
     x = torch.randn(3, 3, 8, 8)
-    replay = Replay(module, [(x,)])
+    replay = StagedExecution(module, [(x,)])
     last = replay.nodes[-1]
     assert torch.equal(next(replay.values([last.name]))[last.name], module(x))
     for _ in replay.values([], before=last.name):

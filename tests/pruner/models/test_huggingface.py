@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 import pruner
 from pruner.errors import PrunerError
 from pruner.graph.onnx.export import to_onnx
-from pruner.graph.outputs import logits
+from pruner.graph.outputs import extract_logits
 from pruner.models.load import load_model
 from pruner.run.cli import main
 from pruner.tuning.evaluate import evaluate
@@ -162,8 +162,10 @@ def test_a_classifier_from_a_folder_runs_through_every_step(
 
 def test_results_without_class_scores_are_said() -> None:
     tensor = torch.zeros(2, 3)
-    assert logits(tensor) is tensor and logits({"logits": tensor, "more": 1}) is tensor
+    assert (
+        extract_logits(tensor) is tensor and extract_logits({"logits": tensor, "more": 1}) is tensor
+    )
     with pytest.raises(PrunerError, match="a dict with boxes, not class scores"):
-        logits({"boxes": tensor})
+        extract_logits({"boxes": tensor})
     with pytest.raises(PrunerError, match="a tuple, not"):
-        logits((tensor, tensor))
+        extract_logits((tensor, tensor))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruner import Plan, apply, trace, verify
-from pruner.utils.naming import common_path
+from pruner.utils.naming import find_common_path
 
 from ..networks import shake
 
@@ -188,4 +188,4 @@ def test_nested_and_parallel_branches():
     ],
 )
 def test_common_path(paths, common):
-    assert common_path(paths) == common
+    assert find_common_path(paths) == common
