@@ -9,25 +9,25 @@ from .algebra import (
     Axis,
     Product,
     Sum,
-    atoms,
+    atoms_of,
+    axis_owners,
     axis_size,
     factors_of,
-    freeze,
+    freeze_axis,
     is_free,
-    mask,
-    owner,
-    owners,
+    kept_mask,
+    owner_indices,
     parts_of,
-    resolve,
+    resolve_axis,
 )
 from .propagate import propagate_axes
 from .rules.base import Axes, AxisMap, is_pointwise
 from .rules.reduction import REDUCTIONS
-from .slicing import cut
+from .slicing import cut_program
 from .validate import validate_axes
 
 __all__ = [
-    "Atom", "Axes", "Axis", "AxisMap", "Product", "REDUCTIONS", "Sum", "atoms", "axis_size", "cut",
-    "factors_of", "freeze", "is_free", "is_pointwise", "mask", "owner", "owners", "parts_of",
-    "propagate_axes", "resolve", "validate_axes",
+    "Atom", "Axes", "Axis", "AxisMap", "Product", "REDUCTIONS", "Sum", "atoms_of", "axis_owners",
+    "axis_size", "cut_program", "factors_of", "freeze_axis", "is_free", "is_pointwise", "kept_mask",
+    "owner_indices", "parts_of", "propagate_axes", "resolve_axis", "validate_axes",
 ]  # fmt: skip

@@ -6,8 +6,8 @@ Two axes that must agree are *unified*; where one of them shows more structure (
 it, a concatenation joins it), the other's atoms are *refined*: bound to the finer expression,
 everywhere at once. What is left unbound and unfrozen in the end are the Dims of the network.
 
-Canonical form, kept by :func:`resolve`: no bound atom, no factor of size one, no Sum within a Sum,
-no Product within a Product, no Sum as the first factor of a Product (it is distributed:
+Canonical form, kept by :func:`resolve_axis`: no bound atom, no factor of size one, no Sum within a
+Sum, no Product within a Product, no Sum as the first factor of a Product (it is distributed:
 ``(a + b) * c = a * c + b * c``, which is an equality of index orders, not only of sizes).
 """
 
@@ -68,12 +68,12 @@ Axis: TypeAlias = "Atom | Sum | Product"
 UNIT = Product(())
 
 
-def resolve(axis: Axis) -> Axis:
+def resolve_axis(axis: Axis) -> Axis:
     """The canonical form of an axis as it is known now."""
     if isinstance(axis, Atom):
         if axis.bound is None:
             return UNIT if axis.size == 1 else axis
-        axis.bound = resolve(axis.bound)  # path compression
+        axis.bound = resolve_axis(axis.bound)  # path compression
         return axis.bound
     if isinstance(axis, Sum):
         return concatenate(axis.parts)
@@ -84,7 +84,7 @@ def concatenate(parts: tuple[Axis, ...] | list[Axis]) -> Axis:
     """The canonical Sum of the parts."""
     flat: list[Axis] = []
     for part in parts:
-        known = resolve(part)
+        known = resolve_axis(part)
         if known.size == 0:
             continue
         flat.extend(known.parts if isinstance(known, Sum) else (known,))
@@ -95,7 +95,7 @@ def multiply(factors: tuple[Axis, ...] | list[Axis]) -> Axis:
     """The canonical Product of the factors."""
     flat: list[Axis] = []
     for factor in factors:
-        known = resolve(factor)
+        known = resolve_axis(factor)
         flat.extend(known.factors if isinstance(known, Product) else (known,))
     if len(flat) == 1:
         return flat[0]
@@ -106,48 +106,48 @@ def multiply(factors: tuple[Axis, ...] | list[Axis]) -> Axis:
 
 
 def factors_of(axis: Axis) -> tuple[Axis, ...]:
-    known = resolve(axis)
+    known = resolve_axis(axis)
     return known.factors if isinstance(known, Product) else (known,)
 
 
 def parts_of(axis: Axis) -> tuple[Axis, ...]:
-    known = resolve(axis)
+    known = resolve_axis(axis)
     return known.parts if isinstance(known, Sum) else (known,)
 
 
-def atoms(axis: Axis) -> Iterator[Atom]:
+def atoms_of(axis: Axis) -> Iterator[Atom]:
     """Every unbound atom of an axis, left to right, with repeats."""
-    known = resolve(axis)
+    known = resolve_axis(axis)
     if isinstance(known, Atom):
         yield known
     else:
         for child in known.parts if isinstance(known, Sum) else known.factors:
-            yield from atoms(child)
+            yield from atoms_of(child)
 
 
-def freeze(axis: Axis, reason: str) -> None:
+def freeze_axis(axis: Axis, reason: str) -> None:
     """No index of this axis may be cut. The first reason given stays."""
-    for atom in atoms(axis):
+    for atom in atoms_of(axis):
         atom.reason = atom.reason or reason
 
 
 def is_free(axis: Axis) -> bool:
     """Whether some index of the axis may still be cut."""
-    return any(atom.reason is None for atom in atoms(axis))
+    return any(atom.reason is None for atom in atoms_of(axis))
 
 
-def forget(axes: Iterable[Axis], keep: Atom) -> list[Axis]:
+def merge_frozen(axes: Iterable[Axis], keep: Atom) -> list[Axis]:
     """The factors of several axes in order, each run of frozen ones one new atom.
 
     What is frozen may be cut anew in another way than it was before. ``keep`` (the batch) stays.
     """
     result: list[Axis] = []
     for factor in (factor for axis in axes for factor in factors_of(axis)):
-        known = resolve(factor)
-        if is_free(known) or any(atom is keep for atom in atoms(known)):
+        known = resolve_axis(factor)
+        if is_free(known) or any(atom is keep for atom in atoms_of(known)):
             result.append(known)
             continue
-        reason = next((atom.reason for atom in atoms(known)), None)
+        reason = next((atom.reason for atom in atoms_of(known)), None)
         last = result[-1] if result else None
         if isinstance(last, Atom) and last.reason is not None and last is not keep:
             result[-1] = Atom(last.size * known.size, last.reason)
@@ -156,16 +156,16 @@ def forget(axes: Iterable[Axis], keep: Atom) -> list[Axis]:
     return result
 
 
-def bind(atom: Atom, axis: Axis) -> None:
+def bind_atom(atom: Atom, axis: Axis) -> None:
     """Refine an atom: from now on it is the (equally large) axis."""
     if atom.reason is not None:
-        freeze(axis, atom.reason)
+        freeze_axis(axis, atom.reason)
     atom.bound = axis
 
 
 def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
     """``axis = L * R`` with ``L.size == left``, refining atoms; None where it cannot be."""
-    axis = resolve(axis)
+    axis = resolve_axis(axis)
     if left < 1 or axis.size % left:
         return None
     if left == 1:
@@ -174,7 +174,7 @@ def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
         return axis, UNIT
     if isinstance(axis, Atom):
         first, second = Atom(left, axis.reason), Atom(axis.size // left, axis.reason)
-        bind(axis, Product((first, second)))
+        bind_atom(axis, Product((first, second)))
         return first, second
     if isinstance(axis, Product):
         done, needed = [], left
@@ -206,19 +206,19 @@ def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
         if pieces is None:
             return None
         lefts.append(pieces[0])
-        if common is not None and not unify(common, pieces[1]):
+        if common is not None and not unify_axes(common, pieces[1]):
             return None
         common, run = pieces[1], []
     if run:
         return None
     assert common is not None
     # a Sum in front is not canonical, but the caller wants the two factors apart
-    return concatenate(lefts), resolve(common)
+    return concatenate(lefts), resolve_axis(common)
 
 
 def split_sum(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
     """``axis = L + R`` with ``L.size == left``, refining atoms; None where it cannot be."""
-    axis = resolve(axis)
+    axis = resolve_axis(axis)
     if not 0 <= left <= axis.size:
         return None
     if left == 0:
@@ -227,7 +227,7 @@ def split_sum(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
         return axis, Sum(())
     if isinstance(axis, Atom):
         first, second = Atom(left, axis.reason), Atom(axis.size - left, axis.reason)
-        bind(axis, Sum((first, second)))
+        bind_atom(axis, Sum((first, second)))
         return first, second
     if isinstance(axis, Product):
         rest = multiply(axis.factors[1:])
@@ -252,25 +252,25 @@ def split_sum(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
     return None
 
 
-def unify(x: Axis, y: Axis, reason: str = "its two descriptions do not fit together") -> bool:
+def unify_axes(x: Axis, y: Axis, reason: str = "its two descriptions do not fit together") -> bool:
     """Make two axes of equal size one. Where they cannot be, both are frozen; returns success."""
-    x, y = resolve(x), resolve(y)
+    x, y = resolve_axis(x), resolve_axis(y)
     if x is y:
         return True
     if x.size == y.size:
         if isinstance(x, Atom):
-            bind(x, y)
+            bind_atom(x, y)
             return True
         if isinstance(y, Atom):
-            bind(y, x)
+            bind_atom(y, x)
             return True
         if isinstance(x, Sum) or isinstance(y, Sum):
             if _unify_sums(x, y, reason):
                 return True
         elif _unify_products(x, y, reason):
             return True
-    freeze(x, reason)
-    freeze(y, reason)
+    freeze_axis(x, reason)
+    freeze_axis(y, reason)
     return False
 
 
@@ -281,9 +281,9 @@ def _unify_sums(x: Axis, y: Axis, reason: str) -> bool:
         pieces_x, pieces_y = split_sum(x, cut), split_sum(y, cut)
         if pieces_x is None or pieces_y is None:
             return False
-        if not unify(pieces_x[0], pieces_y[0], reason):
+        if not unify_axes(pieces_x[0], pieces_y[0], reason):
             return False
-        x, y = resolve(pieces_x[1]), resolve(pieces_y[1])
+        x, y = resolve_axis(pieces_x[1]), resolve_axis(pieces_y[1])
     return True
 
 
@@ -295,32 +295,32 @@ def _unify_products(x: Axis, y: Axis, reason: str) -> bool:
         if pieces_x is None or pieces_y is None:
             # a map cut into windows in two ways: what is frozen need not be told apart
             return not (is_free(x) or is_free(y))
-        if not unify(pieces_x[0], pieces_y[0], reason):
+        if not unify_axes(pieces_x[0], pieces_y[0], reason):
             return False
-        x, y = resolve(pieces_x[1]), resolve(pieces_y[1])
+        x, y = resolve_axis(pieces_x[1]), resolve_axis(pieces_y[1])
     return True
 
 
 Keep: TypeAlias = "Mapping[Atom, NDArray[np.bool_]]"
 
 
-def mask(axis: Axis, keep: Keep) -> NDArray[np.bool_]:
+def kept_mask(axis: Axis, keep: Keep) -> NDArray[np.bool_]:
     """[axis.size] bool: the positions that stay when atoms keep these indices (missing: all)."""
-    axis = resolve(axis)
+    axis = resolve_axis(axis)
     if isinstance(axis, Atom):
         kept = keep.get(axis)
         return np.ones(axis.size, bool) if kept is None else kept
     if isinstance(axis, Sum):
-        return np.concatenate([mask(part, keep) for part in axis.parts] or [np.ones(0, bool)])
+        return np.concatenate([kept_mask(part, keep) for part in axis.parts] or [np.ones(0, bool)])
     result = np.ones(1, bool)
     for factor in axis.factors:
-        result = np.outer(result, mask(factor, keep)).ravel()
+        result = np.outer(result, kept_mask(factor, keep)).ravel()
     return result
 
 
 def axis_size(axis: Axis, sizes: Mapping[Atom, int]) -> int:
     """The size of an axis when atoms have these sizes (missing: uncut)."""
-    axis = resolve(axis)
+    axis = resolve_axis(axis)
     if isinstance(axis, Atom):
         return sizes.get(axis, axis.size)
     if isinstance(axis, Sum):
@@ -328,33 +328,33 @@ def axis_size(axis: Axis, sizes: Mapping[Atom, int]) -> int:
     return prod(axis_size(factor, sizes) for factor in axis.factors)
 
 
-def owner(axis: Axis, atom: Atom) -> NDArray[np.int64]:
+def owner_indices(axis: Axis, atom: Atom) -> NDArray[np.int64]:
     """[axis.size] int: the atom's index that each position belongs to, -1 where it is not in it.
 
     Raises ValueError where the atom occurs twice in one product, so that a position has two.
     """
-    axis = resolve(axis)
+    axis = resolve_axis(axis)
     if isinstance(axis, Atom):
         return np.arange(axis.size) if axis is atom else np.full(axis.size, -1)
     if isinstance(axis, Sum):
-        return np.concatenate([owner(part, atom) for part in axis.parts])
+        return np.concatenate([owner_indices(part, atom) for part in axis.parts])
     result = np.full(1, -1)
     for factor in axis.factors:
-        inner = owner(factor, atom)
+        inner = owner_indices(factor, atom)
         if (result >= 0).any() and (inner >= 0).any():
             raise ValueError(f"an axis holds the same atom twice in one product: {axis!r}")
         result = np.maximum(result[:, None], inner[None, :]).ravel()
     return result
 
 
-def owners(axis: Axis) -> dict[Atom, NDArray[np.int64]]:
-    """`owner` of every atom of an axis, in one pass over the parts of a concatenation."""
+def axis_owners(axis: Axis) -> dict[Atom, NDArray[np.int64]]:
+    """`owner_indices` of every atom of an axis, in one pass over the parts of a concatenation."""
     result: dict[Atom, NDArray[np.int64]] = {}
     start = 0
     for part in parts_of(axis):
-        for atom in dict.fromkeys(atoms(part)):
+        for atom in dict.fromkeys(atoms_of(part)):
             if atom not in result:
                 result[atom] = np.full(axis.size, -1)
-            result[atom][start : start + part.size] = owner(part, atom)
+            result[atom][start : start + part.size] = owner_indices(part, atom)
         start += part.size
     return result

@@ -20,7 +20,9 @@ def propagate_axes(program: Program) -> AxisMap:
             axis_map.axes[node] = _tensor_axes(axis_map, node)
         elif node.op == "placeholder":
             shape = node.meta["shape"]
-            axis_map.axes[node] = axis_map.frozen(shape, "an input of the network") if shape else []
+            axis_map.axes[node] = (
+                axis_map.new_frozen_axes(shape, "an input of the network") if shape else []
+            )
         elif node.op == "output":
             for result in node.all_input_nodes:
                 for axis in axis_map.axes[result]:
@@ -33,7 +35,7 @@ def propagate_axes(program: Program) -> AxisMap:
 def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:
     tensor = axis_map.program.tensors[str(node.target)]
     reason = None if tensor.is_floating_point() or tensor.is_complex() else "a table of indices"
-    return [axis_map.fresh(size, reason) for size in tensor.shape]
+    return [axis_map.new_axis(size, reason) for size in tensor.shape]
 
 
 def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
@@ -47,7 +49,7 @@ def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
         if _fits(result, node.meta["shape"]):
             return result
     axis_map.unsupported.append(node)
-    return axis_map.give_up(node, f"{describe_node(node)} has no rule")
+    return axis_map.freeze_node(node, f"{describe_node(node)} has no rule")
 
 
 def _fits(result: Any, shape: Any) -> bool:

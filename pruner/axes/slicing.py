@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..graph import Block, Program, drop_blocks
-from .algebra import Atom, mask
+from .algebra import Atom, kept_mask
 from .rules import AxisMap
 
 
-def cut(
+def cut_program(
     axis_map: AxisMap, keep: Mapping[Atom, NDArray[np.bool_]], dropped: Sequence[Block] = ()
 ) -> Program:
     """The Program with only these indices of the atoms (missing: all) and without these blocks.
@@ -34,10 +34,10 @@ def cut(
         if node.op == "get_attr":
             name = str(node.target)
             tensors[name] = _slice(
-                program.tensors[name], [mask(axis, keep) for axis in axis_map.axes[node]]
+                program.tensors[name], [kept_mask(axis, keep) for axis in axis_map.axes[node]]
             )
-        for path, axis in axis_map.literals.get(node, {}).items():
-            _write(made, path, int(mask(axis, keep).sum()))
+        for path, axis in axis_map.symbolic_arguments.get(node, {}).items():
+            _write(made, path, int(kept_mask(axis, keep).sum()))
     drop_blocks(graph, dropped)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     beside = {name.rpartition(".")[0] for name in used}

@@ -20,10 +20,10 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..graph import Program
-from .algebra import Atom, atoms, axis_size, is_free
+from .algebra import Atom, atoms_of, axis_size, is_free
 from .rules import AxisMap
 from .rules.base import describe_node
-from .slicing import cut
+from .slicing import cut_program
 
 _MOST_ROUNDS = 12
 
@@ -55,7 +55,7 @@ def _trial(axis_map: AxisMap) -> dict[Atom, NDArray[np.bool_]]:
         for node in axis_map.program.graph.nodes
         if node.op == "get_attr"
         for axis in axis_map.axes[node]
-        for atom in atoms(axis)
+        for atom in atoms_of(axis)
         if atom.reason is None
     }
     return {atom: np.arange(atom.size) < rng.integers(1, max(atom.size, 2)) for atom in free}
@@ -82,7 +82,7 @@ def _first_wrong(axis_map: AxisMap, keep: dict[Atom, NDArray[np.bool_]]) -> fx.N
     foretold = {
         node.name: _sizes(axis_map.axes.get(node), sizes) for node in axis_map.program.graph.nodes
     }
-    program = cut(light, keep)
+    program = cut_program(light, keep)
     wrong = _run(program, foretold)
     if wrong is None:
         return None

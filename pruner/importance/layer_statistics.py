@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ..axes import atoms
+from ..axes import atoms_of
 from ..graph import (
     Block,
     StagedExecution,
@@ -137,7 +137,7 @@ class CalibrationStatistics:
 
     def _weights(self, block: Block, channels: int) -> Tensor:
         node = next(n for n in self.net.program.graph.nodes if n.name == block.join)
-        mine = {a for axis in self.net.axis_map.axes[node] for a in atoms(axis)}
+        mine = {a for axis in self.net.axis_map.axes[node] for a in atoms_of(axis)}
         total, readers = torch.zeros(channels, dtype=torch.float64), 0
         for name, readings in self.readings.items():
             if self.net.atoms[name] in mine and self.net.dims[name].size == channels:

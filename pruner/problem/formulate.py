@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from latency_tables import network_digest
 from solver import Problem, Table
 
-from ..axes import Atom, Axis, Product, Sum, atoms, factors_of, parts_of, resolve
+from ..axes import Atom, Axis, Product, Sum, atoms_of, factors_of, parts_of, resolve_axis
 from ..structure import LocatedCell, Network, Plan, rank_indices
 from .budget import Budget
 
@@ -147,7 +147,7 @@ class _Builder:
             self.options[f"keep:{name}"] = 2
 
     def width(self, axis: Axis) -> _Width:
-        axis = resolve(axis)
+        axis = resolve_axis(axis)
         if isinstance(axis, Atom):
             name = self.dim_of.get(axis)
             if name is None:
@@ -168,7 +168,7 @@ class _Builder:
         constant = 0
         free: dict[int, tuple[int, Axis]] = {}
         for part in parts_of(axis):
-            if any(atom in self.dim_of for atom in atoms(part)):
+            if any(atom in self.dim_of for atom in atoms_of(part)):
                 free[len(free)] = (self._key(part), part)
             else:
                 constant += part.size
@@ -191,7 +191,7 @@ class _Builder:
         """Equal parts have equal keys: positions of their atoms among the network's dims."""
         order = {name: i for i, name in enumerate(self.net.dims)}
         code = 0
-        for atom in atoms(part):
+        for atom in atoms_of(part):
             name = self.dim_of.get(atom)
             code = code * 100003 + (order[name] + 1 if name else 0)
         return code * 1000003 + part.size

@@ -9,7 +9,7 @@ from torch import fx
 
 from latency_tables.spec import Cell, LayerSpec
 
-from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms, is_free, is_pointwise, resolve
+from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms_of, is_free, is_pointwise, resolve_axis
 from ..graph import BATCH_HINT, find_input_dependent, operator_arguments, operator_name
 from ..utils import choose_unused_name
 from .network import Block, LocatedCell
@@ -48,7 +48,9 @@ def find_cells(
     for anchor, nodes in members.items():
         name = choose_unused_name(_cell_name(anchor), names)
         spec, widths = _specify(axis_map, anchor, nodes)
-        used = dict.fromkeys(name_of[a] for width in widths for a in atoms(width) if a in name_of)
+        used = dict.fromkeys(
+            name_of[a] for width in widths for a in atoms_of(width) if a in name_of
+        )
         without, stride = _read_stride(nodes, all_blocks, around)
         cell = Cell(
             name,
@@ -160,7 +162,7 @@ def _specify(
         if node.op == "get_attr" or not known or isinstance(known[0], list):
             continue
         row: list[Any] = []
-        for axis in map(resolve, known):
+        for axis in map(resolve_axis, known):
             free = is_free(axis)
             row.append("free" if free else _plain_size(axis_map, axis))
             if free:
@@ -177,9 +179,9 @@ def _specify(
 
 def _key(axis: Axis, known: Mapping[int, Axis]) -> int:
     """Equal expressions count once: an axis is told by its atoms."""
-    mine = [id(a) for a in atoms(axis)]
+    mine = [id(a) for a in atoms_of(axis)]
     for key, other in known.items():
-        if other.size == axis.size and [id(a) for a in atoms(other)] == mine:
+        if other.size == axis.size and [id(a) for a in atoms_of(other)] == mine:
             return key
     return id(axis)
 
@@ -187,7 +189,7 @@ def _key(axis: Axis, known: Mapping[int, Axis]) -> int:
 def _channel(axis_map: AxisMap, anchor: fx.Node) -> Axis:
     known = axis_map.axes[anchor]
     row = known[0] if known and isinstance(known[0], list) else known
-    return resolve(row[1 if len(row) >= 4 else -1]) if row else Atom(1)
+    return resolve_axis(row[1 if len(row) >= 4 else -1]) if row else Atom(1)
 
 
 def _is_norm(node: fx.Node) -> bool:
@@ -206,7 +208,7 @@ def _plain_size(axis_map: AxisMap, axis: Axis) -> int | str:
 
 def _plain_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]:
     """The arguments that are plain values; numbers that follow a Dim are left out."""
-    followed = {path[0] for path in axis_map.literals.get(anchor, {})}
+    followed = {path[0] for path in axis_map.symbolic_arguments.get(anchor, {})}
     schema = getattr(anchor.target, "_schema", None)
     if schema is None:
         return []
@@ -232,17 +234,17 @@ def _specify_weighted(
     axis_map: AxisMap, anchor: fx.Node, name: str, fused: tuple[str, ...]
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
     args = operator_arguments(anchor)
-    x, weight, out = args["input"], args["weight"], axis_map.of(anchor)
-    x_axes, shape = axis_map.of(x), axis_map.shape(x)
+    x, weight, out = args["input"], args["weight"], axis_map.axes_of(anchor)
+    x_axes, shape = axis_map.axes_of(x), axis_map.shape_of(x)
     if name == "linear":
-        rows = tuple(_plain_size(axis_map, resolve(axis)) for axis in x_axes[:-1])
+        rows = tuple(_plain_size(axis_map, resolve_axis(axis)) for axis in x_axes[:-1])
         attributes: list[tuple[str, Any]] = [("bias", args["bias"] is not None), ("rows", rows)]
         return (
             LayerSpec(name, ("in_features", "out_features"), tuple(attributes), fused),
-            (resolve(x_axes[-1]), resolve(out[-1])),
+            (resolve_axis(x_axes[-1]), resolve_axis(out[-1])),
         )
     groups = args["groups"]
-    kernel = tuple(axis_map.shape(weight)[2:])
+    kernel = tuple(axis_map.shape_of(weight)[2:])
     channel = len(shape) - len(kernel) - 1
     attributes = [
         ("bias", args["bias"] is not None),
@@ -252,7 +254,7 @@ def _specify_weighted(
         ("padding", _plain(args["padding"])),
         ("stride", _plain(args["stride"])),
     ]
-    c_in, c_out = resolve(x_axes[channel]), resolve(out[channel])
+    c_in, c_out = resolve_axis(x_axes[channel]), resolve_axis(out[channel])
     sizes: tuple[str, ...] = ("in_channels", "out_channels")
     widths: tuple[Axis, ...] = (c_in, c_out)
     if groups == 1:
@@ -262,6 +264,10 @@ def _specify_weighted(
         attributes.append(("multiplier", c_out.size // groups))
     else:
         kind, sizes = "grouped", ("groups", "in_channels", "out_channels")
-        widths = (resolve(next(iter(axis_map.literals[anchor].values()))), c_in, c_out)
+        widths = (
+            resolve_axis(next(iter(axis_map.symbolic_arguments[anchor].values()))),
+            c_in,
+            c_out,
+        )
     attributes.append(("grouping", kind))
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), widths

@@ -27,7 +27,7 @@ def count_macs(
         summed = _summed(net, node)
         if summed is None:
             continue
-        total += prod(axis_size(axis, by_atom) for axis in (*axis_map.of(node), *summed))
+        total += prod(axis_size(axis, by_atom) for axis in (*axis_map.axes_of(node), *summed))
     return total
 
 
@@ -35,17 +35,17 @@ def _summed(net: Network, node: fx.Node) -> Axes | None:
     """The axes that an operator sums over, None for one that does not."""
     name, axis_map = operator_name(node), net.axis_map
     if name.startswith("conv_transpose"):
-        weight = axis_map.of(operator_arguments(node)["weight"])
+        weight = axis_map.axes_of(operator_arguments(node)["weight"])
         return [weight[0], *weight[2:]]  # an upper bound: counted at every output position
     if name.startswith("conv"):
-        return axis_map.of(operator_arguments(node)["weight"])[1:]
+        return axis_map.axes_of(operator_arguments(node)["weight"])[1:]
     if name == "linear":
-        return axis_map.of(operator_arguments(node)["weight"])[-1:]
+        return axis_map.axes_of(operator_arguments(node)["weight"])[-1:]
     if name in ("matmul", "bmm", "mm"):
-        return axis_map.of(node.args[0])[-1:]
+        return axis_map.axes_of(node.args[0])[-1:]
     if name == "scaled_dot_product_attention":
         args = operator_arguments(node)  # per output: one product with V, and its share of Q K^T
-        return [axis_map.of(args["key"])[-2]]
+        return [axis_map.axes_of(args["key"])[-2]]
     return None
 
 
@@ -64,5 +64,5 @@ def count_parameters(
         readers = {user.name for user in node.users}
         if gone.intersection(blocks_of(readers, around)):
             continue
-        total += prod(axis_size(axis, by_atom) for axis in net.axis_map.of(node))
+        total += prod(axis_size(axis, by_atom) for axis in net.axis_map.axes_of(node))
     return total

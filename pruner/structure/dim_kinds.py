@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from ..axes import Atom, Axis, AxisMap, atoms, resolve
+from ..axes import Atom, Axis, AxisMap, atoms_of, resolve_axis
 from ..graph import find_input_dependent, operator_arguments, operator_name
 from .network import Block
 from .residual_blocks import blocks_by_node, blocks_of
@@ -55,7 +55,7 @@ def classify_dims(
 
     def note(kind: str, axes: tuple[Axis, ...], path: str) -> None:
         for axis in axes:
-            for atom in atoms(axis):
+            for atom in atoms_of(axis):
                 if atom.reason is None:
                     found.setdefault(atom, (kind, path))
 
@@ -67,7 +67,7 @@ def classify_dims(
     for node in axis_map.program.graph.nodes:
         note(GROUPS, _groups(axis_map, node), node.meta.get("path") or "")
     for name, block in all_blocks.items():
-        note(STREAM, tuple(axis_map.of(nodes[block.join])), name)
+        note(STREAM, tuple(axis_map.axes_of(nodes[block.join])), name)
     for atom, name in _within(axis_map, all_blocks):
         found.setdefault(atom, (HIDDEN, name))
     return found
@@ -99,16 +99,18 @@ def _attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Product]:
 def _product(axis_map: AxisMap, node: fx.Node, live: set[fx.Node]) -> _Product | None:
     name = operator_name(node)
     if name == _ATTENTION:
-        query, value = (axis_map.of(operator_arguments(node)[key]) for key in ("query", "value"))
-        return _Product(node, (query[-1],), tuple(axis_map.of(node)[:-2]), (value[-1],))
+        query, value = (
+            axis_map.axes_of(operator_arguments(node)[key]) for key in ("query", "value")
+        )
+        return _Product(node, (query[-1],), tuple(axis_map.axes_of(node)[:-2]), (value[-1],))
     if name not in ("matmul", "bmm", "einsum") or not live.issuperset(node.all_input_nodes):
         return None
     if name == "einsum":
         return _einsum(axis_map, node)
-    first, second = (axis_map.of(source) for source in node.args)
+    first, second = (axis_map.axes_of(source) for source in node.args)
     if min(len(first), len(second)) < 2:
         return None
-    return _Product(node, (first[-1],), tuple(axis_map.of(node)[:-2]), (first[-2], second[-1]))
+    return _Product(node, (first[-1],), tuple(axis_map.axes_of(node)[:-2]), (first[-2], second[-1]))
 
 
 def _einsum(axis_map: AxisMap, node: fx.Node) -> _Product | None:
@@ -120,7 +122,7 @@ def _einsum(axis_map: AxisMap, node: fx.Node) -> _Product | None:
     parts: dict[str, list[Axis]] = defaultdict(list)
     first, second = inputs.split(",")
     for letters, operand in zip((first, second), operands):  # type: ignore[arg-type]
-        for letter, axis in zip(letters, axis_map.of(operand)):
+        for letter, axis in zip(letters, axis_map.axes_of(operand)):
             shared = letter in first and letter in second
             part = "left" if not shared else "beside" if letter in output else "summed"
             parts[part].append(axis)
@@ -129,12 +131,12 @@ def _einsum(axis_map: AxisMap, node: fx.Node) -> _Product | None:
 
 def _groups(axis_map: AxisMap, node: fx.Node) -> tuple[Axis, ...]:
     """The axis of a grouped operator's groups; none where every channel is a group of its own."""
-    name, literals = operator_name(node), axis_map.literals.get(node, {})
+    name, literals = operator_name(node), axis_map.symbolic_arguments.get(node, {})
     if not literals or not ("conv" in name or name == "group_norm"):
         return ()
     (groups,) = literals.values()
-    channels = axis_map.of(node.all_input_nodes[0])
-    whole = any(resolve(axis).size == resolve(groups).size for axis in channels[1:2])
+    channels = axis_map.axes_of(node.all_input_nodes[0])
+    whole = any(resolve_axis(axis).size == resolve_axis(groups).size for axis in channels[1:2])
     return () if whole else (groups,)
 
 
@@ -146,7 +148,7 @@ def _within(axis_map: AxisMap, all_blocks: Mapping[str, Block]) -> Iterator[tupl
         if node.op == "get_attr":
             names = dict.fromkeys(user.name for user in node.users)
             for axis in axis_map.axes[node]:
-                for atom in atoms(axis):
+                for atom in atoms_of(axis):
                     readers[atom].update(names)
     for atom, names in readers.items():
         inside = blocks_of(names, around) if atom.reason is None else ()

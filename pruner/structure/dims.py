@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import fx
 
-from ..axes import Atom, Axis, AxisMap, atoms, freeze, owner, owners
+from ..axes import Atom, Axis, AxisMap, atoms_of, axis_owners, freeze_axis, owner_indices
 from ..utils import choose_unused_name
 from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
 from .network import Block, Dim, Frozen, LocatedCell, Slot
@@ -35,15 +35,15 @@ def find_dims(
     others: dict[Atom, str] = {}
     for node in tensor_nodes(axis_map):
         for i, axis in enumerate(axis_map.axes[node]):
-            for atom, times in Counter(atoms(axis)).items():
+            for atom, times in Counter(atoms_of(axis)).items():
                 if times > 1 and not _once(axis, atom):
-                    freeze(atom, "it occurs twice in one axis")
+                    freeze_axis(atom, "it occurs twice in one axis")
                 others.setdefault(atom, str(node.target))
                 if axis_map.roles.get((str(node.target), i)) == "out":
                     writers[atom].append((str(node.target), i))
     for atom in others:
         if atom not in writers:
-            freeze(atom, "no weight writes it")
+            freeze_axis(atom, "no weight writes it")
     dims: dict[str, Dim] = {}
     by_name: dict[str, Atom] = {}
     kind_of = classify_dims(axis_map, all_blocks)
@@ -63,7 +63,7 @@ def find_dims(
 
 def _once(axis: Axis, atom: Atom) -> bool:
     try:
-        owner(axis, atom)
+        owner_indices(axis, atom)
     except ValueError:
         return False
     return True
@@ -95,10 +95,10 @@ def attach_slots(
         inside = blocks_of(readers, around)
         cell = next((cell_of[user.name] for user in node.users if user.name in cell_of), None)
         for i, axis in enumerate(axis_map.axes[node]):
-            if not any(atom in name_of for atom in atoms(axis)):
+            if not any(atom in name_of for atom in atoms_of(axis)):
                 continue
             role = axis_map.roles.get((str(node.target), i), "other")
-            for atom, positions in owners(axis).items():
+            for atom, positions in axis_owners(axis).items():
                 if atom in name_of:
                     slot = Slot(str(node.target), i, positions, role, cell, inside)
                     slots[name_of[atom]].append(slot)
@@ -110,7 +110,7 @@ def list_frozen(axis_map: AxisMap) -> tuple[Frozen, ...]:
     locked: dict[str, dict[str, None]] = defaultdict(dict)
     for node in tensor_nodes(axis_map):
         for axis in axis_map.axes[node]:
-            for atom in atoms(axis):
+            for atom in atoms_of(axis):
                 if atom.reason is not None and atom.reason not in _PLAIN:
                     locked[atom.reason][str(node.target)] = None
     return tuple(Frozen(reason, tuple(tensors)) for reason, tensors in locked.items())

@@ -14,7 +14,7 @@ from torch import fx
 from latency_tables.source import Probe
 from latency_tables.spec import Cell
 
-from ..axes import Atom, Axis, AxisMap, axis_size, cut
+from ..axes import Atom, Axis, AxisMap, axis_size, cut_program
 from ..graph import BATCH_HINT, Block, Program, build_probe_onnx, flatten_io, materialize
 
 
@@ -154,7 +154,7 @@ class Network:
         first = {
             self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
         }
-        program = cut(self.axis_map, first, [self.blocks[name] for name in dropped])
+        program = cut_program(self.axis_map, first, [self.blocks[name] for name in dropped])
         module, inputs = flatten_io(materialize(program, self.name), self.inputs)
         alive = {node.name for node in program.graph.nodes}
         cell_sizes = self.cell_sizes(sizes, dropped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ..axes import cut
+from ..axes import cut_program
 from ..graph import materialize
 from ..structure import Network, Plan
 
@@ -17,4 +17,4 @@ def apply(net: Network, plan: Plan) -> fx.GraphModule:
     plan.check(net)
     keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
     dropped = [net.blocks[name] for name in plan.dropped()]
-    return materialize(cut(net.axis_map, keep, dropped), net.name)
+    return materialize(cut_program(net.axis_map, keep, dropped), net.name)

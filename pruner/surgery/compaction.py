@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..axes import cut, mask
+from ..axes import cut_program, kept_mask
 from ..errors import PrunerError
 from ..structure import Importance, Network, Plan, build_network
 
@@ -28,7 +28,7 @@ def compact_network(net: Network, plan: Plan) -> Network:
     """
     plan.check(net)
     keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
-    program = cut(net.axis_map, keep, [net.blocks[name] for name in plan.dropped()])
+    program = cut_program(net.axis_map, keep, [net.blocks[name] for name in plan.dropped()])
     axes = {node.name: known for node, known in net.axis_map.axes.items()}
     for node in program.graph.nodes:
         if node.meta.get("shape") is not None:
@@ -64,7 +64,7 @@ def _named(small: Network, net: Network, plan: Plan, keep: Mapping[Any, Any]) ->
             rank[list(kept)] = np.arange(len(kept))
             theirs = {(s.tensor, s.axis): s.owner for s in dim.slots}
             if other not in found.values() and any(
-                np.array_equal(rank[owner[mask(axes[s.tensor][s.axis], keep)]], s.owner)
+                np.array_equal(rank[owner[kept_mask(axes[s.tensor][s.axis], keep)]], s.owner)
                 for s in own.slots
                 if (owner := theirs.get((s.tensor, s.axis))) is not None
             ):
@@ -89,7 +89,7 @@ def _shape(axes: Any, shape: Any, keep: Mapping[Any, Any]) -> Any:
         return [_shape(own, one, keep) for own, one in zip(axes, shape, strict=True)]
     if shape is None:
         return None
-    return tuple(int(mask(axis, keep).sum()) for axis in axes)
+    return tuple(int(kept_mask(axis, keep).sum()) for axis in axes)
 
 
 def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Importance:
@@ -123,7 +123,7 @@ def scatter_tensors(net: Network, plan: Plan, module: nn.Module) -> dict[str, Te
         name = str(node.target)
         value = own[name].detach().cpu()
         for axis, positions in enumerate(net.axis_map.axes[node]):
-            kept = torch.from_numpy(np.flatnonzero(mask(positions, keep)))
+            kept = torch.from_numpy(np.flatnonzero(kept_mask(positions, keep)))
             shape = [*value.shape[:axis], positions.size, *value.shape[axis + 1 :]]
             value = value.new_zeros(shape).index_copy(axis, kept, value)
         tensors[name] = value.contiguous()

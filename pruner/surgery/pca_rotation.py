@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..axes import Atom, atoms, resolve
+from ..axes import Atom, atoms_of, resolve_axis
 from ..graph import (
     StagedExecution,
     batch_norm_scale,
@@ -55,12 +55,12 @@ def find_streams(net: Network) -> dict[str, Stream]:
         if node.op == "get_attr" or node.name not in nodes:
             continue
         for i, axis in enumerate(_flat(net.axis_map.axes.get(node))):
-            axis = resolve(axis)
+            axis = resolve_axis(axis)
             if isinstance(axis, Atom):
                 if axis in carrying:
                     carrying[axis].append((nodes[node.name], i))
             else:
-                mixed.update(carrying.keys() & set(atoms(axis)))
+                mixed.update(carrying.keys() & set(atoms_of(axis)))
     calls = [node.target for node in nodes.values() if node.op == "call_module"]
     found = {}
     for name in net.dims:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from ..axes import REDUCTIONS, mask
+from ..axes import REDUCTIONS, kept_mask
 from ..graph import operator_arguments, operator_name
 from ..structure import Network, Plan
 from .apply import apply
@@ -112,14 +112,14 @@ class _Masked(AlignedInterpreter):
         keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
         self.kept: dict[str, dict[int, Tensor]] = {}
         self.groups: dict[str, int] = {}
-        for node, dims in net.axis_map.along.items():
-            axes = net.axis_map.of(first_tensor(node))
-            masks = {d: torch.from_numpy(mask(axes[d], keep)) for d in dims}
+        for node, dims in net.axis_map.reduction_axes.items():
+            axes = net.axis_map.axes_of(first_tensor(node))
+            masks = {d: torch.from_numpy(kept_mask(axes[d], keep)) for d in dims}
             if not all(bool(kept.all()) for kept in masks.values()):
                 self.kept[node.name] = {d: kept.nonzero().flatten() for d, kept in masks.items()}
             if operator_name(node) == "group_norm":
-                groups = net.axis_map.literals[node].get((1,))
-                self.groups[node.name] = int(mask(groups, keep).sum()) if groups else 1
+                groups = net.axis_map.symbolic_arguments[node].get((1,))
+                self.groups[node.name] = int(kept_mask(groups, keep).sum()) if groups else 1
 
     @property
     def changes(self) -> bool:

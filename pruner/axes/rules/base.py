@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from ...graph import Program, operator_name
-from ..algebra import UNIT, Atom, Axis, freeze, unify
+from ..algebra import UNIT, Atom, Axis, freeze_axis, unify_axes
 
 Axes: TypeAlias = "list[Axis]"
 Result: TypeAlias = "Axes | list[Axes]"
@@ -21,12 +21,12 @@ class AxisMap:
 
     axes
         Node -> its tensor's axes; for an operator with several results a list of them.
-    literals
+    symbolic_arguments
         Node -> place in its arguments -> the axis whose size stands there as a number. Cutting a
         network rewrites these.
     roles
         (tensor name, axis) -> ``"out"``, ``"in"`` or ``"norm"``; ``"other"`` where none is given.
-    along
+    reduction_axes
         Node -> the axes of its first argument that it normalizes or reduces over. Where they are
         cut it runs over what is left, so that the masked dense network must do so as well.
     unsupported
@@ -36,25 +36,25 @@ class AxisMap:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.axes: dict[fx.Node, Any] = {}
-        self.literals: dict[fx.Node, dict[Path, Axis]] = {}
+        self.symbolic_arguments: dict[fx.Node, dict[Path, Axis]] = {}
         self.roles: dict[tuple[str, int], str] = {}
-        self.along: dict[fx.Node, tuple[int, ...]] = {}
+        self.reduction_axes: dict[fx.Node, tuple[int, ...]] = {}
         self.unsupported: list[fx.Node] = []
         self.batch = Atom(program.batch, "the batch")
 
-    def of(self, node: Any) -> Axes:
+    def axes_of(self, node: Any) -> Axes:
         """The axes of one tensor argument."""
         axes = self.axes[node]
         assert isinstance(axes, list)
         return axes
 
-    def shape(self, node: fx.Node) -> tuple[int, ...]:
+    def shape_of(self, node: fx.Node) -> tuple[int, ...]:
         """The integer shape of a node's (only) result."""
         shape = node.meta["shape"]
         assert isinstance(shape, tuple), node
         return shape
 
-    def fresh(self, size: int, reason: str | None = None) -> Axis:
+    def new_axis(self, size: int, reason: str | None = None) -> Axis:
         """A new axis; of the batch where it has its size."""
         if size == 1:
             return UNIT
@@ -62,34 +62,34 @@ class AxisMap:
             return self.batch
         return Atom(size, reason)
 
-    def frozen(self, shape: tuple[int, ...], reason: str) -> Axes:
-        return [self.fresh(size, reason) for size in shape]
+    def new_frozen_axes(self, shape: tuple[int, ...], reason: str) -> Axes:
+        return [self.new_axis(size, reason) for size in shape]
 
-    def literal(self, node: fx.Node, path: Path, axis: Axis) -> None:
+    def set_symbolic(self, node: fx.Node, path: Path, axis: Axis) -> None:
         """The number at this place in the node's arguments is the size of this axis."""
-        self.literals.setdefault(node, {})[path] = axis
+        self.symbolic_arguments.setdefault(node, {})[path] = axis
 
-    def role(self, tensor: Any, axis: int, role: str) -> None:
+    def set_role(self, tensor: Any, axis: int, role: str) -> None:
         if isinstance(tensor, fx.Node) and tensor.op == "get_attr":
             self.roles[str(tensor.target), axis] = role
 
     def unify(self, x: Axis, y: Axis, node: fx.Node) -> bool:
-        return unify(x, y, f"the axes that {describe_node(node)} joins do not fit together")
+        return unify_axes(x, y, f"the axes that {describe_node(node)} joins do not fit together")
 
     def freeze(self, axis: Axis, reason: str) -> None:
-        freeze(axis, reason)
+        freeze_axis(axis, reason)
 
-    def give_up(self, node: fx.Node, reason: str) -> Result:
+    def freeze_node(self, node: fx.Node, reason: str) -> Result:
         """Freeze every axis that the node touches; its results are new frozen axes."""
         for source in node.all_input_nodes:
             axes = self.axes.get(source)
             for axis in axes if isinstance(axes, list) else ():
                 for one in axis if isinstance(axis, list) else (axis,):
-                    freeze(one, reason)
+                    freeze_axis(one, reason)
         shape = node.meta["shape"]
         if isinstance(shape, list):
-            return [self.frozen(one, reason) if one is not None else [] for one in shape]
-        return self.frozen(shape, reason) if shape is not None else []
+            return [self.new_frozen_axes(one, reason) if one is not None else [] for one in shape]
+        return self.new_frozen_axes(shape, reason) if shape is not None else []
 
 
 Rule: TypeAlias = "Callable[[AxisMap, fx.Node], Result]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
-from ..algebra import Axis, multiply, resolve, split_product
+from ..algebra import Axis, multiply, resolve_axis, split_product
 from .base import Axes, AxisMap, Result, rule
 
 KERNEL = "a kernel's extent"
@@ -16,49 +16,67 @@ MAP = "a feature map's extent"
 def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """weight [out, in / groups, *kernel]; in = groups * i, out = groups * o."""
     args = operator_arguments(node)
-    x, weight, groups = axis_map.of(args["input"]), axis_map.of(args["weight"]), args["groups"]
+    x, weight, groups = (
+        axis_map.axes_of(args["input"]),
+        axis_map.axes_of(args["weight"]),
+        args["groups"],
+    )
     channel = len(x) - len(weight) + 1
     _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
     split_in = split_product(x[channel], groups)
     split_out = split_product(weight[0], groups)
     if split_in is None or split_out is None:
-        return axis_map.give_up(node, f"{groups} groups that cut across joined channels")
+        return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
     axis_map.unify(split_in[0], split_out[0], node)
     axis_map.unify(split_in[1], weight[1], node)
-    axis_map.role(args["weight"], 0, "out")
-    axis_map.role(args["weight"], 1, "in")
+    axis_map.set_role(args["weight"], 0, "out")
+    axis_map.set_role(args["weight"], 1, "in")
     if groups > 1:
         _groups(axis_map, node, split_in[0])
     out = multiply((split_out[0], split_out[1]))
     _bias(axis_map, node, args["bias"], out)
-    return [*x[:channel], out, *axis_map.frozen(axis_map.shape(node)[channel + 1 :], MAP)]
+    return [
+        *x[:channel],
+        out,
+        *axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP),
+    ]
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """weight [in, out / groups, *kernel]; in = groups * i, out = groups * o."""
     args = operator_arguments(node)
-    x, weight, groups = axis_map.of(args["input"]), axis_map.of(args["weight"]), args["groups"]
+    x, weight, groups = (
+        axis_map.axes_of(args["input"]),
+        axis_map.axes_of(args["weight"]),
+        args["groups"],
+    )
     channel = len(x) - len(weight) + 1
     _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
     split = split_product(x[channel], groups)
     if split is None:
-        return axis_map.give_up(node, f"{groups} groups that cut across joined channels")
+        return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
     axis_map.unify(multiply(split), weight[0], node)
     # one group each is depthwise: then the group is the channel that is written
-    axis_map.role(args["weight"], 0, "in" if resolve(split[1]).size > 1 or groups == 1 else "out")
-    axis_map.role(args["weight"], 1, "out")
+    axis_map.set_role(
+        args["weight"], 0, "in" if resolve_axis(split[1]).size > 1 or groups == 1 else "out"
+    )
+    axis_map.set_role(args["weight"], 1, "out")
     if groups > 1:
         _groups(axis_map, node, split[0])
     out = multiply((split[0], weight[1]))
     _bias(axis_map, node, args["bias"], out)
-    return [*x[:channel], out, *axis_map.frozen(axis_map.shape(node)[channel + 1 :], MAP)]
+    return [
+        *x[:channel],
+        out,
+        *axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP),
+    ]
 
 
 def _groups(axis_map: AxisMap, node: fx.Node, axis: Axis) -> None:
     """The number of groups follows their axis."""
     place = [a.name for a in node.target._schema.arguments].index("groups")  # type: ignore[union-attr]
-    axis_map.literal(node, (place,) if place < len(node.args) else ("groups",), axis)
+    axis_map.set_symbolic(node, (place,) if place < len(node.args) else ("groups",), axis)
 
 
 def _freeze_maps(axis_map: AxisMap, extents: Axes, kernel: Axes) -> None:
@@ -72,11 +90,11 @@ def _freeze_maps(axis_map: AxisMap, extents: Axes, kernel: Axes) -> None:
 def linear(axis_map: AxisMap, node: fx.Node) -> Axes:
     """weight [out, in], over the last axis."""
     args = operator_arguments(node)
-    x, weight = axis_map.of(args["input"]), axis_map.of(args["weight"])
+    x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
     axis_map.unify(x[-1], weight[-1], node)
-    axis_map.role(args["weight"], len(weight) - 1, "in")
+    axis_map.set_role(args["weight"], len(weight) - 1, "in")
     if len(weight) == 2:
-        axis_map.role(args["weight"], 0, "out")
+        axis_map.set_role(args["weight"], 0, "out")
     out = weight[:-1]
     if out:
         _bias(axis_map, node, args["bias"], out[0])
@@ -85,30 +103,30 @@ def linear(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 def _bias(axis_map: AxisMap, node: fx.Node, bias: fx.Node | None, out: Axis) -> None:
     if bias is not None:
-        axis_map.unify(axis_map.of(bias)[0], out, node)
-        axis_map.role(bias, 0, "out")
+        axis_map.unify(axis_map.axes_of(bias)[0], out, node)
+        axis_map.set_role(bias, 0, "out")
 
 
 @rule("embedding")
 def embedding(axis_map: AxisMap, node: fx.Node) -> Axes:
     """weight [entries, width]: a row for every index."""
-    weight, indices = (axis_map.of(source) for source in node.args[:2])
+    weight, indices = (axis_map.axes_of(source) for source in node.args[:2])
     axis_map.freeze(weight[0], "a table's entries")
-    axis_map.role(node.args[0], 1, "out")
+    axis_map.set_role(node.args[0], 1, "out")
     return [*indices, weight[1]]
 
 
 @rule("matmul", "bmm", "mm")
 def matmul(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., m, k] @ [..., k, n], leading axes broadcast."""
-    left, right = (axis_map.of(source) for source in node.args[:2])
+    left, right = (axis_map.axes_of(source) for source in node.args[:2])
     if min(len(left), len(right)) < 2:
-        return axis_map.give_up(node, "a matrix-vector product")
+        return axis_map.freeze_node(node, "a matrix-vector product")
     axis_map.unify(left[-1], right[-2], node)
-    axis_map.along[node] = (len(left) - 1,)
+    axis_map.reduction_axes[node] = (len(left) - 1,)
     for source, axis, role in ((0, -1, "in"), (0, -2, "out"), (1, -2, "in"), (1, -1, "out")):
         tensor = node.args[source]
-        axis_map.role(tensor, len((left, right)[source]) + axis, role)
+        axis_map.set_role(tensor, len((left, right)[source]) + axis, role)
     return [*broadcast(axis_map, node, left[:-2], right[:-2]), left[-2], right[-1]]
 
 
@@ -119,26 +137,26 @@ def broadcast(axis_map: AxisMap, node: fx.Node, left: Axes, right: Axes) -> Axes
     extra = len(left) - len(right)
     result = list(left[:extra])
     for x, y in zip(left[extra:], right):
-        if resolve(x).size == resolve(y).size:
+        if resolve_axis(x).size == resolve_axis(y).size:
             axis_map.unify(x, y, node)
-        result.append(y if resolve(x).size == 1 else x)
+        result.append(y if resolve_axis(x).size == 1 else x)
     return result
 
 
 @rule("addmm", "baddbmm")
 def addmm(axis_map: AxisMap, node: fx.Node) -> Result:
     """bias + left @ right; some models keep their linear layers so, with weight [in, out]."""
-    bias, left, right = (axis_map.of(source) for source in node.args[:3])
+    bias, left, right = (axis_map.axes_of(source) for source in node.args[:3])
     if node.kwargs.get("beta", 1) != 1 or len(left) != len(right):
-        return axis_map.give_up(node, "a scaled sum and product")
+        return axis_map.freeze_node(node, "a scaled sum and product")
     axis_map.unify(left[-1], right[-2], node)
-    axis_map.role(node.args[2], len(right) - 2, "in")
-    axis_map.role(node.args[2], len(right) - 1, "out")
+    axis_map.set_role(node.args[2], len(right) - 2, "in")
+    axis_map.set_role(node.args[2], len(right) - 1, "out")
     result = [*left[:-2], left[-2], right[-1]]
     for mine, theirs in zip(reversed(bias), reversed(result)):
-        if resolve(mine).size == resolve(theirs).size:
+        if resolve_axis(mine).size == resolve_axis(theirs).size:
             axis_map.unify(mine, theirs, node)
-    axis_map.role(node.args[0], len(bias) - 1, "out")
+    axis_map.set_role(node.args[0], len(bias) - 1, "out")
     return result
 
 
@@ -147,24 +165,26 @@ def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     """Axes with the same letter are one; an ellipsis stands for the axes in front."""
     equation, operands = node.args[0], node.args[1]
     assert isinstance(equation, str) and isinstance(operands, list | tuple)
-    terms, output = _terms(equation, [len(axis_map.of(operand)) for operand in operands])
+    terms, output = _terms(equation, [len(axis_map.axes_of(operand)) for operand in operands])
     letters: dict[str, Axis] = {}
     for term, operand in zip(terms, operands):
         if len(set(term)) != len(term):
-            return axis_map.give_up(node, "an einsum over a diagonal")
-        for letter, axis in zip(term, axis_map.of(operand)):
-            if letter in letters and resolve(letters[letter]).size == resolve(axis).size:
+            return axis_map.freeze_node(node, "an einsum over a diagonal")
+        for letter, axis in zip(term, axis_map.axes_of(operand)):
+            if letter in letters and resolve_axis(letters[letter]).size == resolve_axis(axis).size:
                 axis_map.unify(letters[letter], axis, node)
-            elif letter not in letters or resolve(letters[letter]).size == 1:
+            elif letter not in letters or resolve_axis(letters[letter]).size == 1:
                 letters[letter] = axis
     summed = [letter for letter in letters if letter not in output]
     for letter in summed:
         if sum(letter in term for term in terms) < 2 and letter not in terms[0]:
             axis_map.freeze(letters[letter], "summed over by einsum")
-    axis_map.along[node] = tuple(i for i, letter in enumerate(terms[0]) if letter in summed)
+    axis_map.reduction_axes[node] = tuple(
+        i for i, letter in enumerate(terms[0]) if letter in summed
+    )
     for term, operand in zip(terms, operands):
         for i, letter in enumerate(term):
-            axis_map.role(operand, i, "out" if letter in output else "in")
+            axis_map.set_role(operand, i, "out" if letter in output else "in")
     return [letters[letter] for letter in output]
 
 

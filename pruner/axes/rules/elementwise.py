@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from ..algebra import resolve
+from ..algebra import resolve_axis
 from .base import Axes, AxisMap, rule
 
 SAME_SHAPE = (
@@ -18,19 +18,19 @@ SAME_SHAPE = (
 @rule(*SAME_SHAPE)
 def pointwise(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Every axis of an input is that of the output, but for broadcast ones of size one."""
-    shape = axis_map.shape(node)
-    result: Axes = [axis_map.fresh(size) for size in shape]
+    shape = axis_map.shape_of(node)
+    result: Axes = [axis_map.new_axis(size) for size in shape]
     for source in node.all_input_nodes:
         axes = axis_map.axes.get(source)
         if not isinstance(axes, list) or len(axes) > len(shape):
             continue
         for i, axis in enumerate(axes, len(shape) - len(axes)):
-            if resolve(axis).size == shape[i]:
+            if resolve_axis(axis).size == shape[i]:
                 axis_map.unify(result[i], axis, node)
-    return [resolve(axis) for axis in result]
+    return [resolve_axis(axis) for axis in result]
 
 
 @rule("to", "type_as")
 def cast(axis_map: AxisMap, node: fx.Node) -> Axes:
     """A second tensor gives its type only, not its shape."""
-    return list(axis_map.of(node.args[0]))
+    return list(axis_map.axes_of(node.args[0]))

@@ -13,11 +13,11 @@ from .base import Axes, AxisMap, Result, rule
 def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Scale, shift and statistics go with the channels (axis 1)."""
     args = operator_arguments(node)
-    x = axis_map.of(args["input"])
+    x = axis_map.axes_of(args["input"])
     for name in ("weight", "bias", "running_mean", "running_var"):
         _along(axis_map, node, args[name], x[1:2])
     if args.get("training") or args.get("use_input_stats"):  # weights are standardized so
-        axis_map.along[node] = tuple(range(2, len(x)))
+        axis_map.reduction_axes[node] = tuple(range(2, len(x)))
     return x
 
 
@@ -25,12 +25,12 @@ def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
 def layer_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Over the last axes; their sizes stand in ``normalized_shape``."""
     args = operator_arguments(node)
-    x, count = axis_map.of(args["input"]), len(args["normalized_shape"])
-    axis_map.along[node] = tuple(range(len(x) - count, len(x)))
+    x, count = axis_map.axes_of(args["input"]), len(args["normalized_shape"])
+    axis_map.reduction_axes[node] = tuple(range(len(x) - count, len(x)))
     for name in ("weight", "bias"):
         _along(axis_map, node, args.get(name), x[-count:])
     for i, axis in enumerate(x[-count:]):
-        axis_map.literal(node, (1, i), axis)
+        axis_map.set_symbolic(node, (1, i), axis)
     return x
 
 
@@ -38,20 +38,20 @@ def layer_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
 def group_norm(axis_map: AxisMap, node: fx.Node) -> Result:
     """Groups can go as a whole; channels can go from every group alike."""
     args = operator_arguments(node)
-    x = axis_map.of(args["input"])
+    x = axis_map.axes_of(args["input"])
     split = split_product(x[1], args["num_groups"])
     if split is None:
-        return axis_map.give_up(node, "a group norm whose groups cut across joined channels")
-    axis_map.along[node] = (1,)
+        return axis_map.freeze_node(node, "a group norm whose groups cut across joined channels")
+    axis_map.reduction_axes[node] = (1,)
     for name in ("weight", "bias"):
         _along(axis_map, node, args[name], x[1:2])
-    axis_map.literal(node, (1,), split[0])
+    axis_map.set_symbolic(node, (1,), split[0])
     return x
 
 
 def _along(axis_map: AxisMap, node: fx.Node, tensor: fx.Node | None, axes: Axes) -> None:
     if tensor is None:
         return
-    for i, (mine, theirs) in enumerate(zip(axis_map.of(tensor), axes)):
+    for i, (mine, theirs) in enumerate(zip(axis_map.axes_of(tensor), axes)):
         axis_map.unify(mine, theirs, node)
-        axis_map.role(tensor, i, "norm")
+        axis_map.set_role(tensor, i, "norm")

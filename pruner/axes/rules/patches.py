@@ -13,78 +13,78 @@ from .contraction import KERNEL, MAP
 @rule("im2col")
 def im2col(axis_map: AxisMap, node: fx.Node) -> Axes:
     """[..., C, H, W] -> [..., C * kernel, positions]."""
-    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
+    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     for axis in x[-2:]:
         axis_map.freeze(axis, MAP)
     kernel = Atom(shape[-2] // max(x[-3].size, 1), KERNEL)
-    return [*x[:-3], multiply((x[-3], kernel)), *axis_map.frozen(shape[-1:], MAP)]
+    return [*x[:-3], multiply((x[-3], kernel)), *axis_map.new_frozen_axes(shape[-1:], MAP)]
 
 
 @rule("col2im")
 def col2im(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., C * kernel, positions] -> [..., C, H, W]."""
-    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
+    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     axis_map.freeze(x[-1], MAP)
     pieces = split_product(x[-2], shape[-3])
     if pieces is None:
-        return axis_map.give_up(node, "patches that cut across joined channels")
+        return axis_map.freeze_node(node, "patches that cut across joined channels")
     axis_map.freeze(pieces[1], KERNEL)
-    return [*x[:-2], pieces[0], *axis_map.frozen(shape[-2:], MAP)]
+    return [*x[:-2], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
 @rule("unfold")
 def unfold(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Windows along one axis: their number in its place, their extent at the end."""
     args = operator_arguments(node)
-    x, shape = list(axis_map.of(node.args[0])), axis_map.shape(node)
+    x, shape = list(axis_map.axes_of(node.args[0])), axis_map.shape_of(node)
     dim = args["dimension"] % len(x)
     axis_map.freeze(x[dim], MAP)
-    x[dim] = axis_map.fresh(shape[dim], MAP)
-    return [*x, axis_map.fresh(shape[-1], KERNEL)]
+    x[dim] = axis_map.new_axis(shape[dim], MAP)
+    return [*x, axis_map.new_axis(shape[-1], KERNEL)]
 
 
 @rule("pixel_shuffle")
 def pixel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., C * r * r, H, W] -> [..., C, H * r, W * r]."""
-    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
+    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     pieces = split_product(x[-3], shape[-3])
     if pieces is None:
-        return axis_map.give_up(node, "a pixel shuffle that cuts across joined channels")
+        return axis_map.freeze_node(node, "a pixel shuffle that cuts across joined channels")
     for axis in (pieces[1], *x[-2:]):
         axis_map.freeze(axis, MAP)
-    return [*x[:-3], pieces[0], *axis_map.frozen(shape[-2:], MAP)]
+    return [*x[:-3], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(axis_map: AxisMap, node: fx.Node) -> Axes:
     """[..., C, H * r, W * r] -> [..., C * r * r, H, W]."""
-    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
+    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     for axis in x[-2:]:
         axis_map.freeze(axis, MAP)
     inner = Atom(shape[-3] // x[-3].size, MAP)
-    return [*x[:-3], multiply((x[-3], inner)), *axis_map.frozen(shape[-2:], MAP)]
+    return [*x[:-3], multiply((x[-3], inner)), *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     """groups * c -> c * groups."""
-    x, groups = axis_map.of(node.args[0]), operator_arguments(node)["groups"]
+    x, groups = axis_map.axes_of(node.args[0]), operator_arguments(node)["groups"]
     pieces = split_product(x[1], groups)
     if pieces is None:
-        return axis_map.give_up(node, "a shuffle that cuts across joined channels")
+        return axis_map.freeze_node(node, "a shuffle that cuts across joined channels")
     place = 1 if len(node.args) > 1 else "groups"
-    axis_map.literal(node, (place,), pieces[0])
+    axis_map.set_symbolic(node, (place,), pieces[0])
     return [x[0], multiply((pieces[1], pieces[0])), *x[2:]]
 
 
 @rule("glu")
 def glu(axis_map: AxisMap, node: fx.Node) -> Result:
     """first half * sigmoid(second half)."""
-    x = list(axis_map.of(node.args[0]))
+    x = list(axis_map.axes_of(node.args[0]))
     dim = operator_arguments(node)["dim"] % len(x)
     halves = split_sum(x[dim], x[dim].size // 2)
     if halves is None:
-        return axis_map.give_up(node, "a gate that cuts across joined channels")
+        return axis_map.freeze_node(node, "a gate that cuts across joined channels")
     axis_map.unify(*halves, node)
     x[dim] = halves[0]
     return x
@@ -93,7 +93,7 @@ def glu(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
 def grid_sampler(axis_map: AxisMap, node: fx.Node) -> Result:
     """input [N, C, *map], grid [N, *out, rank] -> [N, C, *out]."""
-    x, grid = axis_map.of(node.args[0]), axis_map.of(node.args[1])
+    x, grid = axis_map.axes_of(node.args[0]), axis_map.axes_of(node.args[1])
     for axis in (*x[2:], *grid[1:]):
         axis_map.freeze(axis, MAP)
     axis_map.unify(x[0], grid[0], node)
@@ -105,9 +105,9 @@ def gather(axis_map: AxisMap, node: fx.Node) -> Result:
     """The axis gathered from is frozen; along the others the index has the tensor's axes."""
     args = operator_arguments(node)
     index = args["index"] if "index" in args else args["indices"]
-    x, chosen = axis_map.of(node.args[0]), axis_map.of(index)
+    x, chosen = axis_map.axes_of(node.args[0]), axis_map.axes_of(index)
     if args["dim"] is None or len(x) != len(chosen):
-        return axis_map.give_up(node, f"{operator_name(node)} over all axes")
+        return axis_map.freeze_node(node, f"{operator_name(node)} over all axes")
     dim = args["dim"] % len(x)
     for d, (mine, theirs) in enumerate(zip(x, chosen)):
         if d == dim:
@@ -116,17 +116,17 @@ def gather(axis_map: AxisMap, node: fx.Node) -> Result:
         elif mine.size == theirs.size:
             axis_map.unify(mine, theirs, node)
         else:
-            return axis_map.give_up(node, f"{operator_name(node)} of a part")
+            return axis_map.freeze_node(node, f"{operator_name(node)} of a part")
     return [axis if d == dim else x[d] for d, axis in enumerate(chosen)]
 
 
 @rule("index_select")
 def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
     args = operator_arguments(node)
-    x = list(axis_map.of(node.args[0]))
+    x = list(axis_map.axes_of(node.args[0]))
     dim = args["dim"] % len(x)
     axis_map.freeze(x[dim], "indexed")
-    x[dim] = axis_map.fresh(axis_map.shape(node)[dim], "indexed")
+    x[dim] = axis_map.new_axis(axis_map.shape_of(node)[dim], "indexed")
     return x
 
 
@@ -134,11 +134,11 @@ def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
 def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     """A part of an axis is written anew: what was there ends, what is written begins."""
     args = operator_arguments(node)
-    x, written = axis_map.of(node.args[0]), axis_map.of(args["src"])
+    x, written = axis_map.axes_of(node.args[0]), axis_map.axes_of(args["src"])
     dim, size = args["dim"] % len(x), x[args["dim"]].size
     start, end = args["start"] or 0, args["end"]
     if not isinstance(start, int) or not isinstance(end, int | None) or args["step"] != 1:
-        return axis_map.give_up(node, "a write to computed positions")
+        return axis_map.freeze_node(node, "a write to computed positions")
     start = start + size if start < 0 else start
     end = size if end is None or end > size else end + size if end < 0 else end
     for d, (mine, theirs) in enumerate(zip(x, written)):
@@ -147,9 +147,9 @@ def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     first = split_sum(x[dim], start)
     second = split_sum(first[1], end - start) if first else None
     if first is None or second is None:
-        return axis_map.give_up(node, "a write that cuts across joined axes")
+        return axis_map.freeze_node(node, "a write that cuts across joined axes")
     axis_map.unify(second[0], written[dim], node)
     node.args, node.kwargs = (node.args[0], args["src"], dim, start, end, 1), {}
-    axis_map.literal(node, (3,), first[0])
-    axis_map.literal(node, (4,), concatenate([first[0], second[0]]))
+    axis_map.set_symbolic(node, (3,), first[0])
+    axis_map.set_symbolic(node, (4,), concatenate([first[0], second[0]]))
     return list(x)

@@ -24,15 +24,15 @@ def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    x = axis_map.of(source)
+    x = axis_map.axes_of(source)
     dims = args.get("dim")
     if "other" in args:  # max and min of two tensors: element-wise
-        return axis_map.give_up(node, f"{operator_name(node)} of two tensors")
+        return axis_map.freeze_node(node, f"{operator_name(node)} of two tensors")
     chosen = range(len(x)) if dims is None or dims == [] else dims
     chosen = [chosen] if isinstance(chosen, int) else chosen
     reduced = {d % len(x) for d in chosen} if x else set()
     if operator_name(node) in REDUCTIONS:
-        axis_map.along[node] = tuple(sorted(reduced))
+        axis_map.reduction_axes[node] = tuple(sorted(reduced))
     else:
         for d in reduced:
             axis_map.freeze(x[d], f"reduced by {operator_name(node)}")
@@ -48,9 +48,9 @@ def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax")
 def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Over what is left of its axis, like a normalization."""
-    x = axis_map.of(node.args[0])
+    x = axis_map.axes_of(node.args[0])
     if x:
-        axis_map.along[node] = (operator_arguments(node)["dim"] % len(x),)
+        axis_map.reduction_axes[node] = (operator_arguments(node)["dim"] % len(x),)
     return list(x)
 
 
@@ -60,7 +60,7 @@ def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    x, reason = axis_map.of(source), f"worked along by {operator_name(node)}"
+    x, reason = axis_map.axes_of(source), f"worked along by {operator_name(node)}"
     dims = (
         [-2, -1] if operator_name(node) in ("tril", "triu") else args.get("dim", args.get("dims"))
     )
@@ -71,11 +71,11 @@ def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
 
     def after(shape: tuple[int, ...]) -> Axes:
         return [
-            axis_map.fresh(shape[d], reason) if d in worked and shape[d] != axis.size else axis
+            axis_map.new_axis(shape[d], reason) if d in worked and shape[d] != axis.size else axis
             for d, axis in enumerate(x)
         ]
 
     shape = node.meta["shape"]
     if isinstance(shape, list):
         return [after(one) if len(one) == len(x) else [] for one in shape]
-    return after(shape) if len(shape) == len(x) else axis_map.give_up(node, "a changed shape")
+    return after(shape) if len(shape) == len(x) else axis_map.freeze_node(node, "a changed shape")

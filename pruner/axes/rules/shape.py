@@ -13,10 +13,10 @@ from ..algebra import (
     UNIT,
     Axis,
     concatenate,
-    forget,
     is_free,
+    merge_frozen,
     multiply,
-    resolve,
+    resolve_axis,
     split_product,
     split_sum,
 )
@@ -30,12 +30,12 @@ def reshape(axis_map: AxisMap, node: fx.Node) -> Result:
     """Row-major: the product of all axes stays, and is cut anew from the left."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    shape = axis_map.shape(node)
-    result = _cut_anew(multiply(axis_map.of(source)), shape)
+    shape = axis_map.shape_of(node)
+    result = _cut_anew(multiply(axis_map.axes_of(source)), shape)
     if result is None:  # a map that was cut into windows in another way
-        result = _cut_anew(multiply(forget(axis_map.of(source), axis_map.batch)), shape)
+        result = _cut_anew(multiply(merge_frozen(axis_map.axes_of(source), axis_map.batch)), shape)
     if result is None:
-        return axis_map.give_up(node, "a reshape that cuts across axes")
+        return axis_map.freeze_node(node, "a reshape that cuts across axes")
     _shape_literals(axis_map, node, result)
     return result
 
@@ -58,7 +58,7 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
         return
     if name == "unflatten":
         args = operator_arguments(node)
-        dim = args["dim"] % len(axis_map.of(args["self"]))
+        dim = args["dim"] % len(axis_map.axes_of(args["self"]))
         place, given = 2, list(args["sizes"])
         axes = axes[dim : dim + len(given)]
     else:
@@ -74,18 +74,18 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
             axis_map.freeze(axes[i], "its size is computed in the graph")
     for i, number in enumerate(given):
         if isinstance(number, int) and number != -1:
-            axis_map.literal(node, (place, i), axes[i])
+            axis_map.set_symbolic(node, (place, i), axes[i])
 
 
 @rule("permute")
 def permute(axis_map: AxisMap, node: fx.Node) -> Axes:
-    x = axis_map.of(node.args[0])
+    x = axis_map.axes_of(node.args[0])
     return [x[d] for d in operator_arguments(node)["dims"]]
 
 
 @rule("transpose", "swapaxes")
 def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
-    x = list(axis_map.of(node.args[0]))
+    x = list(axis_map.axes_of(node.args[0]))
     _, first, second = operator_arguments(node).values()
     x[first], x[second] = x[second], x[first]
     return x
@@ -93,63 +93,63 @@ def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("t")
 def matrix_transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
-    return list(reversed(axis_map.of(node.args[0])))
+    return list(reversed(axis_map.axes_of(node.args[0])))
 
 
 @rule("unsqueeze")
 def unsqueeze(axis_map: AxisMap, node: fx.Node) -> Axes:
-    x = list(axis_map.of(node.args[0]))
+    x = list(axis_map.axes_of(node.args[0]))
     x.insert(operator_arguments(node)["dim"] % (len(x) + 1), UNIT)
     return x
 
 
 @rule("squeeze")
 def squeeze(axis_map: AxisMap, node: fx.Node) -> Axes:
-    x = axis_map.of(node.args[0])
+    x = axis_map.axes_of(node.args[0])
     dims = operator_arguments(node).get("dim", range(len(x)))
     chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}
-    return [axis for d, axis in enumerate(x) if d not in chosen or resolve(axis).size != 1]
+    return [axis for d, axis in enumerate(x) if d not in chosen or resolve_axis(axis).size != 1]
 
 
 @rule("expand", "broadcast_to")
 def expand(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Axes of size one become new ones; the rest pass."""
-    x, shape = axis_map.of(node.args[0]), axis_map.shape(node)
+    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     given = node.args[1]
     assert isinstance(given, Sequence)
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
     result: Axes = []
     for i, (axis, size) in enumerate(zip(padded, shape)):
-        new = resolve(axis).size != size
+        new = resolve_axis(axis).size != size
         if new and size == axis_map.program.batch:
             result.append(axis_map.batch)
             continue
-        result.append(axis_map.fresh(size) if new else axis)
+        result.append(axis_map.new_axis(size) if new else axis)
         if isinstance(given[i], int) and given[i] != -1:
-            axis_map.literal(node, (1, i), result[-1])
+            axis_map.set_symbolic(node, (1, i), result[-1])
     return result
 
 
 @rule("repeat", "tile")
 def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
     """The whole axis, so many times one after the other."""
-    x, counts = axis_map.of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
-    shape = axis_map.shape(node)
+    x, counts = axis_map.axes_of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
+    shape = axis_map.shape_of(node)
     counts = [1] * (len(shape) - len(counts)) + counts
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
     offset = len(counts) - len(list(node.args[1]))  # type: ignore[arg-type]
     result: Axes = []
     for i, (axis, size) in enumerate(zip(padded, shape)):
-        old = resolve(axis).size
+        old = resolve_axis(axis).size
         if old == size:
             result.append(axis)
         elif old == 1 and size == axis_map.program.batch:
             result.append(axis_map.batch)
         else:  # as many copies as what they meet has positions
             plain = isinstance(counts[i], int)
-            copies = axis_map.fresh(size // old, None if plain else "a count of copies")
+            copies = axis_map.new_axis(size // old, None if plain else "a count of copies")
             if plain:
-                axis_map.literal(node, (1, i - offset), copies)
+                axis_map.set_symbolic(node, (1, i - offset), copies)
             result.append(multiply((copies, axis)))
     return result
 
@@ -160,17 +160,17 @@ def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
     source, count, dim = args.get("self"), args["repeats"], args.get("dim")
     if not isinstance(count, int) or dim is None or not isinstance(source, fx.Node):
-        return axis_map.give_up(node, "repeat_interleave by a tensor or over all axes")
-    x, copies = list(axis_map.of(source)), axis_map.fresh(count)
+        return axis_map.freeze_node(node, "repeat_interleave by a tensor or over all axes")
+    x, copies = list(axis_map.axes_of(source)), axis_map.new_axis(count)
     x[dim] = multiply((x[dim], copies))
-    axis_map.literal(node, (1,) if len(node.args) > 1 else ("repeats",), copies)
+    axis_map.set_symbolic(node, (1,) if len(node.args) > 1 else ("repeats",), copies)
     return x
 
 
 @rule("cat", "concat")
 def cat(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Along one axis the parts stand side by side; the others are one."""
-    tensors = [axis_map.of(source) for source in node.args[0]]  # type: ignore[union-attr]
+    tensors = [axis_map.axes_of(source) for source in node.args[0]]  # type: ignore[union-attr]
     dim = operator_arguments(node)["dim"] % len(tensors[0])
     for other in tensors[1:]:
         for d, (x, y) in enumerate(zip(tensors[0], other)):
@@ -183,27 +183,27 @@ def cat(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("stack")
 def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
-    tensors = [axis_map.of(source) for source in node.args[0]]  # type: ignore[union-attr]
+    tensors = [axis_map.axes_of(source) for source in node.args[0]]  # type: ignore[union-attr]
     for other in tensors[1:]:
         for x, y in zip(tensors[0], other):
             axis_map.unify(x, y, node)
     result = list(tensors[0])
     dim = operator_arguments(node)["dim"] % (len(result) + 1)
-    result.insert(dim, axis_map.fresh(len(tensors), "a stack of tensors"))
+    result.insert(dim, axis_map.new_axis(len(tensors), "a stack of tensors"))
     return result
 
 
 @rule("split_with_sizes")
 def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
     source, sizes = node.args[0], node.args[1]
-    x = axis_map.of(source)
+    x = axis_map.axes_of(source)
     dim = operator_arguments(node)["dim"] % len(x)
     rest, results = x[dim], []
     for i, size in enumerate(sizes):  # type: ignore[arg-type]
         pieces = split_sum(rest, size)  # type: ignore[arg-type]
         if pieces is None:
-            return axis_map.give_up(node, "a split that cuts across joined axes")
-        axis_map.literal(node, (1, i), pieces[0])
+            return axis_map.freeze_node(node, "a split that cuts across joined axes")
+        axis_map.set_symbolic(node, (1, i), pieces[0])
         results.append([*x[:dim], pieces[0], *x[dim + 1 :]])
         rest = pieces[1]
     return results
@@ -212,31 +212,31 @@ def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("slice")
 def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
-    x = axis_map.of(node.args[0])
+    x = axis_map.axes_of(node.args[0])
     dim = args["dim"] % len(x)
-    axis, size = resolve(x[dim]), axis_map.shape(node)[dim]
+    axis, size = resolve_axis(x[dim]), axis_map.shape_of(node)[dim]
     if axis.size == size:
         return x
     start, end = args["start"] or 0, args["end"]
     plain = isinstance(start, int) and isinstance(end, int | None) and args["step"] == 1
     if not is_free(axis) or not plain:
         axis_map.freeze(axis, "sliced")
-        return [*x[:dim], axis_map.fresh(size, "sliced"), *x[dim + 1 :]]
+        return [*x[:dim], axis_map.new_axis(size, "sliced"), *x[dim + 1 :]]
     begin = start % axis.size if start < 0 else start
     first = split_sum(axis, begin)
     second = split_sum(first[1], size) if first else None
     if first is None or second is None:
-        return axis_map.give_up(node, "a slice that cuts across joined axes")
+        return axis_map.freeze_node(node, "a slice that cuts across joined axes")
     kept = second[0]
     node.args, node.kwargs = (node.args[0], dim, begin, begin + size, 1), {}
-    axis_map.literal(node, (2,), first[0])
-    axis_map.literal(node, (3,), concatenate([first[0], kept]))
+    axis_map.set_symbolic(node, (2,), first[0])
+    axis_map.set_symbolic(node, (3,), concatenate([first[0], kept]))
     return [*x[:dim], kept, *x[dim + 1 :]]
 
 
 @rule("select")
 def select(axis_map: AxisMap, node: fx.Node) -> Axes:
-    x = axis_map.of(node.args[0])
+    x = axis_map.axes_of(node.args[0])
     dim = operator_arguments(node)["dim"] % len(x)
     axis_map.freeze(x[dim], "selected from")
     return [*x[:dim], *x[dim + 1 :]]
@@ -244,7 +244,7 @@ def select(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("unbind")
 def unbind(axis_map: AxisMap, node: fx.Node) -> Result:
-    x = axis_map.of(node.args[0])
+    x = axis_map.axes_of(node.args[0])
     dim = operator_arguments(node)["dim"] % len(x)
     axis_map.freeze(x[dim], "selected from")
     return [[*x[:dim], *x[dim + 1 :]] for _ in node.meta["shape"]]
@@ -260,29 +260,29 @@ def getitem(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("index")
 def index(axis_map: AxisMap, node: fx.Node) -> Result:
     """Advanced indexing by one run of index tensors: their shape stands where the run was."""
-    x, indices = axis_map.of(node.args[0]), node.args[1]
+    x, indices = axis_map.axes_of(node.args[0]), node.args[1]
     assert isinstance(indices, Sequence)
     used = [d for d, one in enumerate(indices) if one is not None]
     if not used or used != list(range(used[0], used[-1] + 1)):
-        return axis_map.give_up(node, "indexing by separated axes")
+        return axis_map.freeze_node(node, "indexing by separated axes")
     for d in used:
         axis_map.freeze(x[d], "indexed")
     for one in indices:
         for axis in axis_map.axes.get(one, ()) if isinstance(one, fx.Node) else ():
             axis_map.freeze(axis, "an index")
-    shape = axis_map.shape(node)
+    shape = axis_map.shape_of(node)
     before, after = used[0], len(x) - used[-1] - 1
     middle = shape[before : len(shape) - after]
-    return [*x[:before], *axis_map.frozen(middle, "indexed"), *x[len(x) - after :]]
+    return [*x[:before], *axis_map.new_frozen_axes(middle, "indexed"), *x[len(x) - after :]]
 
 
 @rule("pad", "constant_pad_nd")
 def pad(axis_map: AxisMap, node: fx.Node) -> Result:
     """Constants on both sides: along channels they are parts of a Sum, which may be cut too."""
     args = operator_arguments(node)
-    x, pads = axis_map.of(node.args[0]), args["pad"]
+    x, pads = axis_map.axes_of(node.args[0]), args["pad"]
     mode, value = args.get("mode", "constant"), args.get("value")
-    result, shape = list(x), axis_map.shape(node)
+    result, shape = list(x), axis_map.shape_of(node)
     for i in range(len(pads) // 2):
         d = len(x) - 1 - i
         before, after = pads[2 * i], pads[2 * i + 1]
@@ -291,15 +291,15 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
         numbers = all(isinstance(n, int) and n >= 0 for n in (before, after))
         if not numbers or mode != "constant" or value or not is_free(x[d]):
             axis_map.freeze(x[d], "padded")
-            result[d] = axis_map.fresh(shape[d], "padded")
+            result[d] = axis_map.new_axis(shape[d], "padded")
             continue
         sides = [
-            axis_map.fresh(before) if before else None,
-            axis_map.fresh(after) if after else None,
+            axis_map.new_axis(before) if before else None,
+            axis_map.new_axis(after) if after else None,
         ]
         for k, side in enumerate(sides):
             if side is not None:
-                axis_map.literal(node, (1, 2 * i + k), side)
+                axis_map.set_symbolic(node, (1, 2 * i + k), side)
         result[d] = concatenate([a for a in (sides[0], x[d], sides[1]) if a is not None])
     return result
 
@@ -309,12 +309,12 @@ def constant(axis_map: AxisMap, node: fx.Node) -> Axes:
     """A constant may grow and shrink with what it is joined to."""
     place = 1 if operator_name(node).startswith("new_") else 0
     result: Axes = []
-    for i, size in enumerate(axis_map.shape(node)):
+    for i, size in enumerate(axis_map.shape_of(node)):
         number: Any = node.args[place][i]  # type: ignore[index]
         plain = isinstance(number, int)
-        result.append(axis_map.fresh(size, None if plain else CONSTANT))
+        result.append(axis_map.new_axis(size, None if plain else CONSTANT))
         if plain:
-            axis_map.literal(node, (place, i), result[-1])
+            axis_map.set_symbolic(node, (place, i), result[-1])
     return result
 
 
@@ -329,5 +329,5 @@ def frozen_constant(axis_map: AxisMap, node: fx.Node) -> Result:
     if shape is None:
         return []
     if isinstance(shape, list):
-        return [axis_map.frozen(one, CONSTANT) for one in shape]
-    return axis_map.frozen(shape, CONSTANT)
+        return [axis_map.new_frozen_axes(one, CONSTANT) for one in shape]
+    return axis_map.new_frozen_axes(shape, CONSTANT)

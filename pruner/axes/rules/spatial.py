@@ -25,10 +25,10 @@ def spatial(axis_map: AxisMap, node: fx.Node) -> Result:
     """The last one, two or three axes are the map; those before them pass."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    x, rank = axis_map.of(source), RANK[operator_name(node)]
+    x, rank = axis_map.axes_of(source), RANK[operator_name(node)]
     for axis in x[-rank:]:
         axis_map.freeze(axis, MAP)
     shape = node.meta["shape"]
     if isinstance(shape, list):
-        return [[*x[:-rank], *axis_map.frozen(one[-rank:], MAP)] for one in shape]
-    return [*x[:-rank], *axis_map.frozen(shape[-rank:], MAP)]
+        return [[*x[:-rank], *axis_map.new_frozen_axes(one[-rank:], MAP)] for one in shape]
+    return [*x[:-rank], *axis_map.new_frozen_axes(shape[-rank:], MAP)]

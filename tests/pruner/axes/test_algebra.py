@@ -11,24 +11,24 @@ from pruner.axes.algebra import (
     Atom,
     Product,
     Sum,
-    atoms,
+    atoms_of,
+    axis_owners,
     axis_size,
     concatenate,
-    freeze,
-    mask,
+    freeze_axis,
+    kept_mask,
     multiply,
-    owner,
-    owners,
-    resolve,
+    owner_indices,
+    resolve_axis,
     split_product,
     split_sum,
-    unify,
+    unify_axes,
 )
 
 
 def labels(axis, values):
     """[axis.size] tuples: which index of which atom every position is, by plain recursion."""
-    axis = resolve(axis)
+    axis = resolve_axis(axis)
     if isinstance(axis, Atom):
         return [((id(axis), i),) for i in range(axis.size)]
     if isinstance(axis, Sum):
@@ -63,11 +63,11 @@ def expressions(draw, total=None, depth=2):
 def test_unified_axes_are_the_same_positions(data):
     total = data.draw(st.sampled_from([4, 6, 8, 12, 24]))
     x, y = data.draw(expressions(total)), data.draw(expressions(total))
-    if unify(x, y):
+    if unify_axes(x, y):
         assert labels(x, None) == labels(y, None)
     else:
-        assert all(a.reason for a in (*atoms(x), *atoms(y)))
-    assert resolve(x).size == resolve(y).size == total
+        assert all(a.reason for a in (*atoms_of(x), *atoms_of(y)))
+    assert resolve_axis(x).size == resolve_axis(y).size == total
 
 
 @settings(max_examples=300, deadline=None)
@@ -75,14 +75,14 @@ def test_unified_axes_are_the_same_positions(data):
 def test_mask_size_and_owner_agree_with_plain_recursion(data):
     axis = data.draw(expressions())
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    keep = {atom: rng.random(atom.size) < 0.6 for atom in set(atoms(axis))}
+    keep = {atom: rng.random(atom.size) < 0.6 for atom in set(atoms_of(axis))}
     by_id = {id(atom): kept for atom, kept in keep.items()}
     expected = [all(by_id[a][i] for a, i in label) for label in labels(axis, None)]
-    assert mask(axis, keep).tolist() == expected
+    assert kept_mask(axis, keep).tolist() == expected
     assert axis_size(axis, {a: int(k.sum()) for a, k in keep.items()}) == sum(expected)
     for atom in keep:
         found = [next((i for a, i in label if a == id(atom)), -1) for label in labels(axis, None)]
-        assert owner(axis, atom).tolist() == found
+        assert owner_indices(axis, atom).tolist() == found
 
 
 @settings(max_examples=300, deadline=None)
@@ -108,20 +108,20 @@ def test_an_atom_can_always_be_split():
 
 def test_frozen_spreads_to_what_an_atom_is_bound_to():
     x, y = Atom(8, "an output"), Product((Atom(2), Atom(4)))
-    assert unify(x, y)
-    assert {atom.reason for atom in atoms(y)} == {"an output"}
+    assert unify_axes(x, y)
+    assert {atom.reason for atom in atoms_of(y)} == {"an output"}
 
 
 def test_the_first_reason_stays():
     atom = Atom(4)
-    freeze(atom, "first")
-    freeze(atom, "second")
+    freeze_axis(atom, "first")
+    freeze_axis(atom, "second")
     assert atom.reason == "first"
 
 
 def test_sizes_that_do_not_fit_freeze_both():
     x, y = Atom(8), Atom(6)
-    assert not unify(x, y, "why")
+    assert not unify_axes(x, y, "why")
     assert x.reason == y.reason == "why"
 
 
@@ -130,12 +130,15 @@ def test_channel_shuffle_is_a_swap_of_factors():
     pieces = split_product(channels, 3)
     shuffled = multiply([pieces[1], pieces[0]])
     kept = {a: np.array([True, False, True]) for a in [pieces[0]]}
-    assert mask(channels, kept).reshape(3, 4).T.ravel().tolist() == mask(shuffled, kept).tolist()
+    assert (
+        kept_mask(channels, kept).reshape(3, 4).T.ravel().tolist()
+        == kept_mask(shuffled, kept).tolist()
+    )
 
 
 def test_owners_are_those_of_every_atom():
     a, b, c = Atom(2), Atom(3), Atom(4)
     for axis in (a, multiply([a, b]), concatenate([multiply([a, c]), b, multiply([b, c]), c])):
-        found = owners(axis)
-        assert set(found) == set(atoms(axis))
-        assert all((found[atom] == owner(axis, atom)).all() for atom in found)
+        found = axis_owners(axis)
+        assert set(found) == set(atoms_of(axis))
+        assert all((found[atom] == owner_indices(axis, atom)).all() for atom in found)
