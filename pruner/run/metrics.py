@@ -1,4 +1,4 @@
-"""metrics.json: the figures of one budget, in one type from where they are made to where they show."""
+"""metrics.json: the figures of one budget, in one type from where made to where shown."""
 
 from __future__ import annotations
 
