@@ -20,28 +20,39 @@ MOST_LINES = 40
 
 
 def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -> Outcome:
-    """The structure of a traced network.
+    """Describe the structure of a traced network: what can be cut, and what not and why.
 
     What can go in all is what every Dim at its smallest size and every Block dropped would save; of
-    a line of Dims or Blocks, what these alone would. everything: each by itself, and each cell.
+    a line of Dims or Blocks, what these alone would.
+
+    Args:
+        net: The traced network.
+        dense: The model that it was traced from.
+        everything: Show each Dim, Block and cell by itself, and all lines.
     """
-    whole = _Whole(net)
+    cost = _DenseCost(net)
     smallest = {name: dim.options()[0] for name, dim in net.dims.items()}
-    shares = whole.shares(smallest, tuple(net.blocks))
-    frozen = _locked(net, whole)
+    shares = cost.shares(smallest, tuple(net.blocks))
+    frozen = _collect_locks(net, cost)
     unknown: dict[str, dict[str, None]] = {}
     for node in net.axis_map.unsupported:
         unknown.setdefault(operator_name(node), {})[node.meta.get("path") or net.name] = None
-    lines = list(_head(net, dense, whole, shares))
+    lines = list(_list_head(net, dense, cost, shares))
     for title, rows in (
-        (f"{_count(net.dims, 'dim')}: coupled channels", _dims(net, whole, everything)),
-        (f"{_count(net.blocks, 'block')}: removable branches", _blocks(net, whole, everything)),
-        (f"{_count(net.located, 'cell')}: what is timed", _cells(net, everything)),
-        ("frozen", _frozen(frozen, whole, everything)),
+        (
+            f"{_count_noun(net.dims, 'dim')}: coupled channels",
+            _list_dims(net, cost, everything),
+        ),
+        (
+            f"{_count_noun(net.blocks, 'block')}: removable branches",
+            _list_blocks(net, cost, everything),
+        ),
+        (f"{_count_noun(net.located, 'cell')}: what is timed", _list_cells(net, everything)),
+        ("frozen", _list_frozen(frozen, cost, everything)),
     ):
-        lines += ["", title, *_shortened(rows, everything)]
+        lines += ["", title, *_shorten(rows, everything)]
     for name, modules in unknown.items():
-        lines.append(f"  operator {name} has no rule; called in {_places(modules, everything)}")
+        lines.append(f"  operator {name} has no rule; called in {_join_names(modules, everything)}")
     data = {
         "dims": {dim.name: dim.size for dim in net.dims.values()},
         "blocks": list(net.blocks),
@@ -54,7 +65,7 @@ def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -
     return Outcome("\n".join(lines), data)
 
 
-class _Whole:
+class _DenseCost:
     """Parameters and multiply-adds of the uncut network, to take shares of."""
 
     def __init__(self, net: Network) -> None:
@@ -67,15 +78,15 @@ class _Whole:
         }
 
     def shares(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> tuple[float, float]:
-        """The shares of parameters and of MACs that go at these sizes, with these Blocks."""
+        """Return the shares of parameters and MACs that go at these sizes, with these Blocks."""
         return (
             1 - count_parameters(self.net, sizes, dropped) / max(self.parameters, 1),
             1 - count_macs(self.net, sizes, dropped) / max(self.macs, 1),
         )
 
 
-def _head(
-    net: Network, dense: DenseModel, whole: _Whole, shares: tuple[float, float]
+def _list_head(
+    net: Network, dense: DenseModel, cost: _DenseCost, shares: tuple[float, float]
 ) -> Iterable[str]:
     named = [n for n in net.program.graph.nodes if n.op == "placeholder"]
     inputs = [
@@ -86,9 +97,9 @@ def _head(
     yield net.name
     yield f"  input: {', '.join(inputs)}; weights: {dense.weights or 'random'}"
     model = sum(parameter.numel() for parameter in dense.module.parameters())
-    part = f" (of the model's {model:,})" if model > whole.parameters else ""
-    yield f"  parameters: {whole.parameters:,}{part}, of which {_percent(shares[0])} can go"
-    yield f"  MACs: {whole.macs:,}, of which {_percent(shares[1])} can go"
+    part = f" (of the model's {model:,})" if model > cost.parameters else ""
+    yield f"  parameters: {cost.parameters:,}{part}, of which {_format_share(shares[0])} can go"
+    yield f"  MACs: {cost.macs:,}, of which {_format_share(shares[1])} can go"
     if net.fixed_batch is not None:
         yield (
             f"  batch: {net.fixed_batch} only; torch.export makes it a constant of this network. "
@@ -98,30 +109,30 @@ def _head(
         yield f"  note: {note}"
 
 
-def _dims(net: Network, whole: _Whole, everything: bool) -> list[str]:
+def _list_dims(net: Network, cost: _DenseCost, everything: bool) -> list[str]:
     rows: list[tuple[str, ...]] = []
     traits = {dim.name: (dim.kind, dim.size, dim.step) for dim in net.dims.values()}
-    for name, members in _grouped(traits, everything):
+    for name, members in _group(traits, everything):
         kind, size, step = traits[members[0]]
         tensors = [len({slot.tensor for slot in net.dims[member].slots}) for member in members]
-        cut = whole.shares({member: net.dims[member].options()[0] for member in members})
+        cut = cost.shares({member: net.dims[member].options()[0] for member in members})
         least, most = min(tensors), max(tensors)
         count = f"{least}" if least == most else f"{least}-{most}"
-        row = (_times(members), name, kind, f"{size}", f"{step}", count)
-        rows.append((*row, *map(_percent, cut)))
-    return _table(("kind", "size", "step", "tensors", "parameters", "MACs"), rows)
+        row = (_count_times(members), name, kind, f"{size}", f"{step}", count)
+        rows.append((*row, *map(_format_share, cut)))
+    return _align_columns(("kind", "size", "step", "tensors", "parameters", "MACs"), rows)
 
 
-def _blocks(net: Network, whole: _Whole, everything: bool) -> list[str]:
+def _list_blocks(net: Network, cost: _DenseCost, everything: bool) -> list[str]:
     rows: list[tuple[str, ...]] = []
-    for name, members in _grouped(dict.fromkeys(net.blocks), everything):
+    for name, members in _group(dict.fromkeys(net.blocks), everything):
         inside = max(len(net.blocks[member].inside) for member in members)
-        gone = map(_percent, whole.shares({}, members))
-        rows.append((_times(members), name, f"{inside}" if inside else "", *gone))
-    return _table(("nested", "parameters", "MACs"), rows)
+        gone = map(_format_share, cost.shares({}, members))
+        rows.append((_count_times(members), name, f"{inside}" if inside else "", *gone))
+    return _align_columns(("nested", "parameters", "MACs"), rows)
 
 
-def _cells(net: Network, everything: bool) -> list[str]:
+def _list_cells(net: Network, everything: bool) -> list[str]:
     cells = net.cells()
     if everything:
         return [f"  {cell.name}: {cell.spec}" for cell in cells]
@@ -129,32 +140,32 @@ def _cells(net: Network, everything: bool) -> list[str]:
     return [f"  {', '.join(f'{count} {name}' for name, count in counts.most_common())}"]
 
 
-Locked = Mapping[str, tuple[tuple[str, ...], int]]
+Locks = Mapping[str, tuple[tuple[str, ...], int]]
 
 
-def _locked(net: Network, whole: _Whole) -> Locked:
+def _collect_locks(net: Network, cost: _DenseCost) -> Locks:
     """Reason -> the parameters that it touches, and how many numbers nothing can cut therefore."""
     cut = {slot.tensor for dim in net.dims.values() for slot in dim.slots}
     found = {}
     for part in net.frozen:
-        touched = tuple(name for name in part.tensors if name in whole.sizes)
+        touched = tuple(name for name in part.tensors if name in cost.sizes)
         if touched:
-            found[part.reason] = touched, sum(whole.sizes[t] for t in touched if t not in cut)
+            found[part.reason] = touched, sum(cost.sizes[t] for t in touched if t not in cut)
     return found
 
 
-def _frozen(reasons: Locked, whole: _Whole, everything: bool) -> list[str]:
+def _list_frozen(reasons: Locks, cost: _DenseCost, everything: bool) -> list[str]:
     rows = []
-    for name, members in _grouped(dict.fromkeys(reasons), everything):
+    for name, members in _group(dict.fromkeys(reasons), everything):
         tensors = [tensor for member in members for tensor in reasons[member][0]]
         locked = sum(reasons[member][1] for member in members)
-        share = _percent(locked / max(whole.parameters, 1))
+        share = _format_share(locked / max(cost.parameters, 1))
         said = f"locks {locked:,} parameters ({share})" if locked else "one axis of"
-        rows.append(f"  {_times(members)}{name}: {said}: {_places(tensors, everything)}")
+        rows.append(f"  {_count_times(members)}{name}: {said}: {_join_names(tensors, everything)}")
     return rows or ["  nothing"]
 
 
-def _places(names: Iterable[str], everything: bool) -> str:
+def _join_names(names: Iterable[str], everything: bool) -> str:
     found = (
         list(names) if everything else [name for name, _ in group_names((n, None) for n in names)]
     )
@@ -163,15 +174,15 @@ def _places(names: Iterable[str], everything: bool) -> str:
     return head if len(found) <= most else f"{head} and {len(found) - most} more"
 
 
-def _grouped(traits: Mapping[str, Any], everything: bool) -> list[tuple[str, list[str]]]:
+def _group(traits: Mapping[str, Any], everything: bool) -> list[tuple[str, list[str]]]:
     return [(name, [name]) for name in traits] if everything else group_names(traits.items())
 
 
-def _times(members: Sequence[str]) -> str:
+def _count_times(members: Sequence[str]) -> str:
     return f"{len(members)} x " if len(members) > 1 else ""
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _align_columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows of (how often, name, column...) under the columns' names, empty columns left out."""
     if not rows:
         return ["  none"]
@@ -185,16 +196,16 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]  # fmt: skip
 
 
-def _shortened(lines: list[str], everything: bool) -> list[str]:
+def _shorten(lines: list[str], everything: bool) -> list[str]:
     if everything or len(lines) <= MOST_LINES + 1:
         return lines
     return [*lines[:MOST_LINES], f"  and {len(lines) - MOST_LINES} more lines: --all"]
 
 
-def _count(things: Any, name: str) -> str:
+def _count_noun(things: Any, name: str) -> str:
     return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
-def _percent(share: float) -> str:
+def _format_share(share: float) -> str:
     """Rounded down: what is said to go can go."""
     return f"{floor(share * 1000 + 1e-9) / 10:.1f}%"

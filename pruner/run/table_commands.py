@@ -13,7 +13,7 @@ from ..errors import PrunerError
 
 
 def require_paths(paths: Sequence[str], least: int = 1, most: int | None = None) -> Sequence[str]:
-    """The paths, if there are as many as it takes."""
+    """Return the paths, or raise PrunerError where there are too few or too many."""
     if len(paths) < least or (most is not None and len(paths) > most):
         wanted = f"{least}" if most == least else f"{least} or more"
         raise PrunerError(f"{len(paths)} tables given; give {wanted}")
@@ -21,7 +21,7 @@ def require_paths(paths: Sequence[str], least: int = 1, most: int | None = None)
 
 
 def list_tables(library: str | None) -> str:
-    """The tables that networks share, one a line."""
+    """List the tables that networks share, one a line."""
     folder = Path(library) if library is not None else library_folder()
     lines = []
     for place in Library(folder).places():
@@ -35,7 +35,7 @@ def list_tables(library: str | None) -> str:
 
 
 def show_table(path: str) -> str:
-    """A table's device, error and notes, and its kinds of layers with what they were timed at.
+    """Describe a table: device, error, notes, and its kinds of layers with what they were timed at.
 
     "goes with total^s": how it depends on the network around it (``LatencyTable.sensitivity``).
     """
@@ -47,7 +47,7 @@ def show_table(path: str) -> str:
     if table.error is not None:
         lines.append(f"  predictions are off by {table.error}")
     lines += [f"  note: {note}" for note in table.notes]
-    for spec, sizes, ms in _ranges(table):
+    for spec, sizes, ms in _collect_samples(table):
         low, high = sizes.min(axis=0), sizes.max(axis=0)
         widths = ", ".join(
             f"{name} {a}-{b}" for name, a, b in zip(spec.sizes, low, high, strict=True)
@@ -58,7 +58,7 @@ def show_table(path: str) -> str:
 
 
 def merge_tables(paths: Sequence[str], out: str | None) -> str:
-    """Writes all readings of some tables, of one device, as one."""
+    """Write all readings of some tables, of one device, as one."""
     if out is None:
         raise PrunerError("merge needs a folder for the result: give --out DIR")
     first = LatencyTable.load(paths[0])
@@ -68,11 +68,11 @@ def merge_tables(paths: Sequence[str], out: str | None) -> str:
 
 
 def compare_tables(left: str, right: str) -> str:
-    """How the predictions of two tables differ, by kind of layer, the most different first."""
+    """Compare the predictions of two tables by kind of layer, the most different first."""
     tables = LatencyTable.load(left), LatencyTable.load(right)
     lines = [f"{path}: {table.device}" for path, table in zip((left, right), tables, strict=True)]
     rows = []
-    for spec, sizes, _ in _ranges(tables[0]):
+    for spec, sizes, _ in _collect_samples(tables[0]):
         if spec in tables[1].specs:
             ratio = tables[1].predict(spec, sizes) / tables[0].predict(spec, sizes)
             rows.append((float(np.median(ratio)), spec))
@@ -84,8 +84,8 @@ def compare_tables(left: str, right: str) -> str:
     return "\n".join(lines + [f"  {ratio:.3f}x  {spec}" for ratio, spec in rows])
 
 
-def _ranges(table: LatencyTable) -> list[tuple[LayerSpec, np.ndarray, list[float]]]:
-    """Kind of layer, the widths that it was timed at [n, k], and milliseconds."""
+def _collect_samples(table: LatencyTable) -> list[tuple[LayerSpec, np.ndarray, list[float]]]:
+    """Collect, by kind of layer, the widths that it was timed at [n, k] and milliseconds [n]."""
     found: dict[LayerSpec, tuple[list[tuple[int, ...]], list[float]]] = {}
     for sample in table.samples:
         widths, ms = found.setdefault(sample.spec, ([], []))
