@@ -19,7 +19,7 @@ class PlanError(PrunerError):
     """A plan does not fit the network that it is applied to."""
 
 
-def first_line(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+def first_line(error: BaseException, with_kind: bool = True) -> str:
+    """Return the first line of an error's message, after its class; of an empty one the class."""
+    text, kind = str(error).strip().splitlines(), type(error).__name__
+    return kind if not text else f"{kind}: {text[0]}" if with_kind else text[0]

@@ -25,12 +25,14 @@ from .onnx.template_cache import build_probe_onnx
 from .ops import find_input_dependent, operator_arguments, operator_name
 from .outputs import extract_logits
 from .staged_execution import StagedExecution
+from .tensor_names import group_tied_names, named_tensors
 
 __all__ = [
     "BATCH_HINT", "Block", "LAYERS_BY_NAME", "LAYER_SETTINGS", "LinearLayer", "Program",
     "StagedExecution", "batch_norm_scale", "build_layer", "build_probe_onnx", "capture_program",
     "decode_spec", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
     "extract_logits", "find_batch_norm_after", "find_input_dependent", "flatten_io", "get_layer",
-    "is_batch_norm", "is_ungrouped", "layer_settings", "materialize", "move_to_device", "only_user",
-    "operator_arguments", "operator_name", "producer_of", "put_module", "put_tensor", "to_onnx",
+    "group_tied_names", "is_batch_norm", "is_ungrouped", "layer_settings", "materialize",
+    "move_to_device", "named_tensors", "only_user", "operator_arguments", "operator_name",
+    "producer_of", "put_module", "put_tensor", "to_onnx",
 ]  # fmt: skip

@@ -21,9 +21,11 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
-from ..errors import TraceError
+from ..errors import TraceError, first_line
+from .eval_mode import evaluation_mode
 from .functionalize import functionalize, is_mutable, positional, root, simplified, twin
 from .ops import operator_name
+from .tensor_names import group_tied_names
 from .training_mode import asks, carry_over
 from .unfuse import separate
 
@@ -72,20 +74,17 @@ def capture_program(
     The first axis of every tensor input is the batch, dynamic where ``torch.export`` can keep it
     so, else fixed at that of the inputs. Raises :class:`TraceError` where it cannot be exported.
     """
-    modes = {module: module.training for module in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole encoder layer
     try:
-        model.eval()
-        exported, batch, call = _export(model, inputs, dict(kwargs or {}))
-        program = _canonical(exported, batch, model)
-        model.train()
-        _mark_norms(program.graph, model)
-        notes = _add_training(program, model, call) if asks(model) else ()
+        with evaluation_mode(model):
+            exported, batch, call = _export(model, inputs, dict(kwargs or {}))
+            program = _canonical(exported, batch, model)
+            model.train()
+            _mark_norms(program.graph, model)
+            notes = _add_training(program, model, call) if asks(model) else ()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes.items():
-            module.training = mode
     separate(program.graph)
     _drop_dead(program.graph)
     return replace(program, notes=notes)
@@ -99,7 +98,8 @@ def _add_training(program: Program, model: nn.Module, call: _Call) -> tuple[str,
     try:
         exported = _call_export(model, *call)
     except Exception as error:  # many networks return or ask for something else in training
-        return (f"in training it cannot be exported, stochastic depth is lost: {_line(error)}",)
+        reason = first_line(error, with_kind=False)
+        return (f"in training it cannot be exported, stochastic depth is lost: {reason}",)
     return carry_over(program.graph, _canonical(exported, program.batch, model).graph)
 
 
@@ -148,8 +148,9 @@ def _export(
     try:
         exported = _call_export(model, *call)
     except Exception as failure:
+        reason = first_line(error or failure, with_kind=False)
         raise TraceError(
-            f"torch.export cannot read {type(model).__name__}: {_line(error or failure)}. "
+            f"torch.export cannot read {type(model).__name__}: {reason}. "
             "Give a part of it that can be traced, such as its backbone."
         ) from failure
     return exported, next(iter(sizes), 1), call
@@ -181,10 +182,6 @@ def _call_export(
             return torch.export.export(model, inputs, kwargs, dynamic_shapes=shapes, strict=False)
         finally:
             logging.disable(logging.NOTSET)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _canonical(exported: torch.export.ExportedProgram, batch: int, model: nn.Module) -> Program:
@@ -261,15 +258,9 @@ def _tensors(
 
 def _tied(model: nn.Module, used: set[str]) -> dict[str, str]:
     """Other names of tensors of the graph: tied weights, and modules that are held twice."""
-    by_identity: dict[int, list[str]] = defaultdict(list)
-    for name, tensor in (
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ):
-        by_identity[id(tensor)].append(name)
     return {
         name: kept
-        for group in by_identity.values()
+        for group in group_tied_names(model)
         for kept in [name for name in group if name in used][:1]
         for name in group
         if name not in used

@@ -1,4 +1,4 @@
-"""Running a network's batches without leaving a trace in it."""
+"""Evaluation mode for a while, and batches on a network's device."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ def move_to_device(value: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and gradients on, and everything as it was afterwards."""
-    modes = {m: m.training for m in module.modules()}
-    flags = {p: p.requires_grad for p in module.parameters()}
-    module.eval()
+def evaluation_mode(*modules: nn.Module, gradients: bool = False) -> Iterator[None]:
+    """Put modules into evaluation mode, and every submodule back into its own mode afterwards.
+
+    Args:
+        *modules: Networks; the body may change modes, those of before come back all the same.
+        gradients: Let all parameters require gradients meanwhile, frozen ones too.
+    """
+    modes = {m: m.training for module in modules for m in module.modules()}
+    flags = {p: p.requires_grad for module in modules for p in module.parameters() if gradients}
+    for module in modules:
+        module.eval()
     for parameter in flags:
         parameter.requires_grad_(True)
     try:

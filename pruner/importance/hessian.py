@@ -59,7 +59,7 @@ class Hessian(NetworkCriterion):
         sums: dict[str, dict[str, Tensor]] = defaultdict(dict)
         batches, count = list(batches), 0
         # Fused attention has no second derivative.
-        with evaluation_mode(net.module), sdpa_kernel(SDPBackend.MATH):
+        with evaluation_mode(net.module, gradients=True), sdpa_kernel(SDPBackend.MATH):
             for number, (inputs, targets) in enumerate(batches):
                 products = _Products(subject, loss, inputs, targets)
                 for draw in range(self.draws):

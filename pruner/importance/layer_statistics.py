@@ -21,7 +21,14 @@ from ..graph import (
     is_ungrouped,
     producer_of,
 )
-from ..reconstruction import Moments, draw_positions, fit_ridge, sample_inputs, split_groups
+from ..reconstruction import (
+    Moments,
+    draw_positions,
+    fit_ridge,
+    holdout_mask,
+    sample_inputs,
+    split_groups,
+)
 from ..structure import Dim, Network, Slot
 from ..utils import make_generator
 from .obs import Elimination, LinearReader, eliminate
@@ -217,7 +224,7 @@ def _plain_calls(module: fx.GraphModule) -> dict[str, fx.Node]:
 
 def _folds(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Four images of five, and the fifth."""
-    last = (torch.arange(len(rows)) % 5 == 4).to(rows.device)
+    last = holdout_mask(rows)
     return rows[~last], rows[last]
 
 

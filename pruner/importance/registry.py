@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from ..errors import PrunerError
+from ..utils import suggest_names
 from .activation import Activation
 from .base import Criterion
 from .calibrated import Calibrated
@@ -44,7 +43,7 @@ CRITERIA: dict[str, type[Criterion] | type[NetworkCriterion]] = {
 def find_criterion(name: str) -> Criterion | NetworkCriterion:
     """The criterion of that name; PrunerError names the known ones."""
     if name not in CRITERIA:
-        close = get_close_matches(name, CRITERIA, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = suggest_names(name, CRITERIA, 1, 0.6, repr)
+        hint = f" ({hint})" if hint else ""
         raise PrunerError(f"unknown criterion {name!r}{hint}; known: {', '.join(sorted(CRITERIA))}")
     return CRITERIA[name]()

@@ -75,7 +75,7 @@ def score(
     subject = Subject(module, parameters, {})
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
-    with evaluation_mode(module):
+    with evaluation_mode(module, gradients=True):
         plan = {name: tuple(method.slots(subject, dim)) for name, dim in net.dims.items()}
         tally = _Tally(net.dims, plan)
         if method.needs == "weights":

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..data import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import PrunerError
+from ..utils import suggest_names
 from .example_inputs import Example, MakeExample, noise
 from .input_config import InputPreset
 
@@ -103,8 +104,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _model_class(transformers: Any, name: str) -> Any:
-    import difflib
-
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     base = MODEL_MAPPING_NAMES.get(name.lower().replace("-", "_"))
@@ -114,9 +113,8 @@ def _model_class(transformers: Any, name: str) -> Any:
         if model and found.config_class is not None:
             return found
     models = [n for n in dir(transformers) if n.endswith("Model") or "For" in n]
-    close = difflib.get_close_matches(name, [*models, *MODEL_MAPPING_NAMES], 3, 0.5)
-    hint = f": did you mean {' or '.join(f'hf:{c}' for c in close)}?" if close else ""
-    raise PrunerError(f"unknown MODEL {'hf:' + name!r}{hint}")
+    hint = suggest_names(name, [*models, *MODEL_MAPPING_NAMES], show="hf:{}".format)
+    raise PrunerError(f"unknown MODEL {'hf:' + name!r}" + (hint and f": {hint}"))
 
 
 def _known(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

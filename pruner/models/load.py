@@ -8,7 +8,6 @@ the parameters are random.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -24,6 +23,7 @@ from torch import nn
 
 from ..data import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import PrunerError, first_line
+from ..utils import suggest_names
 from .example_inputs import MakeExample, list_of_images, one_tensor, two_tensors
 from .input_config import InputPreset
 from .weights import digest, load_weights
@@ -244,6 +244,5 @@ def _import_extra(module: str) -> Any:
 
 
 def _unknown(source: str, name: str, known: Sequence[str]) -> PrunerError:
-    close = difflib.get_close_matches(name, known, 3, 0.5)
-    hint = f": did you mean {' or '.join(f'{source}:{c}' for c in close)}?" if close else ""
-    return PrunerError(f"unknown MODEL {source + ':' + name!r}{hint}")
+    hint = suggest_names(name, known, show=f"{source}:{{}}".format)
+    return PrunerError(f"unknown MODEL {source + ':' + name!r}" + (hint and f": {hint}"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError, first_line
+from ..utils import suggest_names
 from .example_inputs import Example
 
 
@@ -37,10 +37,10 @@ def find_submodule(model: nn.Module, path: str) -> nn.Module:
     known = {k: m for k, m in model.named_modules(remove_duplicate=False) if k}
     if path in known:
         return known[path]
-    close = difflib.get_close_matches(path, list(known), 3, 0.5)
+    hint = suggest_names(path, known)
     raise PrunerError(
         f"--submodule: {type(model).__name__} has no {path!r}: "
-        + (f"did you mean {' or '.join(close)}?" if close else f"it has {list_submodules(model)}")
+        + (hint or f"it has {list_submodules(model)}")
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError, first_line
+from ..utils import digest_tensors
 
 # Under these keys training scripts put the state_dict into a checkpoint.
 CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict", "net", "ema_state_dict")
@@ -17,14 +17,8 @@ CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict", "net", "ema_state_
 
 def digest(module: nn.Module) -> str:
     """SHA-256 of the state_dict: names, types, shapes and values."""
-    total = hashlib.sha256()
-    for key, value in module.state_dict().items():
-        if not isinstance(value, Tensor):
-            continue
-        total.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        total.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-    return total.hexdigest()
+    state = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    return digest_tensors(state, "{name} {dtype} {shape}\n")
 
 
 def load_weights(module: nn.Module, path: Path, name: str) -> None:

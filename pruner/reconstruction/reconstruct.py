@@ -15,6 +15,7 @@ from ..graph import (
     Block,
     StagedExecution,
     batch_norm_scale,
+    evaluation_mode,
     find_batch_norm_after,
     get_layer,
     only_user,
@@ -22,7 +23,7 @@ from ..graph import (
     producer_of,
 )
 from ..structure import Dim, Plan
-from .layer_samples import draw_positions, sample_inputs, sample_outputs, split_groups
+from .layer_samples import draw_positions, holdout_mask, sample_inputs, sample_outputs, split_groups
 from .ridge import Fit, Moments, fit_ridge
 
 
@@ -97,10 +98,7 @@ def repair(
     inputs = [_arguments(module, x) for x, _ in batches]
     if not inputs:
         return ()
-    modes = {m: m.training for m in (*module.modules(), *net.module.modules())}
-    module.eval()
-    net.module.eval()
-    try:
+    with evaluation_mode(module, net.module):
         steps = list(_steps(module, net, plan))[:layers]
         ours, theirs = (StagedExecution(m, inputs, memory_mb * 2**19) for m in (module, net.module))
         for done, step in enumerate(steps, 1):
@@ -111,9 +109,6 @@ def repair(
                 _restate(module, step, ours)
             if progress is not None:
                 progress(done, len(steps))
-    finally:
-        for m, training in modes.items():
-            m.training = training
     return tuple(str(step.node.target) for step in steps if isinstance(step, Task))
 
 
@@ -260,7 +255,7 @@ def _fit(
         ys = sample_outputs(layer, y, at)[..., kept.to(y.device)]
         if task.beside is not None:
             ys = ys - sample_outputs(layer, mine[task.beside.name], at)
-        fold = (torch.arange(len(x)) % 5 == 4).to(x.device)
+        fold = holdout_mask(x)
         for part, chosen in zip(sums, (~fold, fold), strict=True):
             if chosen.any():
                 part.add(split_groups(xs[chosen], groups), split_groups(ys[chosen], groups))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import types
 import typing
@@ -16,7 +15,7 @@ from ..errors import PrunerError
 from ..problem import Budget
 from ..search import SolveConfig
 from ..tuning import Recipe
-from ..utils import require, wrong_value
+from ..utils import require, suggest_names, wrong_value
 
 T = TypeVar("T")
 
@@ -222,8 +221,7 @@ def _read(cls: type[T], content: Any, where: str) -> T:
     hints = typing.get_type_hints(cls)
     for key in content:
         if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(hints)}"
+            hint = suggest_names(str(key), hints, 1, 0.6) or f"known are {', '.join(hints)}"
             raise PrunerError(f"unknown entry {_join(where, key)}: {hint}")
     values = {key: _convert(hints[key], value, _join(where, key)) for key, value in content.items()}
     for entry in dataclasses.fields(cls):  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import torch
 import latency_tables
 from latency_tables import LatencyTable
 
-from ..errors import PrunerError, TraceError
+from ..errors import PrunerError, TraceError, first_line
 from ..graph import extract_logits
 from ..models import (
     DenseModel,
@@ -108,9 +108,9 @@ class Workspace:
             with torch.no_grad():
                 module(*example.args, **example.kwargs)
         except Exception as error:  # whatever the user's network raises
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise PrunerError(
-                f"{name} does not take an input of {_shape(shape)} (give --input): {first}"
+                f"{name} does not take an input of {_shape(shape)} (give --input): "
+                f"{first_line(error, with_kind=False)}"
             ) from error
         try:
             return trace(module, example.args, example.kwargs, name=name)

@@ -22,7 +22,9 @@ from ..graph import (
     build_layer,
     decode_spec,
     encode_spec,
+    group_tied_names,
     layer_settings,
+    named_tensors,
     put_module,
     put_tensor,
 )
@@ -61,7 +63,7 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
         "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
         "nesting": _encode_nesting(module),
     }
-    write_tensors(folder / FILE, _KIND, _tensors(module), header)
+    write_tensors(folder / FILE, _KIND, named_tensors(module), header)
     if plan is not None:
         plan.save(folder / PLAN)
 
@@ -80,19 +82,9 @@ def load(folder: Path | str) -> fx.GraphModule:
         raise PrunerError(f"{path}: written by another version of this program: {error}") from error
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Everything the graph needs: parameters and buffers, those that state_dict leaves out too."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
 def _tied(module: nn.Module) -> dict[str, str]:
     """Second names of tensors -> their first."""
-    first = {id(tensor): name for name, tensor in _tensors(module).items()}
-    every = (
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    )
-    return {name: first[id(tensor)] for name, tensor in every if name != first[id(tensor)]}
+    return {name: group[0] for group in group_tied_names(module) for name in group[1:]}
 
 
 def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.GraphModule:

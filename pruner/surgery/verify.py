@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from ..axes import REDUCTIONS, kept_mask
-from ..graph import operator_arguments, operator_name
+from ..graph import named_tensors, operator_arguments, operator_name
 from ..structure import Network, Plan
 from .apply import apply
 from .topk_alignment import AlignedInterpreter, find_selections, record_selections
@@ -73,10 +73,7 @@ def largest_difference(got: Any, expected: Any) -> float:
 def silence_removed(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
     """A copy of a model with the positions of the removed indices set to zero in every tensor."""
     masked = copy.deepcopy(model)
-    tensors: Mapping[str, Tensor] = {
-        **dict(masked.named_parameters(remove_duplicate=False)),
-        **dict(masked.named_buffers(remove_duplicate=False)),
-    }
+    tensors = named_tensors(masked, tied=True)
     with torch.no_grad():
         for name, kept in plan.keep.items():
             dim = net.dims[name]

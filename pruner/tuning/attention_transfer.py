@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import PrunerError
+from ..graph import evaluation_mode
 
 # Kinds of layers that tell which axis of their result is the channels'.
 _FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
@@ -37,15 +38,9 @@ def shared_maps(module: nn.Module, teacher: nn.Module, example: Tensor) -> dict[
             f"have the same names; got {type(module).__name__} and {type(teacher).__name__}"
         )
     ours, theirs = _Places(module), _Places(teacher)
-    modes = {m: m.training for m in (*module.modules(), *teacher.modules())}
-    try:
+    with evaluation_mode(module, teacher), torch.no_grad():
         for places in (ours, theirs):
-            places.module.eval()
-            with torch.no_grad():
-                places.run(example, enable_io_processing=False)
-    finally:
-        for m, mode in modes.items():
-            m.training = mode
+            places.run(example, enable_io_processing=False)
     last: dict[tuple[int, ...], str] = {}
     for name, shape in ours.shapes.items():
         if shape == theirs.shapes.get(name) and len(shape) > 1:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..graph import evaluation_mode
+
 
 def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
     """Replace running means and variances by their averages over the batches.
@@ -22,12 +24,10 @@ def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
     if not norms:
         return 0
     first: Tensor = next(iter(module.parameters()))
-    modes = {m: m.training for m in module.modules()}
     momenta = {norm: norm.momentum for norm in norms}
     count = 0
-    module.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(module), torch.no_grad():
             for inputs, _ in batches:
                 if count == 0:
                     for norm in norms:
@@ -40,6 +40,4 @@ def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
     finally:
         for norm, momentum in momenta.items():
             norm.momentum = momentum
-        for m, training in modes.items():
-            m.training = training
     return count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..utils import read_tensors, write_tensors
+from ..utils import digest_tensors, read_tensors, write_tensors
 
 Identity = Mapping[str, Any]
 
@@ -101,13 +100,8 @@ def restore_optimizer(
 
 def digest(module: nn.Module | None) -> str:
     """A short digest of a network's state: names, shapes and values."""
-    result = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()) if module is not None else ():
-        value = value.detach().cpu().contiguous()
-        result.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        if value.numel():
-            result.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return result.hexdigest()[:16]
+    state = {} if module is None else dict(sorted(module.state_dict().items()))
+    return digest_tensors(state, "{name}{shape}{dtype}")[:16]
 
 
 def _short(value: Any) -> str:

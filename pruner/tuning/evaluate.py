@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import extract_logits
+from ..graph import evaluation_mode, extract_logits
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,15 @@ def evaluate(
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     total = len(loader) if isinstance(loader, Sized) else None
     sums = torch.zeros(3, dtype=torch.float64)  # images, right ones, loss
-    modes = {m: m.training for m in module.modules()}
-    module.eval()
     begun = time.perf_counter()
-    try:
-        with torch.inference_mode():
-            for done, (inputs, labels) in enumerate(loader, 1):
-                outputs = extract_logits(module(inputs.to(device))).float().cpu()
-                lost = nn.functional.cross_entropy(outputs, labels, reduction="sum")
-                right = (outputs.argmax(1) == labels).sum()
-                sums += torch.tensor([len(labels), right.item(), lost.item()], dtype=torch.float64)
-                if progress is not None:
-                    progress(done, total)
-    finally:
-        for m, training in modes.items():
-            m.training = training
+    with evaluation_mode(module), torch.inference_mode():
+        for done, (inputs, labels) in enumerate(loader, 1):
+            outputs = extract_logits(module(inputs.to(device))).float().cpu()
+            lost = nn.functional.cross_entropy(outputs, labels, reduction="sum")
+            right = (outputs.argmax(1) == labels).sum()
+            sums += torch.tensor([len(labels), right.item(), lost.item()], dtype=torch.float64)
+            if progress is not None:
+                progress(done, total)
     if reduce is not None:
         sums = reduce(sums.to(device, torch.float32 if device.type == "mps" else None)).cpu()
     images = int(sums[0])

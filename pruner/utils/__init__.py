@@ -1,18 +1,18 @@
 """What any program needs, nothing of networks: files that appear whole, names, seeds, progress."""
 
-from .atomic_files import write_text
-from .digests import digest_file, digest_json
+from .atomic_files import replace_file, write_text
+from .digests import digest_file, digest_json, digest_tensors
 from .distributed import leave_process_group, process_rank, require_single_process
 from .name_ranges import group_names
 from .naming import choose_unused_name, find_common_path
 from .progress import ProgressDisplay, SilentProgress
 from .seeding import derive_seed, make_generator
 from .tensor_file import read_tensors, write_tensors
-from .validation import require, wrong_value
+from .validation import require, suggest_names, wrong_value
 
 __all__ = [
     "ProgressDisplay", "SilentProgress", "choose_unused_name", "derive_seed", "digest_file",
-    "digest_json", "find_common_path", "group_names", "leave_process_group", "make_generator",
-    "process_rank", "read_tensors", "require", "require_single_process", "write_tensors",
-    "write_text", "wrong_value",
+    "digest_json", "digest_tensors", "find_common_path", "group_names", "leave_process_group",
+    "make_generator", "process_rank", "read_tensors", "replace_file", "require",
+    "require_single_process", "suggest_names", "write_tensors", "write_text", "wrong_value",
 ]  # fmt: skip

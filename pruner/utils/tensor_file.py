@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import PrunerError
+from .atomic_files import replace_file
+from .digests import digest_tensors
 
 # One entry: safetensors writes several in an order that differs from run to run.
 _ENTRY = "msprune"
@@ -24,30 +25,27 @@ def write_tensors(
 ) -> None:
     """Write tensors and a JSON-encodable header to path, atomically.
 
-    kind says what the file holds (``"importance"``, ``"checkpoint"``); `read_tensors` asks for it
-    again. The file is written under a temporary name beside path and moved into place, so that a
-    process killed at any moment leaves the old file or the new one.
+    Args:
+        path: The file; its folder is made.
+        kind: What it holds (``"importance"``, ``"checkpoint"``); `read_tensors` asks for it again.
+        tensors: Name -> tensor, on any device.
+        header: Anything that JSON can hold.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # A tensor that shares its memory with another cannot be stored as it is.
     data = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     text = json.dumps({"kind": kind, "header": header}, sort_keys=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with replace_file(target) as temporary:
         entry = json.dumps({"content": text, "sha256": _seal(data, text)}, sort_keys=True)
         save_file(data, temporary, metadata={_ENTRY: entry})
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, torch.Tensor], Any]:
-    """The tensors and the header that `write_tensors` wrote under the same kind.
+    """Return the tensors and the header that `write_tensors` wrote under the same kind.
 
-    Raises PrunerError where the file is missing, truncated, edited or of another kind.
+    Raises:
+        PrunerError: The file is missing, truncated, edited or of another kind.
     """
     source = Path(path)
     if not source.is_file():
@@ -78,11 +76,5 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, tor
 
 
 def _seal(tensors: Mapping[str, torch.Tensor], text: str) -> str:
-    """A digest of everything in the file: names, types, shapes, bytes and the header."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    """Return a digest of all in the file: names, types, shapes, bytes and the header."""
+    return digest_tensors(dict(sorted(tensors.items())), "{name}\0{dtype}\0{shape}\0", text)

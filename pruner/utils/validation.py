@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import PrunerError
 
 
 def wrong_value(where: str, expected: str, got: Any) -> PrunerError:
+    """Return the error that says where a value stands, what is expected there and what it is."""
     return PrunerError(f"{where}: expected {expected}, got {got!r}")
 
 
 def require(condition: bool, where: str, expected: str, got: Any) -> None:
+    """Raise `wrong_value` unless the condition holds."""
     if not condition:
         raise wrong_value(where, expected, got)
+
+
+def suggest_names(
+    name: str,
+    known: Iterable[str],
+    most: int = 3,
+    cutoff: float = 0.5,
+    show: Callable[[str], str] = str,
+) -> str:
+    """Return "did you mean X or Y?" for the known names most like this one; "" without any.
+
+    Args:
+        name: What the user gave.
+        known: What there is.
+        most: Suggest at most that many.
+        cutoff: The least likeness, in (0, 1] (``difflib.get_close_matches``).
+        show: How a suggestion is written.
+    """
+    close = difflib.get_close_matches(name, list(known), most, cutoff)
+    return f"did you mean {' or '.join(map(show, close))}?" if close else ""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from ..ops import operator_name
+from ..tensor_names import named_tensors
 from .export import to_onnx
 
 if TYPE_CHECKING:
@@ -185,10 +186,7 @@ def _along(line: NDArray[Any], own: NDArray[Any], place: list[int]) -> int | Non
 
 def _state(module: fx.GraphModule) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Tensors by name, tied ones and buffers that are not saved too: floating ones, and others."""
-    state = {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    state = named_tensors(module, tied=True)
     floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     return floating, {name: tensor for name, tensor in state.items() if name not in floating}
 
