@@ -11,6 +11,7 @@ cost, budgets limit the costs. The whole surface::
 Value and costs have the user's units throughout; arrays are indexed by option, in scope order.
 """
 
+from .envelope import Envelope, envelope
 from .errors import (
     BudgetError,
     MethodError,
@@ -19,9 +20,9 @@ from .errors import (
     SolverError,
 )
 from .explain import Explanation, Move, VariableReport, explain
-from .frontier import Envelope, Frontier, envelope, frontier
+from .frontier import Frontier, frontier
 from .problem import Problem
-from .search import Progress
+from .search import Progress, SolveProgress
 from .solution import Infeasibility, Solution, Status
 from .solve import METHODS, solve
 from .table import Table
@@ -40,6 +41,7 @@ __all__ = [
     "ProblemError",
     "Progress",
     "Solution",
+    "SolveProgress",
     "SolverError",
     "Status",
     "Table",

@@ -72,7 +72,7 @@ def close_window(
 def branch(
     search: Search, model: Model, tree: BucketTree, dual: Dual, entries_limit: int, limit: int
 ) -> bool:
-    """Branch and bound below ``model``; the search is done then, unless a tree grew too large.
+    """Search below ``model`` by branch and bound, which ends the search.
 
     Args:
         search: Takes incumbents and bounds; its deadline holds.
@@ -81,16 +81,19 @@ def branch(
         dual: Its relaxation.
         entries_limit: As for the whole problem.
         limit: Labels that a node's enumeration may hold.
+
+    Returns:
+        Whether the search came to its end; not where a tree grew too large.
     """
     ticket = itertools.count()
     nodes: list[tuple[float, int, Model, np.ndarray]] = []
     visited = 0
 
-    def spread(model: Model, tree: BucketTree, bound: float, multipliers: np.ndarray) -> None:
-        for child in _halves(model, tree):
-            heapq.heappush(nodes, (-bound, next(ticket), child, multipliers))
+    def push_halves(model: Model, tree: BucketTree, bound: float, multipliers: np.ndarray) -> None:
+        for half in _halve(model, tree):
+            heapq.heappush(nodes, (-bound, next(ticket), half, multipliers))
 
-    spread(model, tree, search.bound, dual.multipliers)
+    push_halves(model, tree, search.bound, dual.multipliers)
     while nodes:
         bound, _, model, start = heapq.heappop(nodes)
         search.tighten(max(-bound, search.value))
@@ -116,7 +119,7 @@ def branch(
             if smaller.entries > 0.7 * model.entries:
                 left = min(close_window(search, tree, dual, limit), inherited)
                 if left > search.value + EPSILON:
-                    spread(model, tree, left, dual.multipliers)
+                    push_halves(model, tree, left, dual.multipliers)
                 break
             model, start = smaller, dual.multipliers
     else:
@@ -125,7 +128,7 @@ def branch(
     return True
 
 
-def _halves(model: Model, tree: BucketTree) -> list[Model]:
+def _halve(model: Model, tree: BucketTree) -> list[Model]:
     """Cut the options of the variable on which the relaxation wavers most in two."""
     held = [0] * len(model.sizes)
     for factor in model.factors:

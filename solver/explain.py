@@ -5,10 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from .errors import ProblemError
 from .problem import Problem, lookup
-from .solution import Solution
+from .table import Table
+
+
+class PricedChoice(Protocol):
+    """A choice with its costs, the budgets and their prices: a :class:`~solver.Solution`."""
+
+    @property
+    def status(self) -> object:
+        """Why the solver stopped."""
+
+    @property
+    def choice(self) -> Mapping[str, int] | None:
+        """Variable to option."""
+
+    @property
+    def cost(self) -> Mapping[str, float]:
+        """Resource to what the choice costs."""
+
+    @property
+    def budgets(self) -> Mapping[str, float]:
+        """Resource to its limit."""
+
+    @property
+    def prices(self) -> Mapping[str, float]:
+        """Resource to value per unit at the margin."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +83,12 @@ class Explanation:
                 continue
             lines.append(
                 f"{v.variable:<{width}}  {v.option:>4} of {v.options:<4} "
-                f"down: {_moved(v.down)}   up: {_moved(v.up)}"
+                f"down: {_format_move(v.down)}   up: {_format_move(v.up)}"
             )
         return "\n".join(lines)
 
 
-def explain(problem: Problem, solution: Solution) -> Explanation:
+def explain(problem: Problem, solution: PricedChoice) -> Explanation:
     """Say what the budgets are worth and what each variable's next option would change.
 
     The price of a budget is its multiplier in the Lagrangian relaxation: value per unit of the
@@ -78,7 +103,7 @@ def explain(problem: Problem, solution: Solution) -> Explanation:
         raise ProblemError(f"nothing to explain: the solution holds no choice ({solution.status})")
     choice = dict(solution.choice)
     problem.evaluate(choice)
-    tables: dict[str, list] = {v: [] for v in problem.options}
+    tables: dict[str, list[Table]] = {v: [] for v in problem.options}
     for table in problem.tables:
         for v in table.scope:
             tables[v].append(table)
@@ -89,7 +114,7 @@ def explain(problem: Problem, solution: Solution) -> Explanation:
             option = choice[variable] + direction
             move = None
             while move is None and 0 <= option < count:
-                move = _move(problem, solution, tables[variable], choice, variable, option)
+                move = _evaluate_move(problem, solution, tables[variable], choice, variable, option)
                 option += direction
             moves[direction] = move
         reports.append(VariableReport(variable, choice[variable], count, moves[-1], moves[1]))
@@ -100,15 +125,15 @@ def explain(problem: Problem, solution: Solution) -> Explanation:
     )
 
 
-def _move(
+def _evaluate_move(
     problem: Problem,
-    solution: Solution,
-    tables: list,
+    solution: PricedChoice,
+    tables: list[Table],
     choice: dict[str, int],
     variable: str,
     option: int,
 ) -> Move | None:
-    """The change of setting ``variable`` to ``option``; None where that is inadmissible."""
+    """Return the change of setting ``variable`` to ``option``; None where it is inadmissible."""
     values = []
     costs: dict[str, list[float]] = {r: [] for r in problem.resources}
     for table in tables:
@@ -130,7 +155,7 @@ def _move(
     return Move(option, value, cost, net, affordable)
 
 
-def _moved(move: Move | None) -> str:
+def _format_move(move: Move | None) -> str:
     if move is None:
         return "-"
     costs = ", ".join(f"{c:+.4g} {r}" for r, c in move.cost.items())

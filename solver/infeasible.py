@@ -1,20 +1,27 @@
-"""What to say when no choice keeps the budgets: the smallest reachable cost and its parts."""
+"""The diagnosis where no choice keeps the budgets: the smallest reachable cost and its parts."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from .problem import Problem
+from .problem import Problem, lookup
 from .search import Search
-from .solution import Infeasibility
+from .solution import Infeasibility, Solution
 from .table import Table
 from .tree import BucketTree, TreeTooLarge
 
 
-def diagnose(search: Search, entries_limit: int) -> Infeasibility:
-    """Find, for every budgeted resource, the least that an admissible choice costs of it."""
+def diagnose(search: Search, entries_limit: int, solve: Callable[..., Solution]) -> Infeasibility:
+    """Find, for every budgeted resource, the least that an admissible choice costs of it.
+
+    Args:
+        search: One that found no choice.
+        entries_limit: Entries that an elimination's tables may hold together.
+        solve: :func:`solver.solve`, for the cheapest choice where elimination is too large.
+    """
     model, problem = search.model, search.problem
     none = Infeasibility(None, math.nan, math.nan, None, {}, {})
     if model.constant_value == -math.inf:
@@ -27,7 +34,7 @@ def diagnose(search: Search, entries_limit: int) -> Infeasibility:
     choices: dict[str, dict[str, int]] = {}
     for r, resource in enumerate(search.budgets):
         if tree is None:
-            cheapest = _searched(problem, resource, entries_limit)
+            cheapest = _find_cheapest(problem, resource, entries_limit, solve)
             if cheapest is None:
                 return none
             choices[resource] = cheapest
@@ -53,15 +60,15 @@ def diagnose(search: Search, entries_limit: int) -> Infeasibility:
         smallest[worst],
         search.budgets[worst],
         choices[worst],
-        _parts(problem, choices[worst], worst),
+        _itemize_cost(problem, choices[worst], worst),
         smallest,
     )
 
 
-def _searched(problem: Problem, resource: str, entries_limit: int) -> dict[str, int] | None:
-    """The cheapest choice where elimination is too large: a problem of its own, without budgets."""
-    from .solve import solve
-
+def _find_cheapest(
+    problem: Problem, resource: str, entries_limit: int, solve: Callable[..., Solution]
+) -> dict[str, int] | None:
+    """Find the cheapest choice by a problem of its own, which has no budgets."""
     tables = []
     for t in problem.tables:
         shape = problem.shape(t)
@@ -72,9 +79,8 @@ def _searched(problem: Problem, resource: str, entries_limit: int) -> dict[str, 
     return solve(cheap, memory_limit_mb=entries_limit * 8e-6, time_limit_s=30.0).choice
 
 
-def _parts(problem: Problem, choice: dict[str, int], resource: str) -> dict[str, float]:
-    from .problem import lookup
-
+def _itemize_cost(problem: Problem, choice: dict[str, int], resource: str) -> dict[str, float]:
+    """Return what each table costs, largest first; tables that cost nothing are left out."""
     parts = {
         t.name: lookup(t.cost[resource], tuple(choice[v] for v in t.scope))
         for t in problem.tables

@@ -1,4 +1,4 @@
-"""Noticing the interrupts whose exception is lost: in a library, or in a destructor."""
+"""Records of interrupts, since their exception can be lost in a library or a destructor."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ from types import FrameType
 
 
 @contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """A list that gets an entry for every SIGINT, which then goes its usual way.
+def record_interrupts() -> Iterator[list[int]]:
+    """Append every SIGINT to the list that is yielded, and pass it on to the handler in place.
 
     Signals reach the main thread alone: elsewhere the list stays empty. At the end it is emptied.
     """
     seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    handler = signal.getsignal(signal.SIGINT)
+    # A handler that cannot be called: SIGINT is ignored, or handled outside of Python.
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield seen
         return
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # ignored, or handled outside of Python
-        yield seen
-        return
-    usual = before
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         seen.append(number)
-        usual(number, frame)
+        handler(number, frame)
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, record)
     try:
         yield seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
         seen.clear()

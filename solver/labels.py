@@ -47,16 +47,41 @@ class Labels:
 
 
 @dataclass(eq=False)
-class _Front:
-    """Labels of a bucket while its children are being joined."""
+class _PartialLabels:
+    """Labels of a bucket while its children are being joined.
+
+    ``config`` is the index of the bucket's own entry. ``parent`` and ``partner`` tell which label
+    before the last join, and which of the child's, each was made of.
+    """
 
     config: np.ndarray
     value: np.ndarray
     cost: np.ndarray
     bound: np.ndarray
+    parent: np.ndarray
+    partner: np.ndarray
 
-    def take(self, index: np.ndarray) -> _Front:
-        return _Front(self.config[index], self.value[index], self.cost[:, index], self.bound[index])
+    def take(self, index: np.ndarray) -> _PartialLabels:
+        """Return the labels at these indices."""
+        return _PartialLabels(*(a[..., index] for a in vars(self).values()))
+
+    def drop_dominated(self) -> _PartialLabels:
+        """Return what :func:`_select_undominated` leaves within each entry of the bucket."""
+        return self.take(_select_undominated(self.config, self.value, self.cost))
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """What one enumeration looks for: choices whose bound lies above ``floor``.
+
+    In the units of the buckets' arrays, which hold neither constants nor the budgets' worth;
+    ``width`` is the relaxation's maximum less ``floor``, ``room`` [R] what the factors may cost.
+    """
+
+    multipliers: np.ndarray
+    room: np.ndarray
+    floor: float
+    width: float
 
 
 def enumerate_window(
@@ -66,7 +91,7 @@ def enumerate_window(
     search: Search,
     limit: int,
 ) -> list[int] | None:
-    """The best feasible choice of a scaled value above ``threshold``, or None if there is none.
+    """Find the best feasible choice of a scaled value above ``threshold``; None if there is none.
 
     Args:
         tree: After a forward pass at ``multipliers`` and a backward pass.
@@ -80,38 +105,39 @@ def enumerate_window(
     """
     model = tree.model
     room = model.slack + model.tolerances
-    # In the units of the buckets' arrays, which hold neither constants nor the budgets' worth.
     floor = threshold - model.constant_value - float(multipliers @ room)
     whole = sum(float(b.message) for b in tree.roots)
-    width = whole - floor
-    if width <= 0:
+    window = _Window(multipliers, room, floor, whole - floor)
+    if window.width <= 0:
         return None
     found: dict[int, Labels] = {}
     held = 0
     for bucket in tree.buckets:
         search.check()
-        labels = _bucket_labels(tree, bucket, multipliers, floor, width, found, limit - held)
+        labels = _build_labels(bucket, window, found, limit - held)
         if labels is None:
             return None
         found[id(bucket)] = labels
         held += len(labels.value)
-    return _finish(tree, found, whole, floor, width, room, limit, search)
+    return _pick_best(tree, found, whole, window, limit, search)
 
 
-def _bucket_labels(
-    tree: BucketTree,
-    bucket: Bucket,
-    multipliers: np.ndarray,
-    floor: float,
-    width: float,
-    found: dict[int, Labels],
-    limit: int,
+def _build_labels(
+    bucket: Bucket, window: _Window, found: dict[int, Labels], limit: int
 ) -> Labels | None:
-    entries = np.flatnonzero(bucket.array > floor)
+    """Join the labels of a bucket's children with its own entries; None if none is in the window.
+
+    Args:
+        bucket: With max-marginals.
+        window: What to look for.
+        found: Labels of the buckets before, by ``id``.
+        limit: Labels that a join may make.
+    """
+    multipliers, width = window.multipliers, window.width
+    entries = np.flatnonzero(bucket.array > window.floor)
     if not entries.size:
         return None
-    shape = bucket.array.shape
-    where = dict(zip(bucket.scope, np.unravel_index(entries, shape)))
+    where = dict(zip(bucket.scope, np.unravel_index(entries, bucket.array.shape)))
     value = np.zeros(entries.size)
     cost = np.zeros((len(multipliers), entries.size))
     for array, costs, _ in bucket.factors:
@@ -122,22 +148,20 @@ def _bucket_labels(
         value += array[index]
         for r, c in costs:
             cost[r] += c[index]
-    front = _Front(np.arange(entries.size), value, cost, bucket.array.ravel()[entries])
+    every = np.arange(entries.size)
+    front = _PartialLabels(every, value, cost, bucket.array.ravel()[entries], every, every)
     steps: list[tuple[np.ndarray, np.ndarray]] = []
     for child in bucket.children:
-        labels = found[id(child)]
-        group = _flat([where[v] for v in child.separator], child.message.shape, entries.size)
-        front, step = _join(front, group, labels, floor, width, limit)
+        group = _ravel([where[v] for v in child.separator], child.message.shape, entries.size)
+        front = _join(front, group, found[id(child)], window, limit)
         if len(front.value) > entries.size:
-            best = _undominated(front.config, front.value, front.cost)
-            front = front.take(best)
-            step = (step[0][best], step[1][best])
-        steps.append(step)
+            front = front.drop_dominated()
+        steps.append((front.parent, front.partner))
         if not front.value.size:
             return None
     at = [where[v][front.config] for v in bucket.separator]
-    separator = _flat(at, bucket.message.shape, len(front.value))
-    best = _undominated(separator, front.value, front.cost)
+    separator = _ravel(at, bucket.message.shape, len(front.value))
+    best = _select_undominated(separator, front.value, front.cost)
     separator, chosen = separator[best], front.take(best)
     worth = chosen.value - multipliers @ chosen.cost
     loss = np.maximum(bucket.message.ravel()[separator] - worth, 0.0)
@@ -157,27 +181,13 @@ def _bucket_labels(
 
 
 def _join(
-    front: _Front,
-    group: np.ndarray,
-    labels: Labels,
-    floor: float,
-    width: float,
-    limit: int,
-) -> tuple[_Front, tuple[np.ndarray, np.ndarray]]:
-    """Every label of ``front`` with every affordable one of its group, [config] to group."""
-    group = group[front.config]
-    # A label that can lose s before its bound falls to the floor takes partners of loss < s; the
-    # small excess covers rounding in the composite key and is checked again below.
-    afford = np.minimum(front.bound - floor, 2.0 * width)
-    first = labels.starts[group]
-    query = group * (4.0 * width) + afford
-    last = np.searchsorted(labels.search, query * (1 + 1e-13) + EPSILON, side="right")
-    last = np.minimum(last, labels.starts[group + 1])
-    counts = np.maximum(last - first, 0)
-    total = int(counts.sum())
-    if total > 8 * limit:
+    front: _PartialLabels, group: np.ndarray, labels: Labels, window: _Window, limit: int
+) -> _PartialLabels:
+    """Join every label of ``front`` with every affordable one of its group, [config] to group."""
+    first, counts = _count_partners(front, group[front.config], labels, window)
+    if int(counts.sum()) > 8 * limit:
         raise TooManyLabels
-    pieces: list[tuple[_Front, np.ndarray, np.ndarray]] = []
+    pieces: list[_PartialLabels] = []
     kept = 0
     ends = np.cumsum(counts)
     begin = 0
@@ -189,39 +199,45 @@ def _join(
         within = np.arange(len(parent)) - np.repeat(ends[begin:end] - some - base, some)
         partner = first[parent] + within
         bound = front.bound[parent] - labels.loss[partner]
-        good = bound > floor
-        parent, partner, bound = parent[good], partner[good], bound[good]
-        piece = _Front(
+        good = bound > window.floor
+        parent, partner = parent[good], partner[good]
+        piece = _PartialLabels(
             front.config[parent],
             front.value[parent] + labels.value[partner],
             front.cost[:, parent] + labels.cost[:, partner],
-            bound,
+            bound[good],
+            parent,
+            partner,
         )
         if end - begin < len(counts):
-            best = _undominated(piece.config, piece.value, piece.cost)
-            piece, parent, partner = piece.take(best), parent[best], partner[best]
-        pieces.append((piece, parent, partner))
-        kept += len(parent)
+            piece = piece.drop_dominated()
+        pieces.append(piece)
+        kept += len(piece.value)
         if kept > limit:
             raise TooManyLabels
         begin = end
     if len(pieces) == 1:
-        piece, parent, partner = pieces[0]
-        return piece, (parent, partner)
-    joined = _Front(
-        np.concatenate([p.config for p, _, _ in pieces]),
-        np.concatenate([p.value for p, _, _ in pieces]),
-        np.concatenate([p.cost for p, _, _ in pieces], axis=1),
-        np.concatenate([p.bound for p, _, _ in pieces]),
-    )
-    return joined, (
-        np.concatenate([a for _, a, _ in pieces]),
-        np.concatenate([b for _, _, b in pieces]),
-    )
+        return pieces[0]
+    columns = zip(*(vars(piece).values() for piece in pieces))
+    return _PartialLabels(*(np.concatenate(arrays, axis=-1) for arrays in columns))
 
 
-def _undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Indices of labels that no other of their group beats in value and every cost at once.
+def _count_partners(
+    front: _PartialLabels, group: np.ndarray, labels: Labels, window: _Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each label's first affordable partner in its group, and how many there may be."""
+    # A label that can lose s before its bound falls to the floor takes partners of loss < s; the
+    # small excess covers rounding in the composite key and is checked again by the join.
+    afford = np.minimum(front.bound - window.floor, 2.0 * window.width)
+    first = labels.starts[group]
+    query = group * (4.0 * window.width) + afford
+    last = np.searchsorted(labels.search, query * (1 + 1e-13) + EPSILON, side="right")
+    last = np.minimum(last, labels.starts[group + 1])
+    return first, np.maximum(last - first, 0)
+
+
+def _select_undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Return indices of the labels that no other of their group beats in value and in every cost.
 
     Complete for one resource; for several only near neighbours in value are compared (what stays
     needlessly costs time, never correctness). Of equal labels one stays.
@@ -258,30 +274,24 @@ def _undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) -> np.n
     return order[keep]
 
 
-def _finish(
+def _pick_best(
     tree: BucketTree,
     found: dict[int, Labels],
     whole: float,
-    floor: float,
-    width: float,
-    room: np.ndarray,
+    window: _Window,
     limit: int,
     search: Search,
 ) -> list[int] | None:
-    """Join the roots of the forest, pick the best feasible label, and walk back."""
-    count = len(room)
-    front = _Front(
-        np.zeros(1, dtype=np.int64), np.zeros(1), np.zeros((count, 1)), np.array([whole])
-    )
-    group = np.zeros(1, dtype=np.int64)
+    """Join the roots of the forest, pick the best feasible label, and walk back to its choice."""
+    none = np.zeros(1, dtype=np.int64)
+    cost = np.zeros((len(window.room), 1))
+    front = _PartialLabels(none, np.zeros(1), cost, np.array([whole]), none, none)
     steps = []
     for root in tree.roots:
         search.check()
-        front, step = _join(front, group, found[id(root)], floor, width, limit)
-        best = _undominated(front.config, front.value, front.cost)
-        front = front.take(best)
-        steps.append((step[0][best], step[1][best]))
-    feasible = np.flatnonzero((front.cost <= room[:, None]).all(axis=0))
+        front = _join(front, none, found[id(root)], window, limit).drop_dominated()
+        steps.append((front.parent, front.partner))
+    feasible = np.flatnonzero((front.cost <= window.room[:, None]).all(axis=0))
     if not feasible.size:
         return None
     label = int(feasible[np.argmax(front.value[feasible])])
@@ -302,8 +312,8 @@ def _finish(
     return choice
 
 
-def _flat(index: list[np.ndarray], shape: tuple[int, ...], count: int) -> np.ndarray:
-    """Flat indices [count]; an array of no axes has one entry."""
+def _ravel(index: list[np.ndarray], shape: tuple[int, ...], count: int) -> np.ndarray:
+    """Return flat indices [count]; an array of no axes has one entry."""
     if not shape:
         return np.zeros(count, dtype=np.int64)
     return np.ravel_multi_index(tuple(index), shape)

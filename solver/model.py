@@ -9,7 +9,7 @@ powers of two change no bit of a mantissa. Values are shifted by each table's ma
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,24 +59,24 @@ class Model:
 
     @property
     def slack(self) -> np.ndarray:
-        """What of the budgets [R] the constants leave to the factors."""
+        """The budgets [R] less the constant costs: what is left to the factors."""
         return self.budgets - self.constant_cost
 
     @property
     def entries(self) -> int:
-        """Number of admissible table entries."""
+        """The number of admissible table entries."""
         if not self.inadmissible:
             return sum(f.value.size for f in self.factors)
         return sum(int(np.isfinite(f.value).sum()) for f in self.factors)
 
-    def with_budgets(self, budgets: np.ndarray) -> Model:
-        """The same tables under other budgets [R], given in the problem's units."""
+    def replace_budgets(self, budgets: np.ndarray) -> Model:
+        """Return the same tables under other budgets [R], given in the problem's units."""
         scaled = budgets / self.units.cost_unit
         rounding = self.tolerances - FEASIBILITY * self.budgets
         return replace(self, budgets=scaled, tolerances=FEASIBILITY * scaled + rounding)
 
     def evaluate(self, choice: Sequence[int]) -> tuple[float, np.ndarray]:
-        """Scaled value and costs [R] of a choice of the free variables."""
+        """Return scaled value and costs [R] of a choice of the free variables."""
         values = [self.constant_value]
         costs = [[c] for c in self.constant_cost]
         for factor in self.factors:
@@ -88,19 +88,25 @@ class Model:
         value = -math.inf if -math.inf in values else math.fsum(values)
         return value, np.array([math.fsum(c) for c in costs])
 
-    def feasible(self, cost: np.ndarray) -> bool:
-        """Whether costs [R] keep all budgets, up to rounding."""
+    def is_feasible(self, cost: np.ndarray) -> bool:
+        """Return whether costs [R] keep all budgets, up to rounding."""
         return bool((cost <= self.budgets + self.tolerances).all())
 
     def complete(self, choice: Sequence[int]) -> np.ndarray:
-        """Options of all the problem's variables, from those of the free ones."""
+        """Return the options of all the problem's variables, given those of the free ones."""
         full = self.fixed.copy()
         for i, option in enumerate(choice):
             full[self.variables[i]] = self.keep[i][option]
         return full
 
+    def project(self, options: np.ndarray) -> list[int] | None:
+        """Return the free variables' part of a complete choice; None where it is ruled out."""
+        choice = [int(np.searchsorted(k, options[p])) for p, k in zip(self.variables, self.keep)]
+        known = all(option < len(k) for option, k in zip(choice, self.keep))
+        return choice if known and (self.complete(choice) == options).all() else None
+
     def restrict(self, alive: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> Model:
-        """Drop options and entries.
+        """Return the model without some options and entries.
 
         Args:
             alive: For every free variable, which options stay [n_i], at least one each.
@@ -112,34 +118,24 @@ class Model:
             cost = [None if c is None else np.ascontiguousarray(c[index]) for c in factor.cost]
             factors.append(Factor(factor.scope, np.ascontiguousarray(value[index]), cost))
         keep = [k[a] for k, a in zip(self.keep, alive)]
-        return _tidy(
-            factors,
-            keep,
-            self.variables,
-            self.fixed,
-            self.budgets,
-            self.tolerances,
-            self.constant_value,
-            self.constant_cost,
-            self.units,
-        )
+        return _simplify(replace(self, factors=factors, keep=keep))
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Scaled value = (value - value_offset) / value_unit; scaled cost_r = cost_r / cost_unit[r]."""
+    """The scale: (value - value_offset) / value_unit, and cost_r / cost_unit[r]."""
 
     resources: tuple[str, ...]
     value_unit: float
     value_offset: float
     cost_unit: np.ndarray
 
-    def value(self, scaled: float) -> float:
-        """A scaled value or bound in the problem's own unit."""
+    def unscale_value(self, scaled: float) -> float:
+        """Return a scaled value or bound in the problem's own unit."""
         return scaled * self.value_unit + self.value_offset
 
-    def price(self, multipliers: np.ndarray) -> dict[str, float]:
-        """Scaled multipliers [R] as value per unit of each resource."""
+    def unscale_prices(self, multipliers: np.ndarray) -> dict[str, float]:
+        """Return scaled multipliers [R] as value per unit of each resource."""
         return {
             r: float(m) * self.value_unit / float(u)
             for r, m, u in zip(self.resources, multipliers, self.cost_unit)
@@ -177,9 +173,9 @@ def build(problem: Problem, budgets: Mapping[str, float]) -> Model:
             reach[r] += float(np.abs(array).max())
             cost.append(np.broadcast_to(array, shape))
         raw.append((scope, value, top, cost))
-    value_unit = _power_of_two(span)
+    value_unit = _round_to_power_of_two(span)
     limits = np.array([budgets[r] for r in resources], dtype=np.float64)
-    cost_unit = np.array([_power_of_two(x) for x in reach])
+    cost_unit = np.array([_round_to_power_of_two(x) for x in reach])
     factors = [
         Factor(
             scope,
@@ -188,102 +184,100 @@ def build(problem: Problem, budgets: Mapping[str, float]) -> Model:
         )
         for scope, value, top, cost in raw
     ]
-    # Sums of many floats miss by a few units in the last place; a budget of zero needs it too.
-    tolerances = (FEASIBILITY * limits + 1e-14 * reach) / cost_unit
-    model = _tidy(
-        factors,
-        [np.arange(n) for n in problem.options.values()],
-        tuple(range(len(names))),
-        np.zeros(len(names), dtype=np.int64),
-        limits / cost_unit,
-        tolerances,
-        0.0,
-        np.zeros(len(resources)),
-        Units(resources, value_unit, math.fsum(offsets), cost_unit),
+    model = Model(
+        sizes=tuple(problem.options.values()),
+        factors=factors,
+        budgets=limits / cost_unit,
+        # Sums of many floats miss by a few units in the last place; a budget of zero needs it too.
+        tolerances=(FEASIBILITY * limits + 1e-14 * reach) / cost_unit,
+        constant_value=0.0,
+        constant_cost=np.zeros(len(resources)),
+        variables=tuple(range(len(names))),
+        keep=[np.arange(n) for n in problem.options.values()],
+        fixed=np.zeros(len(names), dtype=np.int64),
+        units=Units(resources, value_unit, math.fsum(offsets), cost_unit),
+        inadmissible=inadmissible,
     )
-    model.inadmissible |= inadmissible
-    return model
+    simple = _simplify(model)
+    simple.inadmissible |= inadmissible
+    return simple
 
 
-def _power_of_two(x: float) -> float:
-    """The power of two at or above a positive x, kept away from the ends of the range; 1 for 0."""
+def _round_to_power_of_two(x: float) -> float:
+    """Return the power of two at or above x, kept away from the ends of the range; 1 for 0."""
     if x <= 0:
         return 1.0
     return float(2.0 ** max(-1000, min(1000, math.frexp(x)[1])))
 
 
-def _tidy(
-    factors: list[Factor],
-    keep: list[np.ndarray],
-    variables: tuple[int, ...],
-    fixed: np.ndarray,
-    budgets: np.ndarray,
-    tolerances: np.ndarray,
-    constant_value: float,
-    constant_cost: np.ndarray,
-    units: Units,
-) -> Model:
+def _simplify(model: Model) -> Model:
     """Take out variables of one option, and merge factors whose scope lies in another's."""
-    free = [i for i, k in enumerate(keep) if len(k) > 1]
+    free = [i for i, k in enumerate(model.keep) if len(k) > 1]
     index = {old: new for new, old in enumerate(free)}
-    fixed = fixed.copy()
-    for i, k in enumerate(keep):
+    fixed = model.fixed.copy()
+    for i, k in enumerate(model.keep):
         if len(k) == 1:
-            fixed[variables[i]] = k[0]
-    values = [constant_value]
-    costs = [[c] for c in constant_cost]
+            fixed[model.variables[i]] = k[0]
+    values = [model.constant_value]
+    costs = [[c] for c in model.constant_cost]
     merged: dict[tuple[int, ...], Factor] = {}
-    small = []
-    for factor in factors:
-        scope = tuple(index[v] for v in factor.scope if v in index)
-        shape = tuple(n for v, n in zip(factor.scope, factor.value.shape) if v in index)
-        if not scope:
-            values.append(float(factor.value.reshape(())))
-            for r, c in enumerate(factor.cost):
+    for factor in model.factors:
+        part = _drop_fixed(factor, index)
+        if not part.scope:
+            values.append(float(part.value))
+            for r, c in enumerate(part.cost):
                 if c is not None:
-                    costs[r].append(float(c.reshape(())))
-            continue
-        order = tuple(int(i) for i in np.argsort(scope))
-        scope = tuple(scope[i] for i in order)
-        value = factor.value.reshape(shape).transpose(order)
-        cost = [None if c is None else c.reshape(shape).transpose(order) for c in factor.cost]
-        if scope in merged:
-            _add(merged[scope], Factor(scope, value, cost))
+                    costs[r].append(float(c))
+        elif part.scope in merged:
+            _add(merged[part.scope], part)
         else:
             # A copy of its own: _add writes into it.
-            merged[scope] = Factor(
-                scope,
-                np.array(value, order="C"),
-                [None if c is None else np.array(c, order="C") for c in cost],
-            )
-    by_size = sorted(merged.values(), key=lambda f: f.value.size)
-    holders: dict[int, list[Factor]] = {}
-    for f in by_size:
-        for v in f.scope:
-            holders.setdefault(v, []).append(f)
-    rank = {id(g): p for p, g in enumerate(by_size)}
-    for position, f in enumerate(by_size):
-        inside = [
-            g for g in holders[f.scope[0]] if rank[id(g)] > position and set(f.scope) < set(g.scope)
-        ]
-        if inside:
-            _add(inside[0], f)
-        else:
-            small.append(f)
-    inadmissible = any(bool(np.isneginf(f.value).any()) for f in small)
-    return Model(
-        sizes=tuple(len(keep[i]) for i in free),
-        factors=small,
-        budgets=budgets,
-        tolerances=tolerances,
+            own = [None if c is None else np.array(c, order="C") for c in part.cost]
+            merged[part.scope] = Factor(part.scope, np.array(part.value, order="C"), own)
+    factors = _merge_nested(merged.values())
+    inadmissible = -math.inf in values or any(np.isneginf(f.value).any() for f in factors)
+    return replace(
+        model,
+        sizes=tuple(len(model.keep[i]) for i in free),
+        factors=factors,
         constant_value=-math.inf if -math.inf in values else math.fsum(values),
         constant_cost=np.array([math.fsum(c) for c in costs]),
-        variables=tuple(variables[i] for i in free),
-        keep=[keep[i] for i in free],
+        variables=tuple(model.variables[i] for i in free),
+        keep=[model.keep[i] for i in free],
         fixed=fixed,
-        units=units,
-        inadmissible=inadmissible or -math.inf in values,
+        inadmissible=inadmissible,
     )
+
+
+def _drop_fixed(factor: Factor, index: Mapping[int, int]) -> Factor:
+    """Return the factor over the variables in ``index`` alone, renamed by it and sorted."""
+    scope = tuple(index[v] for v in factor.scope if v in index)
+    shape = tuple(n for v, n in zip(factor.scope, factor.value.shape) if v in index)
+    order = tuple(int(i) for i in np.argsort(scope))
+    value = factor.value.reshape(shape).transpose(order)
+    cost = [None if c is None else c.reshape(shape).transpose(order) for c in factor.cost]
+    return Factor(tuple(scope[i] for i in order), value, cost)
+
+
+def _merge_nested(factors: Iterable[Factor]) -> list[Factor]:
+    """Add every factor to the smallest whose scope holds its own, if any; return what is left."""
+    by_size = sorted(factors, key=lambda f: f.value.size)
+    holders: dict[int, list[tuple[int, Factor]]] = {}
+    for rank, factor in enumerate(by_size):
+        for v in factor.scope:
+            holders.setdefault(v, []).append((rank, factor))
+    left = []
+    for rank, factor in enumerate(by_size):
+        outer = [
+            other
+            for position, other in holders[factor.scope[0]]
+            if position > rank and set(factor.scope) < set(other.scope)
+        ]
+        if outer:
+            _add(outer[0], factor)
+        else:
+            left.append(factor)
+    return left
 
 
 def _add(big: Factor, small: Factor) -> None:

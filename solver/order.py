@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 
-def elimination_order(
+def order_elimination(
     sizes: Sequence[int], scopes: Sequence[Sequence[int]]
 ) -> tuple[list[int], list[tuple[int, ...]]]:
     """Order the variables greedily by the smallest table that their elimination makes.
@@ -52,10 +52,10 @@ def elimination_order(
     return order, separators
 
 
-def clique_entries(
+def count_entries(
     sizes: Sequence[int], order: Sequence[int], separators: Sequence[Sequence[int]]
 ) -> list[int]:
-    """Entries of the table that every step of an order makes."""
+    """Return the number of entries of the table that every step of an order makes."""
     return [
         sizes[v] * math.prod(sizes[u] for u in separator) for v, separator in zip(order, separators)
     ]

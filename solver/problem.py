@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .errors import BudgetError, ProblemError
-from .serialization import from_document, to_document
+from .serialization import read_document, to_document
 from .table import Table
 
 
@@ -79,7 +79,7 @@ class Problem:
         return tuple(dict.fromkeys(r for table in self.tables for r in table.cost))
 
     def shape(self, table: Table) -> tuple[int, ...]:
-        """Shape ``[n_1, ..., n_k]`` of a table's scope."""
+        """Return the shape ``[n_1, ..., n_k]`` of a table's scope."""
         return tuple(self.options[v] for v in table.scope)
 
     def check_budgets(self, budgets: Mapping[str, float]) -> dict[str, float]:
@@ -104,7 +104,7 @@ class Problem:
         return checked
 
     def evaluate(self, choice: Mapping[str, int]) -> tuple[float, dict[str, float]]:
-        """Value and costs of a complete choice, each summed exactly and rounded once.
+        """Return a complete choice's value and costs, each summed exactly and rounded once.
 
         Raises:
             ProblemError: A variable is missing or its option is out of range.
@@ -137,43 +137,26 @@ class Problem:
         Raises:
             ProblemError: No such file, not JSON, a missing key, or malformed content.
         """
-        if isinstance(source, str) and source.lstrip().startswith("{"):
-            text, where = source, "the JSON text"
-        else:
-            where = str(source)
-            try:
-                text = Path(source).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ProblemError(f"{where}: cannot be read: {error}") from None
-        try:
-            document = json.loads(text, parse_constant=_constant)
-        except ProblemError as error:
-            raise ProblemError(f"{where}: {error}") from None
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ProblemError(f"{where}: not JSON: {error}") from None
-        return cls(**from_document(document, where))
+        return cls(**read_document(source))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the problem as JSON, and write it to ``path`` where one is given."""
-        text = json.dumps(to_document(self), allow_nan=False)
+        text = json.dumps(
+            to_document(self.name, self.options, self.tables, self.budgets), allow_nan=False
+        )
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
 
 
 def lookup(array: np.ndarray, index: tuple[int, ...]) -> float:
-    """The entry at ``index`` of the array broadcast to a shape of ``len(index)`` axes."""
+    """Return the entry at ``index`` of the array broadcast to ``len(index)`` axes."""
     tail = index[len(index) - array.ndim :]
     return float(array[tuple(0 if n == 1 else i for n, i in zip(array.shape, tail))])
 
 
-def _constant(text: str) -> float:
-    if text == "-Infinity":
-        return -math.inf
-    raise ProblemError(f"{text} is not a number that a problem may hold")
-
-
 def _check_shapes(table: Table, options: Mapping[str, int]) -> None:
+    """Refuse a table with unknown variables, or arrays that do not broadcast to its scope."""
     unknown = [v for v in table.scope if v not in options]
     if unknown:
         raise ProblemError(

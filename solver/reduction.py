@@ -1,4 +1,4 @@
-"""Ruling out options and table entries by max-marginals.
+"""The reduction of a model by max-marginals, which rule out options and table entries.
 
 A max-marginal is the bound of the best completion through an entry (see
 :meth:`~solver.tree.BucketTree.backward`). Where it does not exceed the incumbent, no better choice
@@ -15,7 +15,7 @@ from .tree import BucketTree
 
 
 def reduce(tree: BucketTree, multipliers: np.ndarray, incumbent: float) -> Model | None:
-    """What can still beat ``incumbent`` (scaled, constants included); None if nothing can.
+    """Return what can still beat ``incumbent`` (scaled, constants included); None if nothing can.
 
     The tree must have had a forward pass at ``multipliers`` and a backward pass.
     """

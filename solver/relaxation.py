@@ -52,7 +52,10 @@ class Dual:
 def evaluate(
     tree: BucketTree, multipliers: np.ndarray, value_weight: float = 1.0
 ) -> tuple[float, Vertex | None]:
-    """One pass: the maximum (without constants), and a vertex that reaches it."""
+    """Return the tree's maximum at ``multipliers`` [R], no constants, and a vertex that reaches it.
+
+    The vertex is None where no choice is admissible.
+    """
     best = tree.forward(multipliers, value_weight)
     if best == -math.inf:
         return best, None
@@ -75,9 +78,12 @@ def minimize(
         tree: The bucket tree of a restriction of the search's model.
         search: Receives feasible choices; its deadline holds.
         start: Multipliers [R] to try first.
-        pool: What other budgets' duals met on this tree; extended.
+        pool: What other budgets' duals met on this tree; extended here.
         overall: Whether the tree covers all that is open, so that its bound is the search's; a
             part of it may stop as soon as it cannot beat the incumbent.
+
+    Returns:
+        Multipliers and bound, constants included.
     """
     model = tree.model
     count = len(model.budgets)
@@ -104,12 +110,13 @@ def minimize(
     for vertex in (*pool.cheapest, *pool.vertices):
         if (vertex.cost <= room).all() and vertex.value + model.constant_value > search.value:
             search.offer(model, vertex.choice)
-    dual = (_one if count == 1 else _several)(tree, search, pool, room, start, overall)
+    method = _minimize_by_secants if count == 1 else _minimize_by_cuts
+    dual = method(tree, search, pool, room, start, overall)
     dual.bound += model.constant_value
     return dual
 
 
-def _one(
+def _minimize_by_secants(
     tree: BucketTree,
     search: Search,
     pool: Pool,
@@ -117,6 +124,7 @@ def _one(
     start: np.ndarray | None,
     overall: bool,
 ) -> Dual:
+    """Minimize the dual of one budget; the bound leaves out the model's constants."""
     model, limit = tree.model, float(room[0])
     if pool.top is None:
         _, pool.top = evaluate(tree, np.zeros(1))
@@ -162,8 +170,8 @@ def _one(
             return dual
 
 
-def hull(vertices: list[Vertex]) -> list[Vertex]:
-    """The vertices on the upper concave envelope of value over cost, by ascending cost [R = 1]."""
+def build_hull(vertices: list[Vertex]) -> list[Vertex]:
+    """Return the vertices on the concave envelope of value over cost [R = 1], by ascending cost."""
     chain: list[Vertex] = []
     for v in sorted(vertices, key=lambda v: (v.cost[0], -v.value)):
         if chain and v.value <= chain[-1].value:
@@ -177,18 +185,18 @@ def hull(vertices: list[Vertex]) -> list[Vertex]:
 
 
 def bracket(vertices: list[Vertex], limit: float) -> tuple[Vertex, Vertex] | None:
-    """The envelope's vertices next to a cost of ``limit``, one on each side.
+    """Return the envelope's vertices next to a cost of ``limit``, one on each side.
 
     None where the most valuable of them costs no more than that.
     """
-    chain = hull(vertices)
+    chain = build_hull(vertices)
     if chain[-1].cost[0] <= limit:
         return None
     at = next(i for i, v in enumerate(chain) if v.cost[0] > limit)
     return chain[at - 1], chain[at]
 
 
-def _several(
+def _minimize_by_cuts(
     tree: BucketTree,
     search: Search,
     pool: Pool,
@@ -196,8 +204,7 @@ def _several(
     start: np.ndarray | None,
     overall: bool,
 ) -> Dual:
-    from scipy.optimize import linprog
-
+    """Minimize the dual of several budgets; the bound leaves out the model's constants."""
     model, count = tree.model, len(room)
     # Below this no bound of a feasible problem can fall: then the budgets exclude one another.
     floor = sum(float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors)
@@ -230,17 +237,10 @@ def _several(
         if hint is not None:
             query, hint = hint, None
             continue
-        slopes = np.array([room - v.cost for v in cuts])
-        answer = linprog(
-            np.r_[np.zeros(count), 1.0],
-            A_ub=np.c_[slopes, -np.ones(len(cuts))],
-            b_ub=-np.array([v.value for v in cuts]),
-            bounds=[(0.0, b) for b in box] + [(None, None)],
-            method="highs",
-        )
-        if not answer.success:
+        minimum = _minimize_cuts(cuts, room, box)
+        if minimum is None:
             break
-        point, lower = answer.x[:count], float(answer.fun)
+        point, lower = minimum
         if (point >= box * 0.999).any():
             box[point >= box * 0.999] *= 8.0
         # The rounds and branches that follow refine what a hundredth of the gap leaves open.
@@ -251,3 +251,20 @@ def _several(
         damped = not damped and dual.evaluations > 3
         query = 0.5 * (point + dual.multipliers) if damped else point
     return dual
+
+
+def _minimize_cuts(
+    cuts: list[Vertex], room: np.ndarray, box: np.ndarray
+) -> tuple[np.ndarray, float] | None:
+    """Minimize the cuts' maximum over multipliers [R] from zero to ``box``; None where it fails."""
+    from scipy.optimize import linprog
+
+    slopes = np.array([room - v.cost for v in cuts])
+    answer = linprog(
+        np.r_[np.zeros(len(room)), 1.0],
+        A_ub=np.c_[slopes, -np.ones(len(cuts))],
+        b_ub=-np.array([v.value for v in cuts]),
+        bounds=[(0.0, b) for b in box] + [(None, None)],
+        method="highs",
+    )
+    return (answer.x[: len(room)], float(answer.fun)) if answer.success else None

@@ -1,4 +1,4 @@
-"""The state that a running method leaves behind at every moment: incumbent, bound, time."""
+"""The state of a running solve: incumbent, bound, time, and how it is reported."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .interrupts import record_interrupts
 from .model import Model
 from .problem import Problem
-from .solution import relative_gap
+from .solution import Status, compute_gap
 
 #: Two scaled values closer than this are the same: sums of floats of order one are no finer.
 EPSILON = 1e-12
@@ -22,8 +23,8 @@ class OutOfTime(Exception):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One message to a ``progress`` callback.
+class SolveProgress:
+    """One message of a solve to its ``progress`` callback.
 
     ``value`` is the incumbent's (-inf before the first), ``bound`` an upper bound (inf before the
     first), both in the problem's unit; ``stage`` names what the solver is doing.
@@ -33,6 +34,10 @@ class Progress:
     seconds: float
     value: float
     bound: float
+
+
+Progress = SolveProgress
+"""The former name of :class:`SolveProgress`."""
 
 
 @dataclass(eq=False)
@@ -45,7 +50,7 @@ class Search:
     gap: float
     deadline: float
     started: float
-    progress: Callable[[Progress], None] | None = None
+    progress: Callable[[SolveProgress], None] | None = None
     value: float = -math.inf
     choice: np.ndarray | None = None
     bound: float = math.inf
@@ -56,8 +61,12 @@ class Search:
     interrupted: Sequence[int] = ()
 
     def check(self) -> None:
-        """Raise :class:`OutOfTime` once the deadline has passed, ``KeyboardInterrupt`` after a
-        SIGINT."""
+        """Raise where the search is to stop.
+
+        Raises:
+            OutOfTime: The deadline has passed.
+            KeyboardInterrupt: There was a SIGINT, whether or not it was raised itself.
+        """
         if self.interrupted:
             raise KeyboardInterrupt
         if time.perf_counter() > self.deadline:
@@ -65,14 +74,19 @@ class Search:
 
     @property
     def remaining(self) -> float:
-        """Seconds left."""
+        """Seconds left until the deadline."""
         return self.deadline - time.perf_counter()
 
     def offer(self, model: Model, choice: Sequence[int]) -> bool:
         """Take a choice of ``model``'s variables as the incumbent where it is feasible and better.
 
-        Returns whether it was taken. ``model`` is any restriction of the search's model; where
-        copies of a split variable disagree, the first one's option is taken.
+        Args:
+            model: Any restriction of the search's model, or a relaxation by split variables: where
+                copies of one disagree, the first one's option is taken.
+            choice: An option for every free variable.
+
+        Returns:
+            Whether it was taken.
         """
         if model.split_from is not None:
             first: dict[int, int] = {}
@@ -80,14 +94,30 @@ class Search:
                 first.setdefault(v, option)
             model, choice = model.split_from, [first[v] for v in range(len(first))]
         value, cost = model.evaluate(choice)
-        if not (value > self.value and model.feasible(cost)):
+        if not (value > self.value and model.is_feasible(cost)):
             return False
         self.value = value
         self.choice = model.complete(choice)
         return True
 
+    def offer_complete(self, options: np.ndarray) -> bool:
+        """Offer the options of all the problem's variables, as in :meth:`offer`."""
+        choice = self.model.project(options)
+        return choice is not None and self.offer(self.model, choice)
+
+    def run(self, work: Callable[[], object]) -> Status | None:
+        """Call ``work``, which improves this search; return what cut it short, if anything."""
+        try:
+            with record_interrupts() as self.interrupted:
+                work()
+        except OutOfTime:
+            return Status.TIME_LIMIT
+        except KeyboardInterrupt:
+            return Status.INTERRUPTED
+        return None
+
     def tighten(self, bound: float) -> None:
-        """Take a smaller upper bound."""
+        """Lower the upper bound to ``bound`` where that is smaller."""
         self.bound = min(self.bound, bound)
 
     @property
@@ -101,17 +131,20 @@ class Search:
         if self.closed or self.bound == -math.inf:
             return True
         units = self.model.units
-        return relative_gap(units.value(self.value), units.value(self.bound)) <= self.gap
+        return (
+            compute_gap(units.unscale_value(self.value), units.unscale_value(self.bound))
+            <= self.gap
+        )
 
     def report(self, stage: str) -> None:
         """Tell the progress callback where the search stands."""
         if self.progress is not None:
             units = self.model.units
             self.progress(
-                Progress(
+                SolveProgress(
                     stage,
                     time.perf_counter() - self.started,
-                    units.value(self.value),
-                    units.value(self.bound),
+                    units.unscale_value(self.value),
+                    units.unscale_value(self.bound),
                 )
             )

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .errors import ProblemError
 from .table import Table
 
-if TYPE_CHECKING:
-    from .problem import Problem
+_JSON = {dict: "object", list: "array"}
 
 
-def from_document(document: Any, where: str) -> dict[str, Any]:
-    """Turn parsed JSON into the arguments of ``Problem``.
+def read_document(source: str | Path) -> dict[str, Any]:
+    """Read the arguments of ``Problem`` from a JSON file or text (see ``Problem.from_json``).
 
     Raises:
-        ProblemError: A key is missing or of the wrong kind; ``where`` leads the message.
+        ProblemError: It cannot be read, or a key is missing or of the wrong kind.
     """
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        text, where = source, "the JSON text"
+    else:
+        where = str(source)
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProblemError(f"{where}: cannot be read: {error}") from None
+    try:
+        document = json.loads(text, parse_constant=_parse_constant)
+    except ProblemError as error:
+        raise ProblemError(f"{where}: {error}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ProblemError(f"{where}: not JSON: {error}") from None
     if not isinstance(document, dict):
         raise ProblemError(f"{where}: a problem is a JSON object, not {type(document).__name__}")
     for key, kind in (("options", dict), ("tables", list), ("budgets", dict)):
@@ -27,7 +44,7 @@ def from_document(document: Any, where: str) -> dict[str, Any]:
     unknown = set(document) - {"name", "options", "tables", "budgets"}
     if unknown:
         raise ProblemError(f"{where}: unknown key {', '.join(map(repr, sorted(unknown)))}")
-    tables = [_table(entry, i, where) for i, entry in enumerate(document["tables"])]
+    tables = [_parse_table(entry, i, where) for i, entry in enumerate(document["tables"])]
     return {
         "name": document.get("name", "problem"),
         "options": document["options"],
@@ -36,28 +53,34 @@ def from_document(document: Any, where: str) -> dict[str, Any]:
     }
 
 
-def to_document(problem: Problem) -> dict[str, Any]:
-    """The problem as plain dictionaries, lists and numbers."""
+def to_document(
+    name: str, options: Mapping[str, int], tables: Sequence[Table], budgets: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return a problem's fields as plain dictionaries, lists and numbers."""
     return {
-        "name": problem.name,
-        "options": dict(problem.options),
+        "name": name,
+        "options": dict(options),
         "tables": [
             {
                 "name": t.name,
                 "scope": list(t.scope),
-                "value": None if t.value is None else _null_where_inadmissible(t.value),
+                "value": None if t.value is None else _encode_values(t.value),
                 "cost": {r: a.tolist() for r, a in t.cost.items()},
             }
-            for t in problem.tables
+            for t in tables
         ],
-        "budgets": dict(problem.budgets),
+        "budgets": dict(budgets),
     }
 
 
-_JSON = {dict: "object", list: "array"}
+def _parse_constant(text: str) -> float:
+    """Return what Python's JSON calls ``-Infinity``; refuse its other constants."""
+    if text == "-Infinity":
+        return -math.inf
+    raise ProblemError(f"{text} is not a number that a problem may hold")
 
 
-def _table(entry: Any, position: int, where: str) -> Table:
+def _parse_table(entry: Any, position: int, where: str) -> Table:
     if not isinstance(entry, dict) or "scope" not in entry:
         raise ProblemError(f"{where}: table {position} is not an object with a 'scope'")
     if not isinstance(entry["scope"], list):
@@ -76,7 +99,8 @@ def _table(entry: Any, position: int, where: str) -> Table:
     return Table(name, tuple(entry["scope"]), value, cost)
 
 
-def _null_where_inadmissible(array: np.ndarray) -> Any:
+def _encode_values(array: np.ndarray) -> Any:
+    """Return a value array as lists, with None at inadmissible entries."""
     if not np.isneginf(array).any():
         return array.tolist()
     # A plain null would mean "no array"; a single inadmissible number becomes [null].

@@ -7,9 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .explain import Explanation, explain
+from .problem import Problem
+
 
 class Status(str, enum.Enum):
-    """Why the solver stopped; says nothing about what the solution holds."""
+    """Why the solver stopped, whatever the solution holds."""
 
     OPTIMAL = "optimal"
     WITHIN_GAP = "within gap"
@@ -23,7 +26,7 @@ class Status(str, enum.Enum):
 
     @property
     def advice(self) -> str:
-        """What it means and what can be done, in a sentence."""
+        """What the status means and what can be done, in a sentence."""
         return _ADVICE[self]
 
 
@@ -105,18 +108,16 @@ class Solution:
     @property
     def gap(self) -> float:
         """(bound - value) / max(|bound|, |value|), zero where they are equal, inf if unproven."""
-        return relative_gap(self.value, self.bound)
+        return compute_gap(self.value, self.bound)
 
     @property
     def proven(self) -> bool:
         """Whether the choice is proven optimal, or within the gap that was asked for."""
         return self.status in (Status.OPTIMAL, Status.WITHIN_GAP)
 
-    def explain(self, problem: object) -> object:
-        """See :func:`solver.explain`."""
-        from .explain import explain
-
-        return explain(problem, self)  # type: ignore[arg-type]
+    def explain(self, problem: Problem) -> Explanation:
+        """Say what the budgets are worth and what each next option would change."""
+        return explain(problem, self)
 
     def __str__(self) -> str:
         lines = [f"{self.status.value}: {self.status.advice}"]
@@ -136,8 +137,8 @@ class Solution:
         return "\n".join(lines)
 
 
-def relative_gap(value: float, bound: float) -> float:
-    """The gap between a value and an upper bound on it, relative to the larger in magnitude."""
+def compute_gap(value: float, bound: float) -> float:
+    """Return the gap between a value and its upper bound, relative to the larger in magnitude."""
     if bound <= value:
         return 0.0
     if not (math.isfinite(value) and math.isfinite(bound)):

@@ -1,4 +1,4 @@
-"""The verb: check the input, run a method on a search, and write down what it left."""
+"""``solve``: check the input, run a method on a search, and turn its state into a solution."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 
 from .errors import MethodError, ProblemError
 from .infeasible import diagnose
-from .interrupts import interrupts
 from .model import build
 from .problem import Problem
-from .search import OutOfTime, Progress, Search
-from .solution import Solution, Status, relative_gap
+from .search import Search, SolveProgress
+from .solution import Solution, Status, compute_gap
 
 #: The methods of :func:`solve`.
 METHODS = ("auto", "milp", "lagrangian", "mindtpy", "knapsack", "brute_force")
@@ -28,7 +27,7 @@ def solve(
     budgets: Mapping[str, float] | None = None,
     gap: float = 0.0,
     time_limit_s: float = 60.0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[SolveProgress], None] | None = None,
     memory_limit_mb: float = MEMORY_LIMIT_MB,
 ) -> Solution:
     """Find the most valuable choice within the budgets, and prove it.
@@ -44,7 +43,7 @@ def solve(
         gap: Relative gap (bound - value) / |bound| at which to stop; 0 proves the optimum, to
             rounding.
         time_limit_s: Wall seconds after which the best choice so far comes back with its bound.
-        progress: Called with a :class:`~solver.Progress` now and then, from this thread.
+        progress: Called with a :class:`~solver.SolveProgress` now and then, from this thread.
         memory_limit_mb: Limit on the tables of the variable elimination. Where they would be
             larger, variables are split (a weaker bound) and the mixed-integer program closes
             the gap; the solution's notes say so.
@@ -57,14 +56,7 @@ def solve(
         SolverError: Misuse: an unknown method, a malformed budget, a missing solver.
     """
     started = time.perf_counter()
-    if not isinstance(problem, Problem):
-        raise ProblemError(f"solve takes a solver.Problem, not {type(problem).__name__}")
-    if method not in METHODS:
-        raise MethodError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    if not (isinstance(gap, (int, float)) and 0 <= gap < math.inf):
-        raise MethodError(f"gap must be a number of at least 0, not {gap!r}")
-    if not (isinstance(time_limit_s, (int, float)) and time_limit_s > 0):
-        raise MethodError(f"time_limit_s must be a positive number, not {time_limit_s!r}")
+    _check_arguments(problem, method, gap, time_limit_s)
     limits = dict(problem.budgets) if budgets is None else problem.check_budgets(budgets)
     search = Search(
         problem=problem,
@@ -76,52 +68,64 @@ def solve(
         progress=progress,
     )
     entries = int(memory_limit_mb * 1e6 / 8)
-    stopped: Status | None = None
-    try:
-        with interrupts() as search.interrupted:
-            _run(method, search, entries)
-    except OutOfTime:
-        stopped = Status.TIME_LIMIT
-    except KeyboardInterrupt:
-        stopped = Status.INTERRUPTED
+    stopped = search.run(lambda: _run_method(method, search, entries))
     return conclude(search, method, stopped, entries)
 
 
-def _run(method: str, search: Search, entries: int) -> None:
-    # Imported here: a method's own imports (Pyomo) are paid for by those who use it.
+def _check_arguments(problem: Problem, method: str, gap: float, time_limit_s: float) -> None:
+    """Refuse misuse of :func:`solve`."""
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"solve takes a solver.Problem, not {type(problem).__name__}")
+    if method not in METHODS:
+        raise MethodError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if not (isinstance(gap, (int, float)) and 0 <= gap < math.inf):
+        raise MethodError(f"gap must be a number of at least 0, not {gap!r}")
+    if not (isinstance(time_limit_s, (int, float)) and time_limit_s > 0):
+        raise MethodError(f"time_limit_s must be a positive number, not {time_limit_s!r}")
+
+
+def _run_method(method: str, search: Search, entries: int) -> None:
+    """Run a method on a search; a method's own imports (Pyomo) are left to those who use it."""
     if method == "auto":
-        from .methods.auto import auto
+        from .methods.auto import solve_auto
 
-        auto(search, entries)
+        solve_auto(search, entries)
     elif method == "lagrangian":
-        from .methods.lagrangian import lagrangian
+        from .methods.lagrangian import solve_lagrangian
 
-        lagrangian(search, entries)
+        solve_lagrangian(search, entries)
     elif method == "milp":
-        from .methods.milp import milp
+        from .methods.milp import solve_milp
 
-        milp(search)
+        solve_milp(search)
     elif method == "mindtpy":
-        from .methods.mindtpy import mindtpy
+        from .methods.mindtpy import solve_mindtpy
 
-        mindtpy(search)
+        solve_mindtpy(search)
     elif method == "knapsack":
-        from .methods.knapsack import knapsack
+        from .methods.knapsack import solve_knapsack
 
-        knapsack(search, entries)
+        solve_knapsack(search, entries, solve)
     else:
-        from .methods.brute_force import brute_force
+        from .methods.brute_force import solve_brute_force
 
-        brute_force(search)
+        solve_brute_force(search)
 
 
 def conclude(search: Search, method: str, stopped: Status | None, entries: int) -> Solution:
-    """Turn the state of a search into a solution, in the problem's own units."""
+    """Turn the state of a search into a solution, in the problem's own units.
+
+    Args:
+        search: What the method left.
+        method: Its name.
+        stopped: What cut it short, if anything.
+        entries: Limit on the tables of an elimination that explains infeasibility.
+    """
     problem, units = search.problem, search.model.units
     choice: dict[str, int] | None = None
     value = -math.inf
     cost: dict[str, float] = {}
-    bound = units.value(search.bound) if math.isfinite(search.bound) else search.bound
+    bound = units.unscale_value(search.bound) if math.isfinite(search.bound) else search.bound
     if search.choice is not None:
         choice = {v: int(o) for v, o in zip(problem.options, search.choice)}
         value, cost = problem.evaluate(choice)
@@ -130,10 +134,10 @@ def conclude(search: Search, method: str, stopped: Status | None, entries: int) 
     infeasibility = None
     if search.choice is None and search.bound == -math.inf:
         status = Status.INFEASIBLE
-        infeasibility = diagnose(search, entries)
+        infeasibility = diagnose(search, entries, solve)
     elif search.closed:
         status = Status.OPTIMAL
-    elif search.choice is not None and relative_gap(value, bound) <= search.gap:
+    elif search.choice is not None and compute_gap(value, bound) <= search.gap:
         status = Status.WITHIN_GAP
     else:
         status = stopped or Status.UNPROVEN
@@ -147,7 +151,7 @@ def conclude(search: Search, method: str, stopped: Status | None, entries: int) 
         seconds=time.perf_counter() - search.started,
         method=method,
         budgets=dict(search.budgets),
-        prices=units.price(prices) if len(prices) else {},
+        prices=units.unscale_prices(prices) if len(prices) else {},
         notes=tuple(search.notes),
         infeasibility=infeasibility,
     )

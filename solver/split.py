@@ -1,4 +1,4 @@
-"""Splitting variables where exact elimination would need too large tables.
+"""Split variables, where exact elimination would need too large tables.
 
 A variable is replaced by copies, each seen by some of its tables, and the copies need not agree:
 a relaxation, so every bound and max-marginal of the split model holds for the problem. This is
@@ -13,45 +13,39 @@ import math
 
 from .model import Factor, Model
 
+#: What meets in a bucket: a scope, and the factors below it, of which it names variables.
+_Message = tuple[frozenset[int], frozenset[int]]
 
-def split(model: Model, limit: int) -> Model:
-    """A relaxation of ``model`` whose elimination makes no table of more than ``limit`` entries.
+
+def split_variables(model: Model, limit: int) -> Model:
+    """Return a relaxation whose elimination makes no table of more than ``limit`` entries.
 
     A table of the problem that is larger by itself stays as it is.
     """
     scopes: list[dict[int, int]] = [{v: v for v in f.scope} for f in model.factors]
     sizes = list(model.sizes)
     origin = list(range(len(sizes)))
-    # What meets in a bucket: a scope, and the tables below it whose scopes name its variables.
-    items: list[tuple[frozenset[int], frozenset[int]]] = [
+    messages: list[_Message] = [
         (frozenset(f.scope), frozenset([i])) for i, f in enumerate(model.factors)
     ]
     left = set(origin)
     while left:
-        variable = min(left, key=lambda v: (_size(sizes, _union(items, v)), v))
+        variable = min(left, key=lambda v: (_count_entries(sizes, _unite(messages, v)), v))
         left.remove(variable)
-        mine = [item for item in items if variable in item[0]]
-        items = [item for item in items if variable not in item[0]]
-        groups: list[tuple[frozenset[int], frozenset[int]]] = []
-        for scope, below in sorted(mine, key=lambda i: (-_size(sizes, i[0]), sorted(i[0]))):
-            for g, (other, tables) in enumerate(groups):
-                if _size(sizes, scope | other) <= limit:
-                    groups[g] = (scope | other, tables | below)
-                    break
-            else:
-                groups.append((scope, below))
-        for number, (scope, tables) in enumerate(groups):
+        mine = [m for m in messages if variable in m[0]]
+        messages = [m for m in messages if variable not in m[0]]
+        for number, (scope, below) in enumerate(_group(mine, sizes, limit)):
             if number:
                 copy = len(sizes)
                 sizes.append(sizes[variable])
                 origin.append(origin[variable])
-                for t in tables:
+                for t in below:
                     for v, name in scopes[t].items():
                         if name == variable:
                             scopes[t][v] = copy
             rest = scope - {variable}
             if rest:
-                items.append((rest, tables))
+                messages.append((rest, below))
     factors = [
         Factor(tuple(names[v] for v in f.scope), f.value, f.cost)
         for f, names in zip(model.factors, scopes)
@@ -65,10 +59,25 @@ def split(model: Model, limit: int) -> Model:
     )
 
 
-def _union(items: list[tuple[frozenset[int], frozenset[int]]], variable: int) -> frozenset[int]:
-    scopes = [scope for scope, _ in items if variable in scope]
-    return frozenset([variable]).union(*scopes)
+def _group(messages: list[_Message], sizes: list[int], limit: int) -> list[_Message]:
+    """Join messages first fit, the largest first, while their table stays within ``limit``."""
+    groups: list[_Message] = []
+    for scope, below in sorted(
+        messages, key=lambda m: (-_count_entries(sizes, m[0]), sorted(m[0]))
+    ):
+        for g, (other, factors) in enumerate(groups):
+            if _count_entries(sizes, scope | other) <= limit:
+                groups[g] = (scope | other, factors | below)
+                break
+        else:
+            groups.append((scope, below))
+    return groups
 
 
-def _size(sizes: list[int], scope: frozenset[int]) -> int:
+def _unite(messages: list[_Message], variable: int) -> frozenset[int]:
+    """Return the scope of the table that eliminating ``variable`` makes."""
+    return frozenset([variable]).union(*(scope for scope, _ in messages if variable in scope))
+
+
+def _count_entries(sizes: list[int], scope: frozenset[int]) -> int:
     return math.prod(sizes[v] for v in scope)

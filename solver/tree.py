@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .model import Model
-from .order import clique_entries, elimination_order
+from .model import Factor, Model
+from .order import count_entries, order_elimination
 
 
 class TreeTooLarge(Exception):
@@ -56,7 +56,7 @@ class Bucket:
 
     @property
     def separator(self) -> tuple[int, ...]:
-        """What it shares with its parent."""
+        """The variables that this bucket shares with its parent."""
         return self.scope[1:]
 
 
@@ -72,8 +72,8 @@ class BucketTree:
     ) -> None:
         self.model = model
         self.check = check
-        order, separators = elimination_order(model.sizes, [f.scope for f in model.factors])
-        entries = sum(clique_entries(model.sizes, order, separators))
+        order, separators = order_elimination(model.sizes, [f.scope for f in model.factors])
+        entries = sum(count_entries(model.sizes, order, separators))
         if entries > limit:
             raise TreeTooLarge(entries, limit)
         time = {v: i for i, v in enumerate(order)}
@@ -84,7 +84,7 @@ class BucketTree:
         self.entries = entries
         self.roots: list[Bucket] = []
         for factor in sorted(model.factors, key=lambda f: -f.value.size):  # full arrays first
-            self._place(factor.scope, factor.value, factor.cost, time)
+            self._place_factor(factor, time)
         for bucket in self.buckets:
             if not bucket.separator:
                 self.roots.append(bucket)
@@ -92,37 +92,34 @@ class BucketTree:
             bucket.parent = time[bucket.separator[0]]
             parent = self.buckets[bucket.parent]
             parent.children.append(bucket)
-            parent.inbox.append(_expanded(bucket.message, bucket.separator, parent.scope))
+            parent.inbox.append(_align_axes(bucket.message, bucket.separator, parent.scope))
             bucket.parent_axes = tuple(
                 i for i, v in enumerate(parent.scope) if v not in bucket.separator
             )
 
-    def _place(
-        self,
-        scope: tuple[int, ...],
-        value: np.ndarray,
-        cost: list[np.ndarray | None],
-        time: dict[int, int],
-    ) -> None:
+    def _place_factor(self, factor: Factor, time: dict[int, int]) -> None:
+        """Put a factor into the bucket of the first of its variables to be eliminated."""
+        scope = factor.scope
         bucket = self.buckets[min(time[v] for v in scope)]
         axes = sorted(range(len(scope)), key=lambda i: time[scope[i]])
         ordered = tuple(scope[i] for i in axes)
 
-        def fit(array: np.ndarray) -> np.ndarray:
+        def align(array: np.ndarray) -> np.ndarray:
             array = np.ascontiguousarray(array.transpose(axes))
-            return _expanded(array, ordered, bucket.scope)
+            return _align_axes(array, ordered, bucket.scope)
 
-        costs = [(r, fit(c)) for r, c in enumerate(cost) if c is not None]
-        fitted = fit(value)
+        costs = [(r, align(c)) for r, c in enumerate(factor.cost) if c is not None]
+        aligned = align(factor.value)
         # The buffer for value - multipliers . cost; the full array needs none of its own.
-        full = fitted.shape == bucket.array.shape
-        buffer = bucket.array if full and not bucket.factors else np.empty(fitted.shape)
-        bucket.factors.append((fitted, costs, buffer))
+        full = aligned.shape == bucket.array.shape
+        buffer = bucket.array if full and not bucket.factors else np.empty(aligned.shape)
+        bucket.factors.append((aligned, costs, buffer))
 
     def forward(self, multipliers: np.ndarray, value_weight: float = 1.0) -> float:
-        """The maximum of ``sum_t value_weight * value_t - multipliers . cost_t``, no constants.
+        """Return the maximum of ``sum_t value_weight * value_t - multipliers . cost_t``.
 
-        ``value_weight`` of zero keeps inadmissible entries out and asks for the cheapest choice.
+        The model's constants are left out. A ``value_weight`` of zero asks for the cheapest choice
+        of admissible entries.
         """
         for bucket in self.buckets:
             self.check()
@@ -149,7 +146,7 @@ class BucketTree:
         return float(sum(float(b.message) for b in self.roots))
 
     def decode(self) -> list[int]:
-        """A choice of every variable that reaches the last forward pass's maximum."""
+        """Return a choice of every variable that reaches the last forward pass's maximum."""
         choice = [0] * len(self.model.sizes)
         for bucket in reversed(self.buckets):
             index: tuple[Any, ...] = (slice(None), *(choice[v] for v in bucket.separator))
@@ -205,7 +202,7 @@ def _combine(
         np.multiply(value, weight, out=out)
 
 
-def _expanded(array: np.ndarray, scope: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
-    """A view of ``array`` [*scope] that broadcasts to [*target]; both in order of elimination."""
+def _align_axes(array: np.ndarray, scope: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
+    """Return a view of ``array`` [*scope] that broadcasts to [*target], a scope around its own."""
     position = {v: i for i, v in enumerate(scope)}
     return array.reshape([array.shape[position[v]] if v in position else 1 for v in target])

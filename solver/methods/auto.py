@@ -6,20 +6,20 @@ from ..branching import branch, close_window
 from ..relaxation import Pool
 from ..search import EPSILON, Search
 from ..tree import BucketTree
-from .lagrangian import lagrangian
+from .lagrangian import solve_lagrangian
 
 #: Labels that an enumeration may hold before the problem is cut in two instead.
 LABELS = 100_000
 
 
-def auto(
+def solve_auto(
     search: Search,
     entries_limit: int,
     tree: BucketTree | None = None,
     pool: Pool | None = None,
 ) -> None:
-    """Prove the optimum; arguments as in :func:`~solver.methods.lagrangian.lagrangian`."""
-    rest = lagrangian(search, entries_limit, tree, pool)
+    """Prove the optimum; arguments as in :func:`~solver.methods.lagrangian.solve_lagrangian`."""
+    rest = solve_lagrangian(search, entries_limit, tree, pool)
     if rest is None or search.done:
         return
     if rest.exact:
@@ -28,6 +28,6 @@ def auto(
             return
         if branch(search, rest.model, rest.tree, rest.dual, entries_limit, LABELS):
             return
-    from .milp import milp_rest
+    from .milp import solve_remainder
 
-    milp_rest(search, rest.model)
+    solve_remainder(search, rest.model)

@@ -14,8 +14,8 @@ from ..search import Search
 LIMIT = 5_000_000
 
 
-def brute_force(search: Search) -> None:
-    """Try every choice.
+def solve_brute_force(search: Search) -> None:
+    """Evaluate every choice, and keep the first of the best.
 
     Raises:
         MethodError: More than :data:`LIMIT` choices.

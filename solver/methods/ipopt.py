@@ -20,8 +20,8 @@ import numpy as np
 
 
 @contextmanager
-def ipopt() -> Iterator[bool]:
-    """Make Pyomo find Ipopt for a while; yields whether there is one."""
+def provide_ipopt() -> Iterator[bool]:
+    """Make Pyomo find Ipopt for a while; yield whether there is one."""
     from pyomo.common import Executable
 
     program = Executable("ipopt")

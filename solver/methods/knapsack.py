@@ -8,34 +8,64 @@ channels is not seen, nor is the removal of whole blocks. The choice is judged b
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..problem import Problem
 from ..search import Search
+from ..solution import Solution
 from ..table import Table
 
 
-def knapsack(search: Search, entries_limit: int) -> None:
+def solve_knapsack(search: Search, entries_limit: int, solve: Callable[..., Solution]) -> None:
     """Choose by the separated costs; the search holds the choice with its real value and cost.
+
+    Gates stay open, and a variable that owns no cost stays dense. The separated problem is solved
+    exactly.
+
+    Args:
+        search: The search to improve.
+        entries_limit: Entries that the elimination's tables may hold together.
+        solve: :func:`solver.solve`, for the separated problem.
+    """
+    problem = search.problem
+    separated = separate(problem, search.budgets)
+    answer = solve(
+        separated,
+        gap=search.gap,
+        time_limit_s=max(search.remaining, 1e-3),
+        progress=search.progress,
+        memory_limit_mb=entries_limit * 8e-6,
+    )
+    if answer.choice is None:
+        search.notes.append("knapsack: no choice keeps the budgets at frozen input widths")
+        return
+    full = {v: n - 1 for v, n in problem.options.items()} | answer.choice
+    seen = ", ".join(f"{r} {answer.cost[r]:.6g}" for r in separated.budgets)
+    search.notes.append(f"knapsack: the separated problem believed in a cost of {seen}")
+    if not search.offer_complete(np.array(list(full.values()), dtype=np.int64)):
+        _, cost = problem.evaluate(full)
+        real = ", ".join(f"{r} {cost[r]:.6g}" for r in search.budgets)
+        search.notes.append(
+            f"knapsack: its choice is inadmissible or breaks a budget in the real tables ({real})"
+        )
+
+
+def separate(problem: Problem, budgets: Mapping[str, float]) -> Problem:
+    """Return a problem whose tables have one variable each.
 
     A table's value is split into what each of its variables changes with the others at their last
     option, the dense network's; exact where importance is a sum over channels. Its cost belongs to
     its output alone: the variable on which its value depends most, or the first of its scope.
-    Gates (two options, the first of which makes every table of theirs zero) stay open, and a
-    variable that owns no cost stays dense. The separated problem is solved exactly.
+    Gates (two options, the first of which makes every table of theirs zero) are left out.
     """
-    from ..solve import solve
-
-    problem = search.problem
     gates = {v for v in problem.options if _is_gate(problem, v)}
-    dense = {v: n - 1 for v, n in problem.options.items()}
     tables = []
     owners = set()
     for table in problem.tables:
         shape = problem.shape(table)
-        lines = {v: _line(table, table.value, shape, v) for v in table.scope if v not in gates}
+        lines = {v: _take_line(table, table.value, shape, v) for v in table.scope if v not in gates}
         if any(np.isneginf(line).any() for line in lines.values()):
             continue  # consistency of sums, which separated variables cannot see
         ranges = {v: float(np.ptp(line)) for v, line in lines.items()}
@@ -44,7 +74,7 @@ def knapsack(search: Search, entries_limit: int) -> None:
                 tables.append(Table(f"{table.name}: value by {v}", (v,), line - line[-1]))
         if ranges and table.cost:
             owner = max(ranges, key=lambda v: ranges[v])
-            costs = {r: _line(table, c, shape, owner) for r, c in table.cost.items()}
+            costs = {r: _take_line(table, c, shape, owner) for r, c in table.cost.items()}
             tables.append(Table(f"{table.name}: cost by {owner}", (owner,), None, costs))
             owners.add(owner)
         elif table.cost:
@@ -54,37 +84,14 @@ def knapsack(search: Search, entries_limit: int) -> None:
     options = {v: n for v, n in problem.options.items() if v in owners}
     tables = [t for t in tables if set(t.scope) <= owners]
     costed = {r for t in tables for r in t.cost}
-    budgets = {r: b for r, b in search.budgets.items() if r in costed}
-    separated = Problem(f"{problem.name}, separated", options, tables, budgets)
-    answer = solve(
-        separated,
-        gap=search.gap,
-        time_limit_s=max(search.deadline - time.perf_counter(), 1e-3),
-        progress=search.progress,
-        memory_limit_mb=entries_limit * 8e-6,
-    )
-    if answer.choice is None:
-        search.notes.append("knapsack: no choice keeps the budgets at frozen input widths")
-        return
-    full = dense | answer.choice
-    model, options_of = search.model, list(full.values())
-    local = [
-        int(np.searchsorted(keep, options_of[p])) for p, keep in zip(model.variables, model.keep)
-    ]
-    seen = ", ".join(f"{r} {answer.cost[r]:.6g}" for r in budgets)
-    search.notes.append(f"knapsack: the separated problem believed in a cost of {seen}")
-    if not search.offer(model, local):
-        _, cost = problem.evaluate(full)
-        real = ", ".join(f"{r} {cost[r]:.6g}" for r in search.budgets)
-        search.notes.append(
-            f"knapsack: its choice is inadmissible or breaks a budget in the real tables ({real})"
-        )
+    limits = {r: b for r, b in budgets.items() if r in costed}
+    return Problem(f"{problem.name}, separated", options, tables, limits)
 
 
-def _line(
+def _take_line(
     table: Table, array: np.ndarray | None, shape: tuple[int, ...], variable: str
 ) -> np.ndarray:
-    """The array along one variable, all others at their last option."""
+    """Return the array along one variable, all others at their last option."""
     if array is None:
         return np.zeros(shape[table.scope.index(variable)])
     index = tuple(slice(None) if v == variable else -1 for v in table.scope)
@@ -92,7 +99,7 @@ def _line(
 
 
 def _is_gate(problem: Problem, variable: str) -> bool:
-    """Two options, of which the first makes every table of the variable zero."""
+    """Return whether a variable has two options, the first of which makes its tables zero."""
     if problem.options[variable] != 2:
         return False
     inside = [t for t in problem.tables if variable in t.scope]

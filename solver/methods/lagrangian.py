@@ -14,7 +14,7 @@ from ..model import Model
 from ..reduction import reduce
 from ..relaxation import Dual, Pool, minimize
 from ..search import Search
-from ..split import split
+from ..split import split_variables
 from ..tree import BucketTree, TreeTooLarge
 
 #: Rounds of relaxation and reduction; each works on what the one before left.
@@ -22,7 +22,7 @@ ROUNDS = 6
 
 
 @dataclass(eq=False)
-class Rest:
+class Remainder:
     """What can still beat the incumbent, and its relaxation; the tree holds max-marginals.
 
     ``exact`` says that no variable was split: the tree's maxima belong to choices of the problem.
@@ -34,13 +34,13 @@ class Rest:
     exact: bool
 
 
-def lagrangian(
+def solve_lagrangian(
     search: Search,
     entries_limit: int,
     tree: BucketTree | None = None,
     pool: Pool | None = None,
-) -> Rest | None:
-    """Bound, search and reduce, until a round no longer shrinks the problem by much.
+) -> Remainder | None:
+    """Relax, search and reduce, until a round no longer shrinks the problem by much.
 
     Args:
         search: The search to improve.
@@ -56,7 +56,7 @@ def lagrangian(
     first = model.entries
     for rounds in itertools.count(1):
         if tree is None:
-            tree, pool = bucket_tree(model, entries_limit, search), None
+            tree, pool = build_bucket_tree(model, entries_limit, search), None
         dual = minimize(tree, search, start, pool)
         if rounds == 1:
             search.multipliers = dual.multipliers
@@ -80,13 +80,13 @@ def lagrangian(
                 "max-marginals"
             )
             exact = tree.model.split_from is None
-            return Rest(model if exact else smaller, tree, dual, exact)
+            return Remainder(model if exact else smaller, tree, dual, exact)
         model, start, tree = smaller, dual.multipliers, None
     raise AssertionError("unreachable")
 
 
-def bucket_tree(model: Model, entries_limit: int, search: Search) -> BucketTree:
-    """The model's bucket tree, with variables split where it would be too large; noted then."""
+def build_bucket_tree(model: Model, entries_limit: int, search: Search) -> BucketTree:
+    """Build a model's bucket tree; where it would be too large, split variables and note it."""
     try:
         return BucketTree(model, entries_limit, search.check)
     except TreeTooLarge as error:
@@ -95,7 +95,7 @@ def bucket_tree(model: Model, entries_limit: int, search: Search) -> BucketTree:
     limit = max(entries_limit // 4, largest)
     while True:
         search.check()
-        relaxed = split(model, limit)
+        relaxed = split_variables(model, limit)
         try:
             return BucketTree(relaxed, entries_limit, search.check)
         except TreeTooLarge:

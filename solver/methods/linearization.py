@@ -20,38 +20,40 @@ from ..search import Search
 OBJECTIVE_RANGE = 2.0**20
 BUDGET_RANGE = 2.0**10
 
+#: Coefficients and columns.
+_Sum = tuple[list[float], list[Any]]
+
 
 class Linearization:
     """The Pyomo model and how its variables map to options."""
 
-    def __init__(self, model: object, binaries: list, offsets: np.ndarray, scale: float) -> None:
+    def __init__(self, model: Any, binaries: list, offsets: np.ndarray, scale: float) -> None:
         self.model = model
         self.binaries = binaries
         self.offsets = offsets
         self.objective_scale = scale
         self.entries: list[tuple[list, tuple[int, ...], np.ndarray]] = []
 
-    def choice(self, highs: Any) -> list[int] | None:
-        """The options whose binaries are largest in HiGHS's last solution, if it has one."""
-        open_ones = [b for b in self.binaries if not b.fixed]
+    def read_choice(self, highs: Any) -> list[int] | None:
+        """Return the options whose binaries are largest in HiGHS's last solution, if it has one."""
         try:
-            found = highs.get_primals(open_ones)
+            found = highs.get_primals([b for b in self.binaries if not b.fixed])
         except RuntimeError:
             return None
         values = np.array([0.0 if b.fixed else found[b] for b in self.binaries])
         if not np.isfinite(values).all():
             return None
-        return self.largest(values)
+        return self.pick_largest(values)
 
-    def largest(self, values: np.ndarray) -> list[int]:
-        """For every variable the option with the largest of ``values`` [options]."""
+    def pick_largest(self, values: np.ndarray) -> list[int]:
+        """Return for every variable the option with the largest of ``values`` [options]."""
         return [int(np.argmax(values[a:b])) for a, b in zip(self.offsets[:-1], self.offsets[1:])]
 
     def warm_start(self, choice: list[int]) -> None:
         """Set every variable to what ``choice`` makes it."""
-        picked = {int(o) + c for o, c in zip(self.offsets[:-1], choice)}
+        chosen = {int(o) + c for o, c in zip(self.offsets[:-1], choice)}
         for i, binary in enumerate(self.binaries):
-            binary.value = 1.0 if i in picked else 0.0
+            binary.value = 1.0 if i in chosen else 0.0
         for columns, scope, flat in self.entries:
             shape = tuple(int(self.offsets[v + 1] - self.offsets[v]) for v in scope)
             one = np.ravel_multi_index(tuple(choice[v] for v in scope), shape)
@@ -60,38 +62,32 @@ class Linearization:
 
 
 def linearize(model: Model, search: Search) -> Linearization:
-    from pyomo.environ import (
-        Binary,
-        ConcreteModel,
-        ConstraintList,
-        NonNegativeReals,
-        Objective,
-        Var,
-        maximize,
-    )
+    """Write a model as a Pyomo program.
+
+    Args:
+        model: A restriction of the search's model.
+        search: Its deadline holds; told where the constants alone break a budget.
+    """
+    from pyomo.environ import Objective, maximize
 
     offsets = np.concatenate(([0], np.cumsum(model.sizes)))
-    flats = [_flat_slice(f) for f in model.factors]
-    live = [_columns(f, level) for f, level in zip(model.factors, flats)]
+    levels = [_find_level(f) for f in model.factors]
+    live = [_select_entries(f, level) for f, level in zip(model.factors, levels)]
     wide = sum(len(i) for i, f in zip(live, model.factors) if len(f.scope) > 1)
-    program = ConcreteModel()
-    program.option = Var(range(int(offsets[-1])), domain=Binary)
-    program.entry = Var(range(wide), domain=NonNegativeReals)
-    program.rows = ConstraintList()
+    program = _create_program(int(offsets[-1]), wide)
     binaries = list(program.option.values())
     entries = list(program.entry.values())
-    span = reach(model)[1]
+    span = measure_reach(model)[1]
     scale = OBJECTIVE_RANGE / span if span > 0 else 1.0
     scale = 2.0 ** round(math.log2(scale))
-    built = Linearization(program, binaries, offsets, scale)
-    objective: tuple[list, list] = ([], [])
-    spending: list[tuple[list, list]] = [([], []) for _ in model.budgets]
-    cost_scale = [BUDGET_RANGE / x if x > 0 else 1.0 for x in _cost_reach(model)]
+    result = Linearization(program, binaries, offsets, scale)
+    scales = [scale, *(BUDGET_RANGE / x if x > 0 else 1.0 for x in _measure_cost_reach(model))]
+    sums: list[_Sum] = [([], []) for _ in scales]
     taken = 0
     for v in range(len(model.sizes)):
         mine = binaries[offsets[v] : offsets[v + 1]]
-        program.rows.add((1.0, _linear([1.0] * len(mine), mine), 1.0))
-    for factor, flat, level in zip(model.factors, live, flats):
+        program.rows.add((1.0, _build_sum([1.0] * len(mine), mine), 1.0))
+    for factor, flat, level in zip(model.factors, live, levels):
         search.check()
         if len(factor.scope) == 1:
             v = factor.scope[0]
@@ -101,32 +97,37 @@ def linearize(model: Model, search: Search) -> Linearization:
         else:
             columns = entries[taken : taken + len(flat)]
             taken += len(flat)
-            built.entries.append((columns, factor.scope, flat))
-            _marginals(program, binaries, offsets, factor, flat, columns, level)
+            result.entries.append((columns, factor.scope, flat))
+            _add_marginals(result, factor, flat, columns, level)
         if level is not None:
             v, option = level
             at = tuple(option if u == v else 0 for u in factor.scope)
-            gate = [binaries[offsets[v] + option]]
-            _extend(objective, scale * factor.value[at].reshape(1), gate)
-            for r, cost in enumerate(factor.cost):
-                if cost is not None:
-                    _extend(spending[r], cost_scale[r] * cost[at].reshape(1), gate)
-        _extend(objective, scale * factor.value.ravel()[flat], columns)
-        for r, cost in enumerate(factor.cost):
-            if cost is not None:
-                _extend(spending[r], cost_scale[r] * cost.ravel()[flat], columns)
-    for r, (coefficients, columns) in enumerate(spending):
+            one = np.ravel_multi_index(at, factor.value.shape)
+            _extend_sums(sums, scales, factor, np.array([one]), [binaries[offsets[v] + option]])
+        _extend_sums(sums, scales, factor, flat, columns)
+    for r, (coefficients, columns) in enumerate(sums[1:]):
         if columns:
-            room = float(cost_scale[r] * (model.slack[r] + 0.5 * model.tolerances[r]))
-            program.rows.add((None, _linear(coefficients, columns), room))
+            room = float(scales[r + 1] * (model.slack[r] + 0.5 * model.tolerances[r]))
+            program.rows.add((None, _build_sum(coefficients, columns), room))
         elif model.slack[r] + model.tolerances[r] < 0:
             search.tighten(search.value)  # nothing costs here, and the constants are too dear
-    program.value = Objective(expr=_linear(*objective), sense=maximize)
-    return built
+    program.value = Objective(expr=_build_sum(*sums[0]), sense=maximize)
+    return result
 
 
-def _flat_slice(factor: Factor) -> tuple[int, int] | None:
-    """A variable and an option of it at which value and costs do not depend on the others.
+def _create_program(options: int, entries: int) -> Any:
+    """Return a Pyomo model with its columns, and no rows yet."""
+    from pyomo.environ import Binary, ConcreteModel, ConstraintList, NonNegativeReals, Var
+
+    program = ConcreteModel()
+    program.option = Var(range(options), domain=Binary)
+    program.entry = Var(range(entries), domain=NonNegativeReals)
+    program.rows = ConstraintList()
+    return program
+
+
+def _find_level(factor: Factor) -> tuple[int, int] | None:
+    """Find a variable and an option of it at which nothing depends on the other variables.
 
     A closed gate is one. Its entries need no columns: whatever the other variables' marginals leave
     over is spread over them as a product, so the others' sums become upper bounds, exactly.
@@ -142,8 +143,8 @@ def _flat_slice(factor: Factor) -> tuple[int, int] | None:
     return None
 
 
-def _columns(factor: Factor, level: tuple[int, int] | None) -> np.ndarray:
-    """Flat indices of the entries that become columns."""
+def _select_entries(factor: Factor, level: tuple[int, int] | None) -> np.ndarray:
+    """Return the flat indices of the entries that become columns."""
     keep = np.isfinite(factor.value)
     if level is not None:
         index = tuple(level[1] if v == level[0] else slice(None) for v in factor.scope)
@@ -151,8 +152,15 @@ def _columns(factor: Factor, level: tuple[int, int] | None) -> np.ndarray:
     return np.flatnonzero(keep)
 
 
-def _marginals(program, binaries, offsets, factor, flat, columns, level) -> None:
-    """The entries of each option sum to the option's binary, for every variable of the scope."""
+def _add_marginals(
+    result: Linearization,
+    factor: Factor,
+    flat: np.ndarray,
+    columns: list,
+    level: tuple[int, int] | None,
+) -> None:
+    """Let the entries of each option sum to its binary, for every variable of the scope."""
+    offsets, rows = result.offsets, result.model.rows
     index = np.unravel_index(flat, factor.value.shape)
     for v, options in zip(factor.scope, index):
         order = np.argsort(options, kind="stable")
@@ -162,26 +170,33 @@ def _marginals(program, binaries, offsets, factor, flat, columns, level) -> None
             if (v, option) == level:
                 continue
             group = [columns[i] for i in order[a:b]]
-            binary = binaries[offsets[v] + option]
-            row = _linear([1.0] * len(group) + [-1.0], [*group, binary])
-            program.rows.add((lower, row, 0.0))
+            binary = result.binaries[offsets[v] + option]
+            row = _build_sum([1.0] * len(group) + [-1.0], [*group, binary])
+            rows.add((lower, row, 0.0))
 
 
-def _linear(coefficients: list, columns: list) -> object:
+def _build_sum(coefficients: list[float], columns: list) -> object:
+    """Return the linear expression of these columns."""
     from pyomo.core.expr.numeric_expr import LinearExpression
 
     return LinearExpression(constant=0.0, linear_coefs=coefficients, linear_vars=columns)
 
 
-def _extend(target: tuple[list, list], coefficients: np.ndarray, columns: list) -> None:
-    for coefficient, column in zip(coefficients.tolist(), columns):
-        if coefficient:
-            target[0].append(coefficient)
-            target[1].append(column)
+def _extend_sums(
+    sums: list[_Sum], scales: list[float], factor: Factor, flat: np.ndarray, columns: list
+) -> None:
+    """Add entries of a factor to the objective and to each budget's sum, in this order."""
+    for (coefficients, terms), scale, array in zip(sums, scales, (factor.value, *factor.cost)):
+        if array is None:
+            continue
+        for coefficient, column in zip((scale * array.ravel()[flat]).tolist(), columns):
+            if coefficient:
+                coefficients.append(coefficient)
+                terms.append(column)
 
 
-def reach(model: Model) -> tuple[float, float]:
-    """Largest conceivable value of the factors, and the sum of their ranges."""
+def measure_reach(model: Model) -> tuple[float, float]:
+    """Return the largest conceivable value of the factors, and the sum of their ranges."""
     top = span = 0.0
     for factor in model.factors:
         finite = factor.value[np.isfinite(factor.value)]
@@ -191,7 +206,8 @@ def reach(model: Model) -> tuple[float, float]:
     return top, span
 
 
-def _cost_reach(model: Model) -> list[float]:
+def _measure_cost_reach(model: Model) -> list[float]:
+    """Return the largest conceivable magnitude of every cost [R]."""
     reach = [0.0] * len(model.budgets)
     for factor in model.factors:
         for r, cost in enumerate(factor.cost):

@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import MissingSolverError
 from ..model import Model
 from ..search import OutOfTime, Search
-from .ipopt import ipopt
-from .quiet import quiet
+from .ipopt import provide_ipopt
+from .silence import silence_logger
 
 INSTALL = (
     "method 'mindtpy' needs Pyomo's MindtPy with a nonlinear solver: there is no 'ipopt' "
@@ -27,7 +27,7 @@ INSTALL = (
 )
 
 
-def mindtpy(search: Search) -> None:
+def solve_mindtpy(search: Search) -> None:
     """Run outer approximation with a feasibility pump on the products of one-hot vectors.
 
     Raises:
@@ -45,11 +45,11 @@ def mindtpy(search: Search) -> None:
         return
     program = formulate(model)
     search.check()
-    with ipopt() as there:
+    with provide_ipopt() as there:
         if not there:
             raise MissingSolverError(INSTALL)
         try:
-            with quiet("pyomo", logging.CRITICAL):
+            with silence_logger("pyomo", logging.CRITICAL):
                 pyo.SolverFactory("mindtpy").solve(
                     program,
                     strategy="OA",
@@ -79,7 +79,7 @@ def mindtpy(search: Search) -> None:
 
 
 def formulate(model: Model) -> Any:
-    """The MINLP: binaries ``pick[v].one[o]``, objective and budgets as products of them.
+    """Write the MINLP: binaries ``pick[v].one[o]``, objective and budgets as products of them.
 
     Every table contributes ``sum over entries of table[o_1, ..., o_k] * product of one-hots``,
     nested variable by variable; inadmissible entries are forbidden by a linear inequality.
@@ -88,10 +88,10 @@ def formulate(model: Model) -> Any:
 
     program = pyo.ConcreteModel()
 
-    def options(block: Any, v: int) -> None:
+    def add_options(block: Any, v: int) -> None:
         block.one = pyo.Var(range(model.sizes[v]), domain=pyo.Binary)
 
-    program.blocks = pyo.Block(range(len(model.sizes)), rule=options)
+    program.blocks = pyo.Block(range(len(model.sizes)), rule=add_options)
     program.pick = {v: program.blocks[v].one for v in range(len(model.sizes))}
     program.one = pyo.Constraint(
         range(len(model.sizes)), rule=lambda m, v: sum(m.pick[v].values()) == 1
@@ -102,10 +102,10 @@ def formulate(model: Model) -> Any:
     for factor in model.factors:
         one = [list(program.pick[v].values()) for v in factor.scope]
         finite = np.where(np.isfinite(factor.value), factor.value, 0.0)
-        value.append(_product(finite, one))
+        value.append(_multiply_out(finite, one))
         for r, array in enumerate(factor.cost):
             if array is not None:
-                cost[r].append(_product(array, one))
+                cost[r].append(_multiply_out(array, one))
         for entry in np.argwhere(np.isneginf(factor.value)):
             together = sum(column[int(i)] for column, i in zip(one, entry))
             program.forbidden.add(together <= len(one) - 1)
@@ -119,9 +119,9 @@ def formulate(model: Model) -> Any:
     return program
 
 
-def _product(array: np.ndarray, one: list[list]) -> object:
-    """Nested sums: the first variable's one-hot times what the others make of its slices."""
+def _multiply_out(array: np.ndarray, one: list[list]) -> object:
+    """Return nested sums: the first variable's one-hot times what the others make of its slices."""
     if len(one) == 1:
         return sum(float(a) * x for a, x in zip(array, one[0]) if a)
-    slices = [(x, _product(part, one[1:])) for part, x in zip(array, one[0]) if part.any()]
+    slices = [(x, _multiply_out(part, one[1:])) for part, x in zip(array, one[0]) if part.any()]
     return sum(x * rest for x, rest in slices)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import solver
-from solver.labels import _undominated
+from solver.labels import _select_undominated
 
 from .test_optimality import quick
 
@@ -86,7 +86,7 @@ def test_only_dominated_labels_are_dropped(data, resources):
     cost = np.array(
         [data.draw(st.lists(numbers, min_size=count, max_size=count)) for _ in range(resources)]
     )
-    kept = _undominated(group, value, cost)
+    kept = _select_undominated(group, value, cost)
     assert len(set(kept.tolist())) == len(kept)
     for i in range(count):
         same = kept[group[kept] == group[i]]

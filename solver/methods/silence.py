@@ -1,4 +1,4 @@
-"""Keeping Pyomo from writing to the user's terminal what the solution says anyway."""
+"""Silence for Pyomo, which writes to the terminal what the solution says anyway."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet(name: str, level: int = logging.ERROR) -> Iterator[None]:
+def silence_logger(name: str, level: int = logging.ERROR) -> Iterator[None]:
     """Let only messages of at least ``level`` through the logger ``name`` for a while."""
     logger = logging.getLogger(name)
     before = logger.level
