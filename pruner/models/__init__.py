@@ -1,9 +1,10 @@
-"""A MODEL string becomes a module, its weights, what its inputs look like and how it is called."""
+"""Builds the network that a MODEL string names, with its weights, preset and example inputs."""
 
-from .load import DenseModel, absolute, load_model
+from .load import DenseModel, load_model
+from .model_names import resolve_name
 from .submodule import capture_arguments, find_submodule, list_submodules, splice
 
 __all__ = [
-    "DenseModel", "absolute", "capture_arguments", "find_submodule", "list_submodules",
-    "load_model", "splice",
+    "DenseModel", "capture_arguments", "find_submodule", "list_submodules", "load_model",
+    "resolve_name", "splice",
 ]  # fmt: skip

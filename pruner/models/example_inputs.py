@@ -1,4 +1,4 @@
-"""What a model is called with when it is looked at: arguments of the right names and shapes."""
+"""Example inputs of a model: arguments of the right names and shapes, with random values."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ MakeExample = Callable[[tuple[int, ...]], Example]
 """From the shape of the main input, batch first, to the arguments."""
 
 
-def one_tensor(shape: tuple[int, ...]) -> Example:
-    """What most models take."""
-    return Example((noise(shape),))
+def make_tensor_example(shape: tuple[int, ...]) -> Example:
+    """Make the one tensor that most models take."""
+    return Example((draw_noise(shape),))
 
 
-def two_tensors(shape: tuple[int, ...]) -> Example:
-    """Two images, for what compares them (optical flow)."""
-    return Example((noise(shape), noise(shape, 1)))
+def make_pair_example(shape: tuple[int, ...]) -> Example:
+    """Make two different images, for models that compare them (optical flow)."""
+    return Example((draw_noise(shape), draw_noise(shape, 1)))
 
 
-def list_of_images(shape: tuple[int, ...]) -> Example:
-    """One tensor an image, each of its own size, for torchvision's detectors: values 0 to 1."""
-    return Example((list(noise(shape).sigmoid().unbind(0)),))
+def make_images_example(shape: tuple[int, ...]) -> Example:
+    """Make a list of images with values in (0, 1), as torchvision's detectors take them."""
+    return Example((list(draw_noise(shape).sigmoid().unbind(0)),))
 
 
-def noise(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """Normally distributed numbers, the same for the same seed."""
+def draw_noise(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Draw standard normal numbers, the same for the same seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

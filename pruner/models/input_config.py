@@ -1,4 +1,4 @@
-"""How an image becomes an input of a model."""
+"""InputPreset: size and normalization of a model's main input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from ..data import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass(frozen=True)
 class InputPreset:
-    """(channels, height, width) of the input, and (image - mean) / std.
+    """What a model's main input looks like, as far as the model says it.
 
-    crop is the share of the resized image that the evaluation's central crop keeps. input_size is
-    None where the model does not say it.
+    Attributes:
+        input_size: (channels, height, width), or a text's length; None where it is not said.
+        mean: Of each channel, in units of 0..1, subtracted from the image.
+        std: Of each channel, by which the difference is divided.
+        crop: Share of the resized image's side that the evaluation's central crop keeps.
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
     """
 
     input_size: tuple[int, ...] | None = None

@@ -1,4 +1,4 @@
-"""MODEL strings: which network is meant, with which weights, and what its inputs look like.
+"""The network that a MODEL string names, its weights and the form of its inputs.
 
 ``timm:NAME``, ``torchvision:NAME``, ``hf:NAME`` (a class of the transformers library, or a local
 folder: ``hf:./path``), ``package.module:factory`` (also from the current folder) and
@@ -12,7 +12,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,22 +23,26 @@ from torch import nn
 
 from ..data import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import PrunerError, first_line
-from ..utils import suggest_names
-from .example_inputs import MakeExample, list_of_images, one_tensor, two_tensors
+from . import huggingface as hf
+from .example_inputs import MakeExample, make_images_example, make_pair_example, make_tensor_example
 from .input_config import InputPreset
+from .model_names import FORMS, find_folder, is_folder, resolve_name, unknown_model
 from .weights import digest, load_weights
 
-FORMS = "timm:NAME, torchvision:NAME, hf:NAME, hf:./FOLDER, package.module:factory or demo:resnet20"
 Built = tuple[nn.Module, InputPreset, MakeExample]
 
 
 @dataclass(frozen=True)
 class DenseModel:
-    """The network to prune: its MODEL string, the module in eval mode, and what identifies it.
+    """The network to prune, and what identifies it.
 
-    weights is the path of the file or folder, ``embedded``, or None for random ones; digest is the
-    SHA-256 of the state_dict; preset says what the main input is, example makes the arguments of a
-    call from its shape.
+    Attributes:
+        name: The MODEL string.
+        module: The network in evaluation mode.
+        weights: Path of the file or folder, ``embedded``, or None for random ones.
+        digest: SHA-256 of the state_dict.
+        preset: Size and normalization of the main input.
+        example: Makes the arguments of a call from the main input's shape, batch first.
     """
 
     name: str
@@ -46,7 +50,7 @@ class DenseModel:
     weights: str | None
     digest: str
     preset: InputPreset
-    example: MakeExample = one_tensor
+    example: MakeExample = make_tensor_example
 
 
 def load_model(
@@ -55,23 +59,18 @@ def load_model(
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
 ) -> DenseModel:
-    """Build the network that a MODEL string names.
+    """Build the network that a MODEL string names, in evaluation mode.
 
-    Parameters
-    ----------
-    name
-        One of the forms in this module's first lines.
-    weights
-        A ``.safetensors`` file or a ``torch.save`` file, of which tensors only are read. The names
-        and shapes must be the network's own. Without it the weights are random, by the seed.
-    arguments
-        Keyword arguments of the factory, e.g. ``{"num_classes": 10}``; of ``hf:`` models, values of
-        the configuration.
+    Args:
+        name: One of the forms in this module's first lines.
+        weights: A ``.safetensors`` or ``torch.save`` file, of which only tensors are read; names
+            and shapes must be the network's own. None: random weights.
+        seed: Seed of random weights.
+        arguments: Keyword arguments of the factory, e.g. ``{"num_classes": 10}``; of ``hf:``
+            models, values of the configuration.
 
-    Raises
-    ------
-    PrunerError
-        Unknown source, name or file, weights that do not fit, a factory that fails.
+    Raises:
+        PrunerError: Unknown source, name or file, weights that do not fit, or a factory that fails.
     """
     source, colon, rest = name.partition(":")
     if not colon or not source or not rest:
@@ -81,12 +80,12 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "hf":
-            name, folder, built = _from_hf(rest, keywords)
+            name, folder, built = _build_huggingface(rest, keywords)
             weights = weights or folder
-        elif source in _SOURCES:
-            built = _SOURCES[source](rest, keywords)
+        elif source in _BUILDERS:
+            built = _BUILDERS[source](rest, keywords)
         else:
-            built = _from_factory(source, rest, keywords)
+            built = _call_imported_factory(source, rest, keywords)
     module, preset, example = built
     if source == "demo" and weights is None:
         from ..demo import WEIGHTS
@@ -101,37 +100,28 @@ def load_model(
     return DenseModel(name, module, weights, digest(module), preset, example)
 
 
-def absolute(name: str) -> str:
-    """The MODEL string with the path of a local folder made absolute."""
-    from . import huggingface as hf
-
-    source, _, rest = name.partition(":")
-    path = os.path.expanduser(rest)
-    return f"hf:{os.path.abspath(path)}" if source == "hf" and hf.is_folder(rest) else name
-
-
-def _from_timm(name: str, keywords: dict[str, Any]) -> Built:
+def _build_timm(name: str, keywords: dict[str, Any]) -> Built:
     timm = _import_extra("timm")
     if not timm.is_model(name.split(".")[0]):
-        raise _unknown("timm", name, timm.list_models())
-    module = _call(f"timm:{name}", timm.create_model, name, pretrained=False, **keywords)
-    return module, _preset(timm.data.resolve_model_data_config(module)), one_tensor
+        raise unknown_model("timm", name, timm.list_models())
+    module = _build_module(f"timm:{name}", timm.create_model, name, pretrained=False, **keywords)
+    return module, _read_preset(timm.data.resolve_model_data_config(module)), make_tensor_example
 
 
-def _from_torchvision(name: str, keywords: dict[str, Any]) -> Built:
+def _build_torchvision(name: str, keywords: dict[str, Any]) -> Built:
     models = _import_extra("torchvision.models")
     if name not in models.list_models():
-        raise _unknown("torchvision", name, models.list_models())
+        raise unknown_model("torchvision", name, models.list_models())
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         keywords.setdefault("weights_backbone", None)  # else torchvision fetches a backbone
-    module = _call(f"torchvision:{name}", models.get_model, name, weights=None, **keywords)
+    module = _build_module(f"torchvision:{name}", models.get_model, name, weights=None, **keywords)
     if name in models.list_models(module=models.detection):
         # What a detector's own resizing makes of any image; it normalizes too.
         resizing: Any = module.transform
         side = resizing.min_size[-1] if resizing.fixed_size is None else resizing.fixed_size[0]
-        return module, InputPreset((3, side, side)), list_of_images
+        return module, InputPreset((3, side, side)), make_images_example
     if name in models.list_models(module=models.optical_flow):
-        return module, InputPreset((3, 368, 496)), two_tensors  # RAFT's first training crops
+        return module, InputPreset((3, 368, 496)), make_pair_example  # RAFT's first training crops
     # The first published weights tell the input size and the normalization; none is fetched.
     published = next(iter(models.get_model_weights(name))).transforms()
     resize = published.resize_size
@@ -144,38 +134,37 @@ def _from_torchvision(name: str, keywords: dict[str, Any]) -> Built:
         size[0] / resize[0],
         "bicubic" if "bicubic" in str(published.interpolation).lower() else "bilinear",
     )
-    return module, preset, one_tensor
+    return module, preset, make_tensor_example
 
 
-def _from_hf(name: str, keywords: dict[str, Any]) -> tuple[str, str | None, Built]:
-    """The MODEL string with an absolute path, the folder if it is one, and what is built."""
-    from . import huggingface as hf
-
+def _build_huggingface(name: str, keywords: dict[str, Any]) -> tuple[str, str | None, Built]:
+    """Return the MODEL string with an absolute path, the folder if it is one, and the model."""
     _import_extra("transformers")
-    folder = hf.folder_of(name) if hf.is_folder(name) else None
+    folder = find_folder(name) if is_folder(name) else None
     try:
         built = hf.build(name, keywords) if folder is None else hf.load(folder, keywords)
     except PrunerError:
         raise
     except Exception as error:
         raise PrunerError(f"building MODEL {'hf:' + name!r} failed: {first_line(error)}") from error
-    return absolute(f"hf:{name}"), None if folder is None else str(folder), built
+    return resolve_name(f"hf:{name}"), None if folder is None else str(folder), built
 
 
-def _from_demo(name: str, keywords: dict[str, Any]) -> Built:
+def _build_demo(name: str, keywords: dict[str, Any]) -> Built:
     from ..demo import PREPROCESSING, resnet20
 
     if name != "resnet20":
-        raise _unknown("demo", name, ["resnet20"])
-    return _call("demo:resnet20", resnet20, **keywords), _preset(PREPROCESSING), one_tensor
+        raise unknown_model("demo", name, ["resnet20"])
+    module = _build_module("demo:resnet20", resnet20, **keywords)
+    return module, _read_preset(PREPROCESSING), make_tensor_example
 
 
-_SOURCES = {"timm": _from_timm, "torchvision": _from_torchvision, "demo": _from_demo}
+_BUILDERS = {"timm": _build_timm, "torchvision": _build_torchvision, "demo": _build_demo}
 
 
-def _from_factory(module_name: str, attribute: str, keywords: dict[str, Any]) -> Built:
+def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str, Any]) -> Built:
     name = f"{module_name}:{attribute}"
-    with _current_folder_importable():
+    with _search_current_folder():
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -189,16 +178,16 @@ def _from_factory(module_name: str, attribute: str, keywords: dict[str, Any]) ->
             raise PrunerError(f"importing {module_name!r} failed: {first_line(error)}") from error
         for part in attribute.split("."):
             if not hasattr(found, part):
-                raise _unknown(module_name, attribute, [k for k in vars(found) if k[0] != "_"])
+                raise unknown_model(module_name, attribute, [k for k in vars(found) if k[0] != "_"])
             found = getattr(found, part)
-        module = found if isinstance(found, nn.Module) else _call(name, found, **keywords)
+        module = found if isinstance(found, nn.Module) else _build_module(name, found, **keywords)
     config = getattr(module, "default_cfg", None)
-    return module, _preset(config if isinstance(config, Mapping) else {}), one_tensor
+    return module, _read_preset(config if isinstance(config, Mapping) else {}), make_tensor_example
 
 
 @contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """``python -m`` finds modules of the current folder, a console script does not: make it so."""
+def _search_current_folder() -> Iterator[None]:
+    """Import from the current folder too, as ``python -m`` does and a console script does not."""
     folder = os.getcwd()
     added = folder not in sys.path
     if added:
@@ -210,7 +199,7 @@ def _current_folder_importable() -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def _call(name: str, factory: Any, *values: Any, **keywords: Any) -> nn.Module:
+def _build_module(name: str, factory: Any, *values: Any, **keywords: Any) -> nn.Module:
     if not callable(factory):
         raise PrunerError(f"MODEL {name!r} is a {type(factory).__name__}, not a factory")
     try:
@@ -222,7 +211,7 @@ def _call(name: str, factory: Any, *values: Any, **keywords: Any) -> nn.Module:
     return module
 
 
-def _preset(config: Mapping[str, Any]) -> InputPreset:
+def _read_preset(config: Mapping[str, Any]) -> InputPreset:
     size = config.get("input_size")
     return InputPreset(
         tuple(size) if size else None,
@@ -241,8 +230,3 @@ def _import_extra(module: str) -> Any:
         raise PrunerError(
             f'{package} is not installed: pip install "msprune[zoo]" ({first_line(error)})'
         ) from error
-
-
-def _unknown(source: str, name: str, known: Sequence[str]) -> PrunerError:
-    hint = suggest_names(name, known, show=f"{source}:{{}}".format)
-    return PrunerError(f"unknown MODEL {source + ':' + name!r}" + (hint and f": {hint}"))

@@ -1,4 +1,4 @@
-"""A part of a model: what it is called with, and another one in its place."""
+"""A submodule of a model: found, called as its model calls it, and replaced by a pruned one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from .example_inputs import Example
 
 
 def splice(model: nn.Module, path: str, part: nn.Module) -> nn.Module:
-    """A copy of a model with another module in the place of its submodule ``path``.
+    """Copy a model with another module in the place of its submodule ``path``.
 
-    For a part that was pruned by itself: what leaves it keeps its shapes, so the whole runs again.
-    The part is shared, all else copied. Plain attributes that the rest of the model may look up on
-    the part (``out_channels``, ``config``) are taken over from the old one.
+    A submodule that was pruned by itself returns the shapes of before, so the whole model runs. The
+    copy shares it; plain attributes that the rest of the model may look up on it (``out_channels``,
+    ``config``) are taken over from the old one.
 
-    Raises PrunerError where the model has no such submodule.
+    Raises:
+        PrunerError: The model has no such submodule.
     """
     old = find_submodule(model, path)
     new = copy.copy(part)
@@ -33,19 +34,16 @@ def splice(model: nn.Module, path: str, part: nn.Module) -> nn.Module:
 
 
 def find_submodule(model: nn.Module, path: str) -> nn.Module:
-    """The submodule of that dotted name; PrunerError, with similar names, where there is none."""
+    """Return the submodule of a dotted name; PrunerError with similar names if there is none."""
     known = {k: m for k, m in model.named_modules(remove_duplicate=False) if k}
     if path in known:
         return known[path]
-    hint = suggest_names(path, known)
-    raise PrunerError(
-        f"--submodule: {type(model).__name__} has no {path!r}: "
-        + (hint or f"it has {list_submodules(model)}")
-    )
+    hint = suggest_names(path, known) or f"it has {list_submodules(model)}"
+    raise PrunerError(f"--submodule: {type(model).__name__} has no {path!r}: {hint}")
 
 
 def list_submodules(model: nn.Module) -> str:
-    """The parts of a model right below it, with their numbers of parameters."""
+    """Describe a model's largest six direct children: names and numbers of parameters."""
     counts = {
         name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()
     }
@@ -53,27 +51,28 @@ def list_submodules(model: nn.Module) -> str:
     return ", ".join(f"{name} ({counts[name]:,} parameters)" for name in found[:6])
 
 
-class _Reached(Exception):
-    """Ends the pass through the whole model at the part."""
+class _StopForward(Exception):
+    """Ends the forward pass of a model at the submodule in question."""
 
 
 def capture_arguments(model: nn.Module, path: str, example: Example) -> Example:
-    """What the model calls its part with first, when it is called with an example itself.
+    """Return the arguments of the first call of a submodule when its model is called with example.
 
-    Raises PrunerError where the part is never called, or the model fails before.
+    Raises:
+        PrunerError: The submodule is never called, or the model fails before.
     """
-    part, seen = find_submodule(model, path), list[Example]()
+    part, calls = find_submodule(model, path), list[Example]()
 
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(Example(args, kwargs))
-        raise _Reached
+    def record_call(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(Example(args, kwargs))
+        raise _StopForward
 
-    handle = part.register_forward_pre_hook(before, with_kwargs=True)
+    handle = part.register_forward_pre_hook(record_call, with_kwargs=True)
     try:
         with torch.no_grad():
             model(*example.args, **example.kwargs)
-    except _Reached:
-        return seen[0]
+    except _StopForward:
+        return calls[0]
     except Exception as error:  # whatever the user's network raises
         raise PrunerError(
             f"{type(model).__name__} fails before it reaches {path!r} (give --input): "

@@ -1,4 +1,4 @@
-"""Weights of a network: read from a file without running any code in it, and identified."""
+"""Weights of a network: read from a file without running code in it, and digested."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from torch import Tensor, nn
 from ..errors import PrunerError, first_line
 from ..utils import digest_tensors
 
-# Under these keys training scripts put the state_dict into a checkpoint.
 CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict", "net", "ema_state_dict")
+"""Under these keys training scripts put the state_dict into a checkpoint."""
 
 
 def digest(module: nn.Module) -> str:
-    """SHA-256 of the state_dict: names, types, shapes and values."""
+    """Return the SHA-256 of a state_dict's names, types, shapes and values."""
     state = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
     return digest_tensors(state, "{name} {dtype} {shape}\n")
 
 
 def load_weights(module: nn.Module, path: Path, name: str) -> None:
-    """Put a file's tensors into a network; PrunerError, with the network's name, where they differ
-    in names or shapes."""
+    """Load a file's tensors into a network.
+
+    Raises:
+        PrunerError: Names or shapes differ from those of the network, which is called name.
+    """
     state = read_weights(path)
     own = module.state_dict()
     if state and all(key.startswith("module.") for key in state):  # saved under DataParallel
@@ -37,7 +40,7 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
         if k in own and v.shape != own[k].shape
     ]
     complaints = [
-        f"{label} {_some(keys)}"
+        f"{label} {_list_some(keys)}"
         for label, keys in (("missing", missing), ("unexpected", unexpected), ("shape:", wrong))
         if keys
     ]
@@ -47,7 +50,7 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or ``torch.save`` file by name; pickled code is never run."""
+    """Read the tensors of a safetensors or ``torch.save`` file; pickled code is never run."""
     if not path.is_file():
         raise PrunerError(f"there is no weights file {str(path)!r}")
     try:
@@ -67,12 +70,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not content:
         raise PrunerError(f"weights {str(path)!r} hold no state_dict")
-    odd = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise PrunerError(f"weights {str(path)!r} hold no state_dict: not tensors: {_some(odd)}")
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise PrunerError(
+            f"weights {str(path)!r} hold no state_dict: not tensors: {_list_some(others)}"
+        )
     return dict(content)
 
 
-def _some(keys: Sequence[str]) -> str:
+def _list_some(keys: Sequence[str]) -> str:
+    """List at most three keys and count the rest."""
     head = ", ".join(keys[:3])
     return head if len(keys) <= 3 else f"{head} and {len(keys) - 3} more"

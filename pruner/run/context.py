@@ -17,11 +17,11 @@ from ..errors import PrunerError, TraceError, first_line
 from ..graph import extract_logits
 from ..models import (
     DenseModel,
-    absolute,
     capture_arguments,
     find_submodule,
     list_submodules,
     load_model,
+    resolve_name,
 )
 from ..utils import ProgressDisplay
 from . import run_folder as names
@@ -214,7 +214,7 @@ def resolve_paths(config: Config) -> Config:
     """With absolute paths, so that a later step may be called from another folder."""
     return replace(
         config,
-        model=absolute(config.model),
+        model=resolve_name(config.model),
         weights=os.path.abspath(config.weights) if config.weights else None,
         data=os.path.abspath(config.data) if config.data else None,
         out=None,  # a RUN may be moved

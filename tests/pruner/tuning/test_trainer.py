@@ -365,8 +365,8 @@ import sys, time
 import torch
 from tests.pruner.tuning.test_trainer import FULL, networks
 from pruner.data import open_images
-from pruner.finetune import finetune
-from pruner.processes import leave
+from pruner.tuning import finetune
+from pruner.utils import leave_process_group
 from safetensors.torch import save_file
 
 images, out, pause, epochs = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
@@ -383,7 +383,7 @@ from accelerate import PartialState
 rank = PartialState().process_index
 save_file(student.state_dict(), f"{out}/result{rank}.safetensors")
 print(history.accuracy, history.epochs[-1].loss, flush=True)
-leave()
+leave_process_group()
 """
 
 

@@ -1,0 +1,41 @@
+"""MODEL strings: their forms, the local folders that they may name, and what is wrong with one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import PrunerError
+from ..utils import suggest_names
+
+FORMS = "timm:NAME, torchvision:NAME, hf:NAME, hf:./FOLDER, package.module:factory or demo:resnet20"
+
+
+def is_folder(name: str) -> bool:
+    """Return whether the NAME of ``hf:NAME`` is meant as a path."""
+    return name.startswith((".", "/", "~")) or os.path.isdir(name) or "/" in name
+
+
+def find_folder(name: str) -> Path:
+    """Return the folder that the NAME of ``hf:NAME`` means; PrunerError where there is none."""
+    path = Path(name).expanduser()
+    if not (path / "config.json").is_file():
+        raise PrunerError(
+            f"hf:{name}: {path} is no folder with a config.json. Nothing is downloaded: give a "
+            "class, e.g. hf:ViTForImageClassification, or a local folder, e.g. hf:./my-model"
+        )
+    return path
+
+
+def resolve_name(name: str) -> str:
+    """Return a MODEL string with the path of a local folder made absolute."""
+    source, _, rest = name.partition(":")
+    path = os.path.expanduser(rest)
+    return f"hf:{os.path.abspath(path)}" if source == "hf" and is_folder(rest) else name
+
+
+def unknown_model(source: str, name: str, known: Iterable[str]) -> PrunerError:
+    """Make the error for ``source:name``, with the known names that are closest to it."""
+    hint = suggest_names(name, known, show=f"{source}:{{}}".format)
+    return PrunerError(f"unknown MODEL {source + ':' + name!r}" + (hint and f": {hint}"))
