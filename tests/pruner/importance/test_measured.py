@@ -22,7 +22,7 @@ from pruner.importance.measured import (
 )
 from pruner.importance.refined import Savings, lagrangian_plan
 from pruner.importance.score import score
-from pruner.problem.formulate import objective_value
+from pruner.problem import objective_value
 from pruner.structure.cost import count_macs
 from pruner.structure.plan import Plan, rank_indices
 from pruner.structure.trace import trace

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 import solver
 from latency_tables import Context
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
-from pruner.problem.formulate import objective_value as objective
+from pruner.problem import objective_value as objective
 from pruner.search.solve_and_measure import reachable
 
 from ..networks import Attention, Dense, Plain, Residual

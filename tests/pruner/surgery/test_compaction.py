@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import solver
 from pruner import Importance, Plan, apply, formulate, score, trace
-from pruner.problem.formulate import objective_value
+from pruner.problem import objective_value
 from pruner.surgery.compaction import compact_network, scatter_importance, scatter_tensors
 from pruner.surgery.pca_rotation import replace_tensors
 
