@@ -90,8 +90,7 @@ def _tabulate_loss_curves(net: Network, importance: Importance) -> Iterator[Tabl
         yield _tabulate(name, blocks, size_variable(name), -np.asarray(curve, float))
     if importance.loss_curves:
         for name, loss in importance.blocks.items():
-            values = np.array([-max(loss, 0.0), 0.0])
-            yield _tabulate(name, net.blocks[name].inside, keep_variable(name), values)
+            yield _tabulate_block(net, name, np.array([-max(loss, 0.0), 0.0]))
 
 
 def _correct_blocks(
@@ -103,8 +102,14 @@ def _correct_blocks(
         own = keep_variable(name)
         parts = [t.value for t in known if own in t.scope and t.value is not None]
         missing = measured - sum(float(value.ravel()[-1]) for value in parts)
-        known.append(_tabulate(name, net.blocks[name].inside, own, np.array([0.0, missing])))
+        known.append(_tabulate_block(net, name, np.array([0.0, missing])))
         yield known[-1]
+
+
+def _tabulate_block(net: Network, name: str, values: NDArray[np.float64]) -> Table:
+    """Return the table of a Block, dropped and kept, by the Blocks that it lies in."""
+    label = f"block {name}" if name in net.dims else name  # a layer may be a Dim's and a Block
+    return _tabulate(label, net.blocks[name].inside, keep_variable(name), values)
 
 
 def _tabulate(
