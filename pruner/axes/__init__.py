@@ -10,18 +10,16 @@ from .algebra import (
     Product,
     Sum,
     atoms_of,
-    axis_owners,
-    axis_size,
     factors_of,
     freeze_axis,
     is_free,
-    kept_mask,
-    owner_indices,
     parts_of,
     resolve_axis,
 )
+from .axis_map import Axes, AxisMap
+from .positions import axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
-from .rules.base import Axes, AxisMap, is_pointwise
+from .rules.base import is_pointwise
 from .rules.reduction import REDUCTIONS
 from .slicing import cut_program
 from .validate import validate_axes

@@ -1,10 +1,10 @@
-"""Tensor axes as sums of products of atoms, unified and refined as the graph is read.
+"""Tensor axes as sums of products of atoms, refined as a graph is read.
 
 An axis is described by an expression: an :class:`Atom` (so many indices, in order), a
 :class:`Product` (row-major: the last factor runs fastest), or a :class:`Sum` (a concatenation).
-Two axes that must agree are *unified*; where one of them shows more structure (a reshape splits
-it, a concatenation joins it), the other's atoms are *refined*: bound to the finer expression,
-everywhere at once. What is left unbound and unfrozen in the end are the Dims of the network.
+Two axes that must agree are *unified* (`unification`); where one of them shows more structure (a
+reshape splits it, a concatenation joins it), the other's atoms are *refined*: bound to the finer
+expression, everywhere at once. What is left unbound and unfrozen in the end are the network's Dims.
 
 Canonical form, kept by :func:`resolve_axis`: no bound atom, no factor of size one, no Sum within a
 Sum, no Product within a Product, no Sum as the first factor of a Product (it is distributed:
@@ -13,17 +13,20 @@ Sum, no Product within a Product, no Sum as the first factor of a Product (it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 class Atom:
-    """An indivisible run of indices. ``reason`` says why it may not be cut, None if it may."""
+    """An indivisible run of indices.
+
+    Attributes:
+        size: The number of indices.
+        reason: Why it may not be cut; None where it may.
+        bound: The equally large expression that it was refined to; None where it was not.
+    """
 
     __slots__ = ("bound", "reason", "size")
 
@@ -38,12 +41,13 @@ class Atom:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Concatenation of parts."""
+    """A concatenation of parts."""
 
     parts: tuple[Axis, ...]
 
     @property
     def size(self) -> int:
+        """The number of positions."""
         return sum(part.size for part in self.parts)
 
     def __repr__(self) -> str:
@@ -52,12 +56,13 @@ class Sum:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Row-major product of factors; the empty one is the axis of size one."""
+    """A row-major product of factors; the empty one is the axis of size one."""
 
     factors: tuple[Axis, ...]
 
     @property
     def size(self) -> int:
+        """The number of positions."""
         return prod(factor.size for factor in self.factors)
 
     def __repr__(self) -> str:
@@ -69,7 +74,7 @@ UNIT = Product(())
 
 
 def resolve_axis(axis: Axis) -> Axis:
-    """The canonical form of an axis as it is known now."""
+    """Return the canonical form of an axis as it is known now."""
     if isinstance(axis, Atom):
         if axis.bound is None:
             return UNIT if axis.size == 1 else axis
@@ -81,7 +86,7 @@ def resolve_axis(axis: Axis) -> Axis:
 
 
 def concatenate(parts: tuple[Axis, ...] | list[Axis]) -> Axis:
-    """The canonical Sum of the parts."""
+    """Return the canonical Sum of the parts."""
     flat: list[Axis] = []
     for part in parts:
         known = resolve_axis(part)
@@ -92,7 +97,7 @@ def concatenate(parts: tuple[Axis, ...] | list[Axis]) -> Axis:
 
 
 def multiply(factors: tuple[Axis, ...] | list[Axis]) -> Axis:
-    """The canonical Product of the factors."""
+    """Return the canonical Product of the factors."""
     flat: list[Axis] = []
     for factor in factors:
         known = resolve_axis(factor)
@@ -106,17 +111,19 @@ def multiply(factors: tuple[Axis, ...] | list[Axis]) -> Axis:
 
 
 def factors_of(axis: Axis) -> tuple[Axis, ...]:
+    """Return the factors of an axis; of one that is no Product, itself."""
     known = resolve_axis(axis)
     return known.factors if isinstance(known, Product) else (known,)
 
 
 def parts_of(axis: Axis) -> tuple[Axis, ...]:
+    """Return the parts of an axis; of one that is no Sum, itself."""
     known = resolve_axis(axis)
     return known.parts if isinstance(known, Sum) else (known,)
 
 
 def atoms_of(axis: Axis) -> Iterator[Atom]:
-    """Every unbound atom of an axis, left to right, with repeats."""
+    """Yield every unbound atom of an axis, left to right, with repeats."""
     known = resolve_axis(axis)
     if isinstance(known, Atom):
         yield known
@@ -126,235 +133,11 @@ def atoms_of(axis: Axis) -> Iterator[Atom]:
 
 
 def freeze_axis(axis: Axis, reason: str) -> None:
-    """No index of this axis may be cut. The first reason given stays."""
+    """Forbid to cut any index of an axis; the first reason given for an atom stays."""
     for atom in atoms_of(axis):
         atom.reason = atom.reason or reason
 
 
 def is_free(axis: Axis) -> bool:
-    """Whether some index of the axis may still be cut."""
+    """Return whether some index of an axis may still be cut."""
     return any(atom.reason is None for atom in atoms_of(axis))
-
-
-def merge_frozen(axes: Iterable[Axis], keep: Atom) -> list[Axis]:
-    """The factors of several axes in order, each run of frozen ones one new atom.
-
-    What is frozen may be cut anew in another way than it was before. ``keep`` (the batch) stays.
-    """
-    result: list[Axis] = []
-    for factor in (factor for axis in axes for factor in factors_of(axis)):
-        known = resolve_axis(factor)
-        if is_free(known) or any(atom is keep for atom in atoms_of(known)):
-            result.append(known)
-            continue
-        reason = next((atom.reason for atom in atoms_of(known)), None)
-        last = result[-1] if result else None
-        if isinstance(last, Atom) and last.reason is not None and last is not keep:
-            result[-1] = Atom(last.size * known.size, last.reason)
-        elif known.size > 1:
-            result.append(Atom(known.size, reason))
-    return result
-
-
-def bind_atom(atom: Atom, axis: Axis) -> None:
-    """Refine an atom: from now on it is the (equally large) axis."""
-    if atom.reason is not None:
-        freeze_axis(axis, atom.reason)
-    atom.bound = axis
-
-
-def split_product(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
-    """``axis = L * R`` with ``L.size == left``, refining atoms; None where it cannot be."""
-    axis = resolve_axis(axis)
-    if left < 1 or axis.size % left:
-        return None
-    if left == 1:
-        return UNIT, axis
-    if left == axis.size:
-        return axis, UNIT
-    if isinstance(axis, Atom):
-        first, second = Atom(left, axis.reason), Atom(axis.size // left, axis.reason)
-        bind_atom(axis, Product((first, second)))
-        return first, second
-    if isinstance(axis, Product):
-        done, needed = [], left
-        for i, factor in enumerate(axis.factors):
-            if needed % factor.size == 0:
-                done.append(factor)
-                needed //= factor.size
-                if needed == 1:
-                    return multiply(done), multiply(axis.factors[i + 1 :])
-                continue
-            pieces = split_product(factor, needed)
-            if pieces is None:
-                return None
-            return multiply([*done, pieces[0]]), multiply([pieces[1], *axis.factors[i + 1 :]])
-        return None
-    right = axis.size // left
-    lefts: list[Axis] = []
-    common: Axis | None = None
-    run: list[Axis] = []
-    for part in axis.parts:  # a run of parts may be one index of the left factor: 1 * (a + b)
-        run.append(part)
-        together = concatenate(run)
-        if together.size % right:
-            continue
-        whole = together.size == right
-        if len(run) > 1 and not whole:
-            return None
-        pieces = (UNIT, together) if whole else split_product(together, together.size // right)
-        if pieces is None:
-            return None
-        lefts.append(pieces[0])
-        if common is not None and not unify_axes(common, pieces[1]):
-            return None
-        common, run = pieces[1], []
-    if run:
-        return None
-    assert common is not None
-    # a Sum in front is not canonical, but the caller wants the two factors apart
-    return concatenate(lefts), resolve_axis(common)
-
-
-def split_sum(axis: Axis, left: int) -> tuple[Axis, Axis] | None:
-    """``axis = L + R`` with ``L.size == left``, refining atoms; None where it cannot be."""
-    axis = resolve_axis(axis)
-    if not 0 <= left <= axis.size:
-        return None
-    if left == 0:
-        return Sum(()), axis
-    if left == axis.size:
-        return axis, Sum(())
-    if isinstance(axis, Atom):
-        first, second = Atom(left, axis.reason), Atom(axis.size - left, axis.reason)
-        bind_atom(axis, Sum((first, second)))
-        return first, second
-    if isinstance(axis, Product):
-        rest = multiply(axis.factors[1:])
-        if left % rest.size:
-            return None
-        pieces = split_sum(axis.factors[0], left // rest.size)
-        if pieces is None:
-            return None
-        return multiply((pieces[0], rest)), multiply((pieces[1], rest))
-    done, needed = [], left
-    for i, part in enumerate(axis.parts):
-        if part.size <= needed:
-            done.append(part)
-            needed -= part.size
-            if needed == 0:
-                return concatenate(done), concatenate(axis.parts[i + 1 :])
-            continue
-        pieces = split_sum(part, needed)
-        if pieces is None:
-            return None
-        return concatenate([*done, pieces[0]]), concatenate([pieces[1], *axis.parts[i + 1 :]])
-    return None
-
-
-def unify_axes(x: Axis, y: Axis, reason: str = "its two descriptions do not fit together") -> bool:
-    """Make two axes of equal size one. Where they cannot be, both are frozen; returns success."""
-    x, y = resolve_axis(x), resolve_axis(y)
-    if x is y:
-        return True
-    if x.size == y.size:
-        if isinstance(x, Atom):
-            bind_atom(x, y)
-            return True
-        if isinstance(y, Atom):
-            bind_atom(y, x)
-            return True
-        if isinstance(x, Sum) or isinstance(y, Sum):
-            if _unify_sums(x, y, reason):
-                return True
-        elif _unify_products(x, y, reason):
-            return True
-    freeze_axis(x, reason)
-    freeze_axis(y, reason)
-    return False
-
-
-def _unify_sums(x: Axis, y: Axis, reason: str) -> bool:
-    while x.size and y.size:
-        head_x, head_y = parts_of(x)[0], parts_of(y)[0]
-        cut = min(head_x.size, head_y.size)
-        pieces_x, pieces_y = split_sum(x, cut), split_sum(y, cut)
-        if pieces_x is None or pieces_y is None:
-            return False
-        if not unify_axes(pieces_x[0], pieces_y[0], reason):
-            return False
-        x, y = resolve_axis(pieces_x[1]), resolve_axis(pieces_y[1])
-    return True
-
-
-def _unify_products(x: Axis, y: Axis, reason: str) -> bool:
-    while x.size > 1:
-        head_x, head_y = factors_of(x)[0], factors_of(y)[0]
-        cut = min(head_x.size, head_y.size)
-        pieces_x, pieces_y = split_product(x, cut), split_product(y, cut)
-        if pieces_x is None or pieces_y is None:
-            # a map cut into windows in two ways: what is frozen need not be told apart
-            return not (is_free(x) or is_free(y))
-        if not unify_axes(pieces_x[0], pieces_y[0], reason):
-            return False
-        x, y = resolve_axis(pieces_x[1]), resolve_axis(pieces_y[1])
-    return True
-
-
-Keep: TypeAlias = "Mapping[Atom, NDArray[np.bool_]]"
-
-
-def kept_mask(axis: Axis, keep: Keep) -> NDArray[np.bool_]:
-    """[axis.size] bool: the positions that stay when atoms keep these indices (missing: all)."""
-    axis = resolve_axis(axis)
-    if isinstance(axis, Atom):
-        kept = keep.get(axis)
-        return np.ones(axis.size, bool) if kept is None else kept
-    if isinstance(axis, Sum):
-        return np.concatenate([kept_mask(part, keep) for part in axis.parts] or [np.ones(0, bool)])
-    result = np.ones(1, bool)
-    for factor in axis.factors:
-        result = np.outer(result, kept_mask(factor, keep)).ravel()
-    return result
-
-
-def axis_size(axis: Axis, sizes: Mapping[Atom, int]) -> int:
-    """The size of an axis when atoms have these sizes (missing: uncut)."""
-    axis = resolve_axis(axis)
-    if isinstance(axis, Atom):
-        return sizes.get(axis, axis.size)
-    if isinstance(axis, Sum):
-        return sum(axis_size(part, sizes) for part in axis.parts)
-    return prod(axis_size(factor, sizes) for factor in axis.factors)
-
-
-def owner_indices(axis: Axis, atom: Atom) -> NDArray[np.int64]:
-    """[axis.size] int: the atom's index that each position belongs to, -1 where it is not in it.
-
-    Raises ValueError where the atom occurs twice in one product, so that a position has two.
-    """
-    axis = resolve_axis(axis)
-    if isinstance(axis, Atom):
-        return np.arange(axis.size) if axis is atom else np.full(axis.size, -1)
-    if isinstance(axis, Sum):
-        return np.concatenate([owner_indices(part, atom) for part in axis.parts])
-    result = np.full(1, -1)
-    for factor in axis.factors:
-        inner = owner_indices(factor, atom)
-        if (result >= 0).any() and (inner >= 0).any():
-            raise ValueError(f"an axis holds the same atom twice in one product: {axis!r}")
-        result = np.maximum(result[:, None], inner[None, :]).ravel()
-    return result
-
-
-def axis_owners(axis: Axis) -> dict[Atom, NDArray[np.int64]]:
-    """`owner_indices` of every atom of an axis, in one pass over the parts of a concatenation."""
-    result: dict[Atom, NDArray[np.int64]] = {}
-    start = 0
-    for part in parts_of(axis):
-        for atom in dict.fromkeys(atoms_of(part)):
-            if atom not in result:
-                result[atom] = np.full(axis.size, -1)
-            result[atom][start : start + part.size] = owner_indices(part, atom)
-        start += part.size
-    return result

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 from torch import fx
 
 from ..graph import Program, operator_name
-from .rules import RULES, AxisMap
-from .rules.base import describe_node, is_pointwise
+from .algebra import freeze_axis
+from .axis_map import AxisMap, describe_node
+from .rules import RULES
+from .rules.base import is_pointwise
 from .rules.elementwise import pointwise
 
 
 def propagate_axes(program: Program) -> AxisMap:
-    """Apply the rules, node by node, and return the axes of every value."""
-    axis_map = AxisMap(program)
-    for node in program.graph.nodes:
+    """Return the axes of every value in a copy of a Program's graph, rule by rule.
+
+    Rules rewrite arguments of the copy, such as a scale that would follow a cut width.
+    """
+    axis_map = AxisMap(replace(program, graph=copy.deepcopy(program.graph)))
+    for node in axis_map.program.graph.nodes:
         if node.op == "get_attr":
             axis_map.axes[node] = _tensor_axes(axis_map, node)
         elif node.op == "placeholder":
@@ -26,7 +33,7 @@ def propagate_axes(program: Program) -> AxisMap:
         elif node.op == "output":
             for result in node.all_input_nodes:
                 for axis in axis_map.axes[result]:
-                    axis_map.freeze(axis, "an output of the network")
+                    freeze_axis(axis, "an output of the network")
         else:
             axis_map.axes[node] = _apply_rule(axis_map, node)
     return axis_map

@@ -1,7 +1,8 @@
-"""Cut a graph: slice its tensors, drop blocks, rewrite the sizes that stand in it."""
+"""Cuts a Program: slices its tensors, drops blocks, rewrites the sizes that stand in it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,43 +13,47 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..graph import Block, Program, drop_blocks
-from .algebra import Atom, kept_mask
-from .rules import AxisMap
+from .algebra import Atom
+from .axis_map import AxisMap
+from .positions import kept_mask
 
 
 def cut_program(
     axis_map: AxisMap, keep: Mapping[Atom, NDArray[np.bool_]], dropped: Sequence[Block] = ()
 ) -> Program:
-    """The Program with only these indices of the atoms (missing: all) and without these blocks.
+    """Return the Program with these indices of atoms alone and without these blocks.
 
-    Its tensors are copies.
+    Args:
+        axis_map: The axes of the Program.
+        keep: Atom -> [atom size] bool; an atom that is not named stays whole.
+        dropped: The blocks whose joins give what skips them.
+
+    Returns:
+        A Program of its own: its tensors are copies.
     """
     program = axis_map.program
-    graph = fx.Graph()
-    new: dict[fx.Node, fx.Node] = {}
+    graph = copy.deepcopy(program.graph)
     tensors: dict[str, Tensor] = {}
-    for node in program.graph.nodes:
-        made = graph.node_copy(node, new.__getitem__)
-        made.meta = dict(node.meta)
-        new[node] = made
+    for node, own in zip(program.graph.nodes, graph.nodes):
         if node.op == "get_attr":
             name = str(node.target)
             tensors[name] = _slice(
                 program.tensors[name], [kept_mask(axis, keep) for axis in axis_map.axes[node]]
             )
         for path, axis in axis_map.symbolic_arguments.get(node, {}).items():
-            _write(made, path, int(kept_mask(axis, keep).sum()))
+            _write_argument(own, path, int(kept_mask(axis, keep).sum()))
     drop_blocks(graph, dropped)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    beside = {name.rpartition(".")[0] for name in used}
+    modules = {name.rpartition(".")[0] for name in used}
     for name, tensor in program.tensors.items():  # counters and the like, read by no operator
-        if name not in tensors and name.rpartition(".")[0] in beside:
+        if name not in tensors and name.rpartition(".")[0] in modules:
             tensors[name] = tensor.clone()
             used.add(name)
     return replace(program, graph=graph, tensors={k: v for k, v in tensors.items() if k in used})
 
 
 def _slice(tensor: Tensor, masks: list[NDArray[np.bool_]]) -> Tensor:
+    """Return a copy of a tensor with the positions of every axis that its mask keeps."""
     values = tensor.detach()
     for axis, kept in enumerate(masks):
         if not kept.all():
@@ -60,8 +65,8 @@ def _slice(tensor: Tensor, masks: list[NDArray[np.bool_]]) -> Tensor:
     return values
 
 
-def _write(node: fx.Node, path: tuple[int | str, ...], number: int) -> None:
-    """Put a number at its place in the node's (immutable) arguments."""
+def _write_argument(node: fx.Node, path: tuple[int | str, ...], number: int) -> None:
+    """Put a number at a place in a node's (immutable) arguments."""
     first, *rest = path
 
     def put(value: Any, steps: list[int | str]) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from ..errors import TraceError, first_line
+from ..utils import silence_logging
 from .eval_mode import evaluation_mode
 from .functionalize import functionalize, is_mutable, positional, root, simplified, twin
 from .ops import operator_name
@@ -175,13 +175,9 @@ def _call_export(
 ) -> torch.export.ExportedProgram:
     # A failure is logged and printed with its whole graph, then raised.
     printed = contextlib.redirect_stderr(io.StringIO())
-    with warnings.catch_warnings(), printed, torch.no_grad():
+    with warnings.catch_warnings(), printed, silence_logging(), torch.no_grad():
         warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            return torch.export.export(model, inputs, kwargs, dynamic_shapes=shapes, strict=False)
-        finally:
-            logging.disable(logging.NOTSET)
+        return torch.export.export(model, inputs, kwargs, dynamic_shapes=shapes, strict=False)
 
 
 def _canonical(exported: torch.export.ExportedProgram, batch: int, model: nn.Module) -> Program:

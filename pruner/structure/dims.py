@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import fx
-
-from ..axes import Atom, Axis, AxisMap, atoms_of, axis_owners, freeze_axis, owner_indices
+from ..axes import Atom, Axis, AxisMap, atoms_of, axis_owners, owner_indices
 from ..utils import choose_unused_name
 from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
 from .network import Block, Dim, Frozen, LocatedCell, Slot
@@ -19,49 +17,35 @@ _PLAIN = ("a kernel's extent", "a feature map's extent", "the batch", "an input 
           "a table of indices", "the gates of a cell")  # fmt: skip
 
 
-def tensor_nodes(axis_map: AxisMap) -> Iterator[fx.Node]:
-    return (node for node in axis_map.program.graph.nodes if node.op == "get_attr")
+def find_uncuttable(axis_map: AxisMap) -> dict[Atom, str]:
+    """Return the atoms of tensors that cannot be Dims, with the reason.
 
-
-def find_dims(
-    axis_map: AxisMap, step: int | None, all_blocks: Mapping[str, Block]
-) -> tuple[dict[str, Dim], dict[str, Atom]]:
-    """Every free atom that some weight writes is a Dim; any other free atom is frozen.
-
-    A Dim of an attention or of groups is named after its place and kind (``blocks.0.attn.heads``),
-    any other after the first weight that writes it (``blocks.0.mlp.fc1``).
+    No weight writes them, or a position of some axis belongs to two of their indices.
     """
-    writers: dict[Atom, list[tuple[str, int]]] = defaultdict(list)
-    others: dict[Atom, str] = {}
-    for node in tensor_nodes(axis_map):
-        for i, axis in enumerate(axis_map.axes[node]):
+    writers, found = _find_writers(axis_map), {}
+    for node in axis_map.tensor_nodes():
+        for axis in axis_map.axes[node]:
             for atom, times in Counter(atoms_of(axis)).items():
-                if times > 1 and not _once(axis, atom):
-                    freeze_axis(atom, "it occurs twice in one axis")
-                others.setdefault(atom, str(node.target))
-                if axis_map.roles.get((str(node.target), i)) == "out":
-                    writers[atom].append((str(node.target), i))
-    for atom in others:
-        if atom not in writers:
-            freeze_axis(atom, "no weight writes it")
-    dims: dict[str, Dim] = {}
-    by_name: dict[str, Atom] = {}
-    kind_of = classify_dims(axis_map, all_blocks)
-    for atom, places in writers.items():
-        if atom.reason is not None:
-            continue
-        kind, place = kind_of.get(atom, (CHANNELS, ""))
-        if kind in (HEADS, QK, V, GROUPS):
-            name = f"{place}.{kind}" if place else kind
-        else:
-            name = places[0][0].rpartition(".")[0] or places[0][0]
-        name = choose_unused_name(name, dims)
-        dims[name] = Dim(name, atom.size, _step(atom.size, step), (), kind)
-        by_name[name] = atom
-    return dims, by_name
+                if times > 1 and not _has_one_owner(axis, atom):
+                    found[atom] = "it occurs twice in one axis"
+                elif atom not in writers:
+                    found.setdefault(atom, "no weight writes it")
+    return found
 
 
-def _once(axis: Axis, atom: Atom) -> bool:
+def _find_writers(axis_map: AxisMap) -> dict[Atom, list[str]]:
+    """Return the tensors that write each atom, in the order of the graph."""
+    writers: dict[Atom, list[str]] = defaultdict(list)
+    for node in axis_map.tensor_nodes():
+        for i, axis in enumerate(axis_map.axes[node]):
+            if axis_map.roles.get((str(node.target), i)) == "out":
+                for atom in dict.fromkeys(atoms_of(axis)):
+                    writers[atom].append(str(node.target))
+    return writers
+
+
+def _has_one_owner(axis: Axis, atom: Atom) -> bool:
+    """Return whether every position of an axis belongs to at most one index of an atom."""
     try:
         owner_indices(axis, atom)
     except ValueError:
@@ -69,7 +53,33 @@ def _once(axis: Axis, atom: Atom) -> bool:
     return True
 
 
-def _step(size: int, step: int | None) -> int:
+def find_dims(
+    axis_map: AxisMap, step: int | None, all_blocks: Mapping[str, Block]
+) -> tuple[dict[str, Dim], dict[str, Atom]]:
+    """Return a Dim for every free atom that some weight writes, without slots, and its atom.
+
+    A Dim of an attention or of groups is named after its place and kind (``blocks.0.attn.heads``),
+    any other after the first weight that writes it (``blocks.0.mlp.fc1``).
+    """
+    dims: dict[str, Dim] = {}
+    by_name: dict[str, Atom] = {}
+    kind_of = classify_dims(axis_map, all_blocks)
+    for atom, tensors in _find_writers(axis_map).items():
+        if atom.reason is not None:
+            continue
+        kind, place = kind_of.get(atom, (CHANNELS, ""))
+        if kind in (HEADS, QK, V, GROUPS):
+            name = f"{place}.{kind}" if place else kind
+        else:
+            name = tensors[0].rpartition(".")[0] or tensors[0]
+        name = choose_unused_name(name, dims)
+        dims[name] = Dim(name, atom.size, _choose_step(atom.size, step), (), kind)
+        by_name[name] = atom
+    return dims, by_name
+
+
+def _choose_step(size: int, step: int | None) -> int:
+    """Return the step of the sizes: the given one, else a power of two, about an eighth of size."""
     if step is not None:
         return min(step, size)
     power = 1
@@ -85,12 +95,12 @@ def attach_slots(
     all_blocks: Mapping[str, Block],
     located: tuple[LocatedCell, ...],
 ) -> dict[str, Dim]:
-    """The Dims with every tensor axis that they cut."""
+    """Return the Dims with every tensor axis that they cut."""
     name_of = {atom: name for name, atom in by_name.items()}
     cell_of = {node: p.cell.name for p in located for node in p.nodes}
     around = blocks_by_node(all_blocks)
     slots: dict[str, list[Slot]] = defaultdict(list)
-    for node in tensor_nodes(axis_map):
+    for node in axis_map.tensor_nodes():
         readers = {user.name for user in node.users}
         inside = blocks_of(readers, around)
         cell = next((cell_of[user.name] for user in node.users if user.name in cell_of), None)
@@ -106,9 +116,9 @@ def attach_slots(
 
 
 def list_frozen(axis_map: AxisMap) -> tuple[Frozen, ...]:
-    """Why axes cannot be cut, with the tensors that each reason locks."""
+    """Return why axes cannot be cut, with the tensors that each reason locks."""
     locked: dict[str, dict[str, None]] = defaultdict(dict)
-    for node in tensor_nodes(axis_map):
+    for node in axis_map.tensor_nodes():
         for axis in axis_map.axes[node]:
             for atom in atoms_of(axis):
                 if atom.reason is not None and atom.reason not in _PLAIN:

@@ -10,10 +10,10 @@ from torch.utils import _pytree as pytree
 
 from ..axes import propagate_axes, validate_axes
 from ..graph import Program, capture_program, materialize
-from .cells import find_cells as find_cells
-from .dims import attach_slots, find_dims, list_frozen
+from .cells import find_cells
+from .dims import attach_slots, find_dims, find_uncuttable, list_frozen
 from .network import Network
-from .residual_blocks import find_blocks as find_blocks
+from .residual_blocks import find_blocks
 
 
 def trace(
@@ -26,18 +26,17 @@ def trace(
 ) -> Network:
     """Find what can be cut in a model.
 
-    Parameters
-    ----------
-    model
-        Any module that ``torch.export`` reads; it is left as it was, and the Network shares its
-        tensors.
-    inputs, kwargs
-        Example arguments; the first axis of every tensor is the batch.
-    step
-        Kept sizes are multiples of it; None chooses a power of two for every Dim, at most 8 and
-        about an eighth of its size.
+    Args:
+        model: Any module that ``torch.export`` reads; it is left as it was, and the Network shares
+            its tensors.
+        inputs: Example arguments; the first axis of every tensor is the batch.
+        kwargs: Example keyword arguments.
+        step: Kept sizes are multiples of it; None chooses a power of two for every Dim, at most 8
+            and about an eighth of its size.
+        name: The network's name; None: the name of its class.
 
-    Raises :class:`pruner.errors.TraceError` where the model cannot be exported.
+    Raises:
+        TraceError: The model cannot be exported.
     """
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
@@ -50,8 +49,18 @@ def trace(
 def build_network(
     program: Program, inputs: tuple[Any, ...], name: str, kind: str, step: int | None = None
 ) -> Network:
-    """What can be cut in a Program; kind is the name of its module's class, inputs are flat."""
+    """Find what can be cut in a Program.
+
+    Args:
+        program: The Program, which is left as it was.
+        inputs: The example arguments one after the other, nested ones taken apart.
+        name: The network's name.
+        kind: The name of its module's class.
+        step: As in `trace`.
+    """
     axis_map = validate_axes(propagate_axes(program))
+    axis_map = axis_map.freeze_atoms(find_uncuttable(axis_map))
+    program = axis_map.program
     blocks = find_blocks(program.graph)
     dims, atoms = find_dims(axis_map, step, blocks)
     cells = find_cells(axis_map, atoms, blocks)

@@ -3,6 +3,7 @@
 from .atomic_files import replace_file, write_text
 from .digests import digest_file, digest_json, digest_tensors
 from .distributed import leave_process_group, process_rank, require_single_process
+from .logs import silence_logging
 from .name_ranges import group_names
 from .naming import choose_unused_name, find_common_path
 from .progress import ProgressDisplay, SilentProgress
@@ -14,5 +15,6 @@ __all__ = [
     "ProgressDisplay", "SilentProgress", "choose_unused_name", "derive_seed", "digest_file",
     "digest_json", "digest_tensors", "find_common_path", "group_names", "leave_process_group",
     "make_generator", "process_rank", "read_tensors", "replace_file", "require",
-    "require_single_process", "suggest_names", "write_tensors", "write_text", "wrong_value",
+    "require_single_process", "silence_logging", "suggest_names", "write_tensors", "write_text",
+    "wrong_value",
 ]  # fmt: skip

@@ -14,9 +14,9 @@ from . import (
     shape,
     spatial,
 )
-from .base import RULES, AxisMap
+from .base import RULES
 
 __all__ = [
-    "RULES", "AxisMap", "attention", "contraction", "elementwise", "normalization", "patches",
+    "RULES", "attention", "contraction", "elementwise", "normalization", "patches",
     "recurrent", "reduction", "shape", "spatial",
 ]  # fmt: skip

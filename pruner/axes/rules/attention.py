@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
-from ..algebra import resolve_axis, split_product
-from .base import AxisMap, Result, rule
+from ..algebra import freeze_axis, resolve_axis
+from ..axis_map import AxisMap, Result
+from ..unification import split_product
+from .base import rule
 from .contraction import broadcast
 
 
@@ -18,7 +20,7 @@ def attention(axis_map: AxisMap, node: fx.Node) -> Result:
     axis_map.unify(query[-1], key[-1], node)
     axis_map.unify(key[-2], value[-2], node)
     for axis in (query[-2], key[-2]):
-        axis_map.freeze(axis, "attended over")
+        freeze_axis(axis, "attended over")
     if args["scale"] is None:  # its default follows the width: hold it where it was trained
         node.kwargs = {**node.kwargs, "scale": resolve_axis(query[-1]).size ** -0.5}
     axis_map.reduction_axes[node] = (len(query) - 1,)
@@ -36,6 +38,6 @@ def attention(axis_map: AxisMap, node: fx.Node) -> Result:
     if isinstance(args["attn_mask"], fx.Node):
         bias = axis_map.axes_of(args["attn_mask"])
         for axis in bias[-2:]:
-            axis_map.freeze(axis, "attended over")
+            freeze_axis(axis, "attended over")
         broadcast(axis_map, node, heads, bias[:-2])
     return [*heads, query[-2], value[-1]]

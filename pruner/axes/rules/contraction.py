@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
-from ..algebra import Axis, multiply, resolve_axis, split_product
-from .base import Axes, AxisMap, Result, rule
+from ..algebra import Axis, freeze_axis, multiply, resolve_axis
+from ..axis_map import Axes, AxisMap, Result
+from ..unification import split_product
+from .base import rule
 
 KERNEL = "a kernel's extent"
 MAP = "a feature map's extent"
@@ -81,9 +83,9 @@ def _groups(axis_map: AxisMap, node: fx.Node, axis: Axis) -> None:
 
 def _freeze_maps(axis_map: AxisMap, extents: Axes, kernel: Axes) -> None:
     for axis in extents:
-        axis_map.freeze(axis, MAP)
+        freeze_axis(axis, MAP)
     for axis in kernel:
-        axis_map.freeze(axis, KERNEL)
+        freeze_axis(axis, KERNEL)
 
 
 @rule("linear")
@@ -111,7 +113,7 @@ def _bias(axis_map: AxisMap, node: fx.Node, bias: fx.Node | None, out: Axis) -> 
 def embedding(axis_map: AxisMap, node: fx.Node) -> Axes:
     """weight [entries, width]: a row for every index."""
     weight, indices = (axis_map.axes_of(source) for source in node.args[:2])
-    axis_map.freeze(weight[0], "a table's entries")
+    freeze_axis(weight[0], "a table's entries")
     axis_map.set_role(node.args[0], 1, "out")
     return [*indices, weight[1]]
 
@@ -178,7 +180,7 @@ def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     summed = [letter for letter in letters if letter not in output]
     for letter in summed:
         if sum(letter in term for term in terms) < 2 and letter not in terms[0]:
-            axis_map.freeze(letters[letter], "summed over by einsum")
+            freeze_axis(letters[letter], "summed over by einsum")
     axis_map.reduction_axes[node] = tuple(
         i for i, letter in enumerate(terms[0]) if letter in summed
     )

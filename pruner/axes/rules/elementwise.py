@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import fx
 
 from ..algebra import resolve_axis
-from .base import Axes, AxisMap, rule
+from ..axis_map import Axes, AxisMap
+from .base import rule
 
 SAME_SHAPE = (
     "dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "clone", "detach",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
-from ..algebra import split_product
-from .base import Axes, AxisMap, Result, rule
+from ..axis_map import Axes, AxisMap, Result
+from ..unification import split_product
+from .base import rule
 
 
 @rule("batch_norm", "instance_norm")

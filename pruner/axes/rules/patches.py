@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import Atom, concatenate, multiply, split_product, split_sum
-from .base import Axes, AxisMap, Result, rule
+from ..algebra import Atom, concatenate, freeze_axis, multiply
+from ..axis_map import Axes, AxisMap, Result
+from ..unification import split_product, split_sum
+from .base import rule
 from .contraction import KERNEL, MAP
 
 
@@ -15,7 +17,7 @@ def im2col(axis_map: AxisMap, node: fx.Node) -> Axes:
     """[..., C, H, W] -> [..., C * kernel, positions]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     for axis in x[-2:]:
-        axis_map.freeze(axis, MAP)
+        freeze_axis(axis, MAP)
     kernel = Atom(shape[-2] // max(x[-3].size, 1), KERNEL)
     return [*x[:-3], multiply((x[-3], kernel)), *axis_map.new_frozen_axes(shape[-1:], MAP)]
 
@@ -24,11 +26,11 @@ def im2col(axis_map: AxisMap, node: fx.Node) -> Axes:
 def col2im(axis_map: AxisMap, node: fx.Node) -> Result:
     """[..., C * kernel, positions] -> [..., C, H, W]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
-    axis_map.freeze(x[-1], MAP)
+    freeze_axis(x[-1], MAP)
     pieces = split_product(x[-2], shape[-3])
     if pieces is None:
         return axis_map.freeze_node(node, "patches that cut across joined channels")
-    axis_map.freeze(pieces[1], KERNEL)
+    freeze_axis(pieces[1], KERNEL)
     return [*x[:-2], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
@@ -38,7 +40,7 @@ def unfold(axis_map: AxisMap, node: fx.Node) -> Axes:
     args = operator_arguments(node)
     x, shape = list(axis_map.axes_of(node.args[0])), axis_map.shape_of(node)
     dim = args["dimension"] % len(x)
-    axis_map.freeze(x[dim], MAP)
+    freeze_axis(x[dim], MAP)
     x[dim] = axis_map.new_axis(shape[dim], MAP)
     return [*x, axis_map.new_axis(shape[-1], KERNEL)]
 
@@ -51,7 +53,7 @@ def pixel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     if pieces is None:
         return axis_map.freeze_node(node, "a pixel shuffle that cuts across joined channels")
     for axis in (pieces[1], *x[-2:]):
-        axis_map.freeze(axis, MAP)
+        freeze_axis(axis, MAP)
     return [*x[:-3], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
@@ -60,7 +62,7 @@ def pixel_unshuffle(axis_map: AxisMap, node: fx.Node) -> Axes:
     """[..., C, H * r, W * r] -> [..., C * r * r, H, W]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     for axis in x[-2:]:
-        axis_map.freeze(axis, MAP)
+        freeze_axis(axis, MAP)
     inner = Atom(shape[-3] // x[-3].size, MAP)
     return [*x[:-3], multiply((x[-3], inner)), *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
@@ -95,7 +97,7 @@ def grid_sampler(axis_map: AxisMap, node: fx.Node) -> Result:
     """input [N, C, *map], grid [N, *out, rank] -> [N, C, *out]."""
     x, grid = axis_map.axes_of(node.args[0]), axis_map.axes_of(node.args[1])
     for axis in (*x[2:], *grid[1:]):
-        axis_map.freeze(axis, MAP)
+        freeze_axis(axis, MAP)
     axis_map.unify(x[0], grid[0], node)
     return [*x[:2], *grid[1:-1]]
 
@@ -111,8 +113,8 @@ def gather(axis_map: AxisMap, node: fx.Node) -> Result:
     dim = args["dim"] % len(x)
     for d, (mine, theirs) in enumerate(zip(x, chosen)):
         if d == dim:
-            axis_map.freeze(mine, "gathered from")
-            axis_map.freeze(theirs, "gathered from")
+            freeze_axis(mine, "gathered from")
+            freeze_axis(theirs, "gathered from")
         elif mine.size == theirs.size:
             axis_map.unify(mine, theirs, node)
         else:
@@ -125,7 +127,7 @@ def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
     args = operator_arguments(node)
     x = list(axis_map.axes_of(node.args[0]))
     dim = args["dim"] % len(x)
-    axis_map.freeze(x[dim], "indexed")
+    freeze_axis(x[dim], "indexed")
     x[dim] = axis_map.new_axis(axis_map.shape_of(node)[dim], "indexed")
     return x
 

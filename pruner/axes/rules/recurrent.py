@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT, Atom, Axis, concatenate, multiply
-from .base import AxisMap, Result, rule
+from ..algebra import UNIT, Atom, Axis, concatenate, freeze_axis, multiply
+from ..axis_map import AxisMap, Result
+from .base import rule
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -25,7 +26,7 @@ def recurrent(axis_map: AxisMap, node: fx.Node) -> Result:
     each = 4 if args["has_biases"] else 2
     if len(params) != each * directions * args["num_layers"]:
         return axis_map.freeze_node(node, f"{name} with a projection")
-    axis_map.freeze(x[-2 if args["batch_first"] else 0], "time")
+    freeze_axis(x[-2 if args["batch_first"] else 0], "time")
     size = axis_map.shape_of(params[1])[-1]
     hidden: Axis = axis_map.new_axis(size)
     out = concatenate([hidden] * directions)

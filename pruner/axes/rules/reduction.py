@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT
-from .base import Axes, AxisMap, Result, rule
+from ..algebra import UNIT, freeze_axis
+from ..axis_map import Axes, AxisMap, Result
+from .base import rule
 
 REDUCTIONS = (
     "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "logsumexp",
@@ -35,7 +36,7 @@ def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
         axis_map.reduction_axes[node] = tuple(sorted(reduced))
     else:
         for d in reduced:
-            axis_map.freeze(x[d], f"reduced by {operator_name(node)}")
+            freeze_axis(x[d], f"reduced by {operator_name(node)}")
     kept: Axes = [
         UNIT if d in reduced else axis
         for d, axis in enumerate(x)
@@ -67,7 +68,7 @@ def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     chosen = range(len(x)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     worked = {d % len(x) for d in chosen} if x else set()
     for d in worked:
-        axis_map.freeze(x[d], reason)
+        freeze_axis(x[d], reason)
 
     def after(shape: tuple[int, ...]) -> Axes:
         return [

@@ -9,18 +9,10 @@ from typing import Any
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import (
-    UNIT,
-    Axis,
-    concatenate,
-    is_free,
-    merge_frozen,
-    multiply,
-    resolve_axis,
-    split_product,
-    split_sum,
-)
-from .base import Axes, AxisMap, Result, rule
+from ..algebra import UNIT, Axis, concatenate, freeze_axis, is_free, multiply, resolve_axis
+from ..axis_map import Axes, AxisMap, Result
+from ..unification import merge_frozen, split_product, split_sum
+from .base import rule
 
 CONSTANT = "a constant's extent"
 
@@ -71,7 +63,7 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
     elif computed:
         for i in computed:
-            axis_map.freeze(axes[i], "its size is computed in the graph")
+            freeze_axis(axes[i], "its size is computed in the graph")
     for i, number in enumerate(given):
         if isinstance(number, int) and number != -1:
             axis_map.set_symbolic(node, (place, i), axes[i])
@@ -220,7 +212,7 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     start, end = args["start"] or 0, args["end"]
     plain = isinstance(start, int) and isinstance(end, int | None) and args["step"] == 1
     if not is_free(axis) or not plain:
-        axis_map.freeze(axis, "sliced")
+        freeze_axis(axis, "sliced")
         return [*x[:dim], axis_map.new_axis(size, "sliced"), *x[dim + 1 :]]
     begin = start % axis.size if start < 0 else start
     first = split_sum(axis, begin)
@@ -238,7 +230,7 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
 def select(axis_map: AxisMap, node: fx.Node) -> Axes:
     x = axis_map.axes_of(node.args[0])
     dim = operator_arguments(node)["dim"] % len(x)
-    axis_map.freeze(x[dim], "selected from")
+    freeze_axis(x[dim], "selected from")
     return [*x[:dim], *x[dim + 1 :]]
 
 
@@ -246,7 +238,7 @@ def select(axis_map: AxisMap, node: fx.Node) -> Axes:
 def unbind(axis_map: AxisMap, node: fx.Node) -> Result:
     x = axis_map.axes_of(node.args[0])
     dim = operator_arguments(node)["dim"] % len(x)
-    axis_map.freeze(x[dim], "selected from")
+    freeze_axis(x[dim], "selected from")
     return [[*x[:dim], *x[dim + 1 :]] for _ in node.meta["shape"]]
 
 
@@ -266,10 +258,10 @@ def index(axis_map: AxisMap, node: fx.Node) -> Result:
     if not used or used != list(range(used[0], used[-1] + 1)):
         return axis_map.freeze_node(node, "indexing by separated axes")
     for d in used:
-        axis_map.freeze(x[d], "indexed")
+        freeze_axis(x[d], "indexed")
     for one in indices:
         for axis in axis_map.axes.get(one, ()) if isinstance(one, fx.Node) else ():
-            axis_map.freeze(axis, "an index")
+            freeze_axis(axis, "an index")
     shape = axis_map.shape_of(node)
     before, after = used[0], len(x) - used[-1] - 1
     middle = shape[before : len(shape) - after]
@@ -290,7 +282,7 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
             continue
         numbers = all(isinstance(n, int) and n >= 0 for n in (before, after))
         if not numbers or mode != "constant" or value or not is_free(x[d]):
-            axis_map.freeze(x[d], "padded")
+            freeze_axis(x[d], "padded")
             result[d] = axis_map.new_axis(shape[d], "padded")
             continue
         sides = [
@@ -324,7 +316,7 @@ def frozen_constant(axis_map: AxisMap, node: fx.Node) -> Result:
     for source in node.all_input_nodes:
         for axis in axis_map.axes.get(source) or ():
             if not isinstance(axis, list):
-                axis_map.freeze(axis, CONSTANT)
+                freeze_axis(axis, CONSTANT)
     shape = node.meta["shape"]
     if shape is None:
         return []

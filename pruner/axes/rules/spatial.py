@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_name
-from .base import AxisMap, Result, rule
+from ..algebra import freeze_axis
+from ..axis_map import AxisMap, Result
+from .base import rule
 from .contraction import MAP
 
 ONE_D = ("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d",
@@ -27,7 +29,7 @@ def spatial(axis_map: AxisMap, node: fx.Node) -> Result:
     assert isinstance(source, fx.Node)
     x, rank = axis_map.axes_of(source), RANK[operator_name(node)]
     for axis in x[-rank:]:
-        axis_map.freeze(axis, MAP)
+        freeze_axis(axis, MAP)
     shape = node.meta["shape"]
     if isinstance(shape, list):
         return [[*x[:-rank], *axis_map.new_frozen_axes(one[-rank:], MAP)] for one in shape]
