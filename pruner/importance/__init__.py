@@ -1,7 +1,7 @@
-"""What cutting costs: criteria behind one protocol, and `score`, which runs one on a network."""
+"""Estimates what cutting costs: criteria behind one protocol, and `score`, which runs one."""
 
 from .base import Criterion, Elementwise
-from .calibrated import CandidateSample
+from .candidate_sample import CandidateSample
 from .registry import CRITERIA
 from .score import score
 

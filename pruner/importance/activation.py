@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from ..structure import Dim, Slot
-from .activation_hooks import ActivationCriterion
-from .base import Subject, readers
+from .activation_hooks import SampleCriterion, channel_axis
+from .base import select_readers
 
 
-class Activation(ActivationCriterion):
-    """Mean over samples of sum(abs(x)) over the places of what each consumer reads.
+class Activation(SampleCriterion):
+    """Mean over samples of sum(abs(x)) over the positions of what each consumer reads.
 
     After Hu et al. 2016 (arXiv 1607.03250), with strength in the place of the share of zeros, so
     that it means something without ReLU too. Forward passes only; the unit is its own.
@@ -20,10 +17,9 @@ class Activation(ActivationCriterion):
 
     name = "activation"
     needs = "activations"
+    slots = staticmethod(select_readers)
 
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """See `readers`."""
-        return readers(subject, dim)
-
-    def _note(self, key: tuple[str, str], layer: nn.Module, values: Tensor, graph: Tensor) -> None:
-        self._keep(key, values.abs(), values.ndim - 1 if isinstance(layer, nn.Linear) else 1)
+    def _record(
+        self, key: tuple[str, str], layer: nn.Module, values: Tensor, graph: Tensor
+    ) -> None:
+        self._accumulate(key, values.abs(), channel_axis(layer, values))

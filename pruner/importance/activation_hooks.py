@@ -1,7 +1,7 @@
-"""Observed: criteria that look at every sample by itself, through hooks on the layers.
+"""Base of criteria that look at every sample by itself, through hooks on the layers.
 
 The gradient of a batch's mean loss by a weight mixes the samples. What flows through a layer does
-not: for a layer y = f(x; w) and one sample s, with every sum over the sample's places,
+not: for a layer y = f(x; w) and one sample s, with every sum over the sample's positions,
 
     closing what the layer writes at channel i:  sum(y_si * dL_s/dy_si)
     closing what the layer reads at channel i:   sum(x_si * dL_s/dx_si), along this layer alone
@@ -25,31 +25,31 @@ _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
-class ActivationCriterion(Criterion):
-    """Base of criteria on y * dL/dy a sample; a subclass chooses slots and says what rises."""
+class SampleCriterion(Criterion):
+    """A criterion on y * dL/dy a sample; a subclass selects slots and estimates the rise."""
 
     needs = "gradients"
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], Tensor] = {}
-        self._sides: dict[str, set[str]] = {}
+        self._seen: dict[tuple[str, str], Tensor] = {}  # (layer, side) -> [samples, channels]
         self._samples = 1
 
     @contextmanager
     def watch(self, subject: Subject, slots: Iterable[Slot]) -> Iterator[None]:
-        """Hang a hook on every layer that a slot's values can be seen at, and take it off again."""
-        self._seen, self._sides = {}, {}
+        """Hook every layer that a slot's values can be seen at, and take the hooks off again."""
+        self._seen = {}
+        watched: dict[str, set[str]] = {}
         for slot in slots:
-            side = _side(subject, slot)
+            side = _find_side(subject, slot)
             if side is not None:
-                self._sides.setdefault(slot.tensor.rpartition(".")[0], set()).add(side)
-        handles = [subject.module.register_forward_pre_hook(self._begin)]
-        for name, sides in self._sides.items():
+                watched.setdefault(slot.tensor.rpartition(".")[0], set()).add(side)
+        handles = [subject.module.register_forward_pre_hook(self._begin_batch)]
+        for name, sides in watched.items():
             layer = subject.module.get_submodule(name)
             if "in" in sides:
-                handles.append(layer.register_forward_pre_hook(self._before(name)))
+                handles.append(layer.register_forward_pre_hook(self._make_input_hook(name)))
             if "out" in sides:
-                handles.append(layer.register_forward_hook(self._after(name)))
+                handles.append(layer.register_forward_hook(self._make_output_hook(name)))
         try:
             yield
         finally:
@@ -58,8 +58,8 @@ class ActivationCriterion(Criterion):
             self._seen = {}
 
     def contribution(self, subject: Subject, slot: Slot) -> Tensor:
-        """[samples, axis size] where the layer can be watched, else the batch's mean: [1, ...]."""
-        side = _side(subject, slot)
+        """Return [samples, axis size] where the layer can be hooked, else the batch's [1, ...]."""
+        side = _find_side(subject, slot)
         name, _, kind = slot.tensor.rpartition(".")
         if side is None:
             parameter = subject.parameters[slot.tensor]
@@ -72,47 +72,54 @@ class ActivationCriterion(Criterion):
             return torch.zeros(1, len(slot.owner))
         return found
 
-    def _begin(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _begin_batch(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._seen.clear()
         self._samples = len(inputs[0])
 
-    def _before(self, name: str) -> Any:
+    def _make_input_hook(self, name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             # A view of its own: its gradient is that of this reader, not of all of them.
             own = inputs[0].view_as(inputs[0])
-            self._note((name, "in"), layer, inputs[0], own)
+            self._record((name, "in"), layer, inputs[0], own)
             return (own, *inputs[1:])
 
         return hook
 
-    def _after(self, name: str) -> Any:
+    def _make_output_hook(self, name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            self._note((name, "out"), layer, output, output)
-            return output.clone()  # an in-place activation must not write over what is noted
+            self._record((name, "out"), layer, output, output)
+            return output.clone()  # an in-place activation must not write over what is recorded
 
         return hook
 
-    def _note(self, key: tuple[str, str], layer: nn.Module, values: Tensor, graph: Tensor) -> None:
-        channels = values.ndim - 1 if isinstance(layer, nn.Linear) else 1
-        kept = values.detach()
+    def _record(
+        self, key: tuple[str, str], layer: nn.Module, values: Tensor, graph: Tensor
+    ) -> None:
+        """Add up values times their gradient, once the backward pass reaches graph."""
+        kept, axis = values.detach(), channel_axis(layer, values)
 
         def receive(gradient: Tensor) -> None:
             # The loss is the samples' mean: times their number, each has the gradient of its own.
-            self._keep(key, kept * gradient * self._samples, channels)
+            self._accumulate(key, kept * gradient * self._samples, axis)
 
         if graph.requires_grad:
             graph.register_hook(receive)
 
-    def _keep(self, key: tuple[str, str], values: Tensor, channels: int) -> None:
-        """Add up the places of every sample; a layer that runs twice is seen twice."""
-        rows = values.double().movedim(channels, -1)
+    def _accumulate(self, key: tuple[str, str], values: Tensor, axis: int) -> None:
+        """Sum over each sample's positions; a layer that runs twice is seen twice."""
+        rows = values.double().movedim(axis, -1)
         rows = rows.reshape(self._samples, -1, rows.shape[-1]).sum(1)
         self._seen[key] = self._seen[key] + rows if key in self._seen else rows
 
 
-def _side(subject: Subject, slot: Slot) -> str | None:
-    """Where a slot's values can be seen: at the layer's output, at its input, or not at all."""
-    layer = subject.holder(slot.tensor)
+def channel_axis(layer: nn.Module, values: Tensor) -> int:
+    """Return the axis of the channels in what a layer reads or writes."""
+    return values.ndim - 1 if isinstance(layer, nn.Linear) else 1
+
+
+def _find_side(subject: Subject, slot: Slot) -> str | None:
+    """Tell where a slot's values can be seen: at the layer's output, its input, or not at all."""
+    layer = subject.find_layer(slot.tensor)
     kind = slot.tensor.rpartition(".")[2]
     if kind not in ("weight", "bias"):
         return None

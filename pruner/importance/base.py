@@ -1,8 +1,7 @@
-"""The protocol that a criterion fills in, and the base class of the element-wise ones.
+"""The protocol that a criterion fills in: which tensors speak for a Dim, what each position adds.
 
-A criterion answers two questions: which tensors speak for a Dim, and what each position of their
-axis contributes. `score` does the rest: it folds positions onto the Dim's indices and the
-contributions of all coupled tensors into one score an index.
+`score` does the rest: it sums positions onto the Dim's indices, and the contributions of all
+coupled tensors into one score an index.
 """
 
 from __future__ import annotations
@@ -10,38 +9,96 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
+from ..graph import move_to_device
 from ..structure import Dim, Slot
+
+Batch = tuple[Any, Any]
+"""Inputs, a tensor or a tuple of them, and targets."""
+Loss = Callable[[Any, Any], Tensor]
+"""loss(outputs, targets) -> scalar, the mean over the batch."""
+Callback = Callable[[int, "int | None"], None] | None
+"""Called with (steps done, steps in all or None)."""
+UserCriterion = Callable[[str, Tensor, "Tensor | None"], Tensor]
+"""(name, parameter, gradient or None) -> contributions in the parameter's shape."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The network under the criterion.
+    """The network that a criterion scores.
 
-    module is in evaluation mode; parameters are its parameters by their ``state_dict`` name;
-    gradients holds those of the present batch under the same names (empty without data).
+    Attributes:
+        module: The network in evaluation mode.
+        parameters: Its parameters by their ``state_dict`` name; tied ones under every name.
+        gradients: Of the present batch's loss, by the same names; empty without data.
     """
 
     module: nn.Module
     parameters: Mapping[str, Tensor]
-    gradients: dict[str, Tensor]
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
-    def holder(self, tensor: str) -> nn.Module:
-        """The module that a tensor is an attribute of."""
+    @classmethod
+    def wrap(cls, module: nn.Module) -> Subject:
+        """List a module's parameters."""
+        return cls(module, dict(module.named_parameters(remove_duplicate=False)))
+
+    def find_layer(self, tensor: str) -> nn.Module:
+        """Return the module that holds a tensor."""
         return self.module.get_submodule(tensor.rpartition(".")[0])
 
 
-class Criterion(ABC):
-    """One way to estimate what an index of a Dim is worth.
+def select_slots(subject: Subject, dim: Dim, *roles: str) -> Sequence[Slot]:
+    """Select the Dim's slots in parameters, not buffers, that have one of the roles."""
+    return [s for s in dim.slots if s.tensor in subject.parameters and s.role in roles]
 
-    name is what the user types. needs says what it looks at: ``"weights"`` (no data),
-    ``"gradients"`` (of the loss, batch by batch) or ``"activations"`` (forward passes only).
+
+def select_writers(subject: Subject, dim: Dim) -> Sequence[Slot]:
+    """Select slots of role "out"; where a Dim has none, whatever parameters it has.
+
+    A Dim that nothing writes (a learned position table, say) still needs a score.
+    """
+    found = select_slots(subject, dim, "out")
+    return found or select_slots(subject, dim, "norm", "other", "in")
+
+
+def select_readers(subject: Subject, dim: Dim) -> Sequence[Slot]:
+    """Select slots of role "in"; the writers where no weights read the Dim (queries and keys)."""
+    return select_slots(subject, dim, "in") or select_writers(subject, dim)
+
+
+def select_gates(subject: Subject, dim: Dim) -> Sequence[Slot]:
+    """Select, cell by cell, the batch norm behind a writer, else the writer itself.
+
+    A batch norm in a cell that only reads the Dim (pre-activation networks) is no gate of it: the
+    writers account for the whole stream already.
+    """
+    writers = select_writers(subject, dim)
+    cells = {slot.cell for slot in writers if slot.role == "out"}
+    norms = [
+        slot
+        for slot in select_slots(subject, dim, "norm")
+        if slot.cell is not None
+        and slot.cell in cells
+        and isinstance(subject.find_layer(slot.tensor), nn.modules.batchnorm._BatchNorm)
+    ]
+    normed = {slot.cell for slot in norms}
+    return norms + [s for s in writers if s.role != "out" or s.cell not in normed]
+
+
+class Criterion(ABC):
+    """An estimate of what each index of a Dim is worth.
+
+    Attributes:
+        name: What the user types.
+        needs: ``"weights"`` (no data), ``"gradients"`` (of the loss, batch by batch) or
+            ``"activations"`` (forward passes only).
     """
 
     name: str
@@ -49,40 +106,62 @@ class Criterion(ABC):
 
     @abstractmethod
     def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """The Dim's slots that speak for it; those of parameters only."""
+        """Select the Dim's slots that speak for it; those of parameters only."""
 
     @abstractmethod
     def contribution(self, subject: Subject, slot: Slot) -> Tensor:
-        """What each position of slot's axis contributes, signed: float [n, axis size].
+        """Compute what each position of a slot's axis contributes, signed: [n, axis size].
 
-        n rows are n independent observations (the samples of a batch); without data, one row.
+        The n rows are independent observations (the samples of a batch); without data, one.
         """
 
     def watch(self, subject: Subject, slots: Iterable[Slot]) -> AbstractContextManager[object]:
-        """Within this context batches run: the place to hang hooks on modules and take them off."""
+        """Hook what must be seen of the batches that run within this context."""
         return nullcontext()
 
     def rise(self, total: Tensor) -> Tensor:
-        """Estimated rise of the loss from the signed sums over a Dim's tensors, [n, dim size]."""
+        """Estimate the rise of the loss from a Dim's signed sums over tensors: [n, dim size]."""
         return total.abs()
 
 
 class Elementwise(Criterion):
-    """A criterion in which every element of a parameter contributes by itself."""
+    """A criterion that sums contributions of single elements, by default of a Dim's writers."""
+
+    slots = staticmethod(select_writers)
 
     @abstractmethod
     def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
-        """What each element contributes, signed, in the parameter's shape."""
+        """Compute what each element contributes, signed, in the parameter's shape."""
 
     def contribution(self, subject: Subject, slot: Slot) -> Tensor:
-        """Sum of the elements over all axes but the slot's."""
+        """Sum the elements over all axes but the slot's: [1, axis size]."""
         parameter = subject.parameters[slot.tensor]
         values = self.elements(slot.tensor, parameter, subject.gradients.get(slot.tensor))
         return sum_to_axis(values, slot.axis)[None]
 
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """The parameters that write the Dim's channels."""
-        return writers(subject, dim)
+
+class CustomCriterion(Elementwise):
+    """The user's own function as a criterion."""
+
+    def __init__(self, function: UserCriterion, *, with_data: bool) -> None:
+        self.function = function
+        self.name = str(getattr(function, "__name__", type(function).__name__))
+        self.needs = "gradients" if with_data else "weights"
+
+    def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
+        """Call the user's function."""
+        return self.function(name, parameter, gradient)
+
+
+def prepare_inputs(module: nn.Module, inputs: Any) -> tuple[Any, ...]:
+    """Move a batch's inputs to a module's device, as its positional arguments."""
+    moved = move_to_device(inputs, next(module.parameters()).device)
+    return moved if isinstance(moved, tuple) else (moved,)
+
+
+def count_images(batch: Batch) -> int:
+    """Count the images of a batch, by its first input."""
+    return len(batch[0][0] if isinstance(batch[0], tuple) else batch[0])
 
 
 def sum_to_axis(values: Tensor, axis: int) -> Tensor:
@@ -92,7 +171,7 @@ def sum_to_axis(values: Tensor, axis: int) -> Tensor:
     )
 
 
-def fold(values: Tensor, owner: np.ndarray, size: int) -> Tensor:
+def fold_positions(values: Tensor, owner: np.ndarray, size: int) -> Tensor:
     """Sum positions onto the indices that own them: [n, axis size] -> [n, size]; -1 owns none."""
     if values.ndim != 2 or values.shape[1] != len(owner):
         raise PrunerError(
@@ -102,38 +181,3 @@ def fold(values: Tensor, owner: np.ndarray, size: int) -> Tensor:
     index = torch.as_tensor(np.asarray(owner, np.int64))
     kept = index >= 0
     return values.new_zeros(len(values), size).index_add_(1, index[kept], values[:, kept])
-
-
-def parameter_slots(subject: Subject, dim: Dim, *roles: str) -> list[Slot]:
-    """The Dim's slots in parameters (statistics are left out) that have one of the roles."""
-    return [s for s in dim.slots if s.tensor in subject.parameters and s.role in roles]
-
-
-def writers(subject: Subject, dim: Dim) -> list[Slot]:
-    """Slots of role "out"; where a Dim has none, whatever parameters it has.
-
-    A Dim that nothing writes (a learned position table, say) still needs a score.
-    """
-    found = parameter_slots(subject, dim, "out")
-    return found or parameter_slots(subject, dim, "norm", "other", "in")
-
-
-def readers(subject: Subject, dim: Dim) -> list[Slot]:
-    """Slots of role "in"; where nothing with weights reads the Dim (queries and keys), writers."""
-    return parameter_slots(subject, dim, "in") or writers(subject, dim)
-
-
-UserCriterion = Callable[[str, Tensor, "Tensor | None"], Tensor]
-
-
-class Custom(Elementwise):
-    """The user's own function (name, parameter, gradient or None) -> contributions, same shape."""
-
-    def __init__(self, function: UserCriterion, *, with_data: bool) -> None:
-        self.function = function
-        self.name = str(getattr(function, "__name__", type(function).__name__))
-        self.needs = "gradients" if with_data else "weights"
-
-    def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
-        """What the user's function says."""
-        return self.function(name, parameter, gradient)

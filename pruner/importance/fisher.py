@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
-from ..structure import Dim, Slot
-from .activation_hooks import ActivationCriterion
-from .base import Subject
-from .taylor import gates
+from .activation_hooks import SampleCriterion
+from .base import select_gates
 
 
-class TaylorSample(ActivationCriterion):
+class TaylorSample(SampleCriterion):
     """mean over samples of abs(sum(y * dL/dy)): samples that pull apart do not cancel.
 
     The same gates as ``taylor``, whose magnitude is taken a batch, and which therefore falls with
@@ -20,10 +16,7 @@ class TaylorSample(ActivationCriterion):
     """
 
     name = "taylor_sample"
-
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """See `pruner.importance.taylor.gates`."""
-        return gates(subject, dim)
+    slots = staticmethod(select_gates)
 
 
 class Fisher(TaylorSample):
@@ -38,5 +31,5 @@ class Fisher(TaylorSample):
     name = "fisher"
 
     def rise(self, total: Tensor) -> Tensor:
-        """Half the square."""
+        """Halve the square."""
         return total.square() / 2

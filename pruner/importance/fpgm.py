@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from ..structure import Dim, Slot
-from .base import Criterion, Subject, writers
+from ..structure import Slot
+from .base import Criterion, Subject, select_writers
 
 
 class GeometricMedian(Criterion):
@@ -18,16 +16,13 @@ class GeometricMedian(Criterion):
     """
 
     name = "fpgm"
-
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """See `writers`."""
-        return writers(subject, dim)
+    slots = staticmethod(select_writers)
 
     def contribution(self, subject: Subject, slot: Slot) -> Tensor:
-        """Euclidean distances between slices of the tensor, only among those of this Dim."""
+        """Sum Euclidean distances between slices of the tensor, only among those of this Dim."""
         rows = subject.parameters[slot.tensor].double().movedim(slot.axis, 0)
         rows = rows.reshape(len(rows), -1)
-        mine = torch.as_tensor(slot.owner >= 0)
+        owned = torch.as_tensor(slot.owner >= 0)
         result = rows.new_zeros(1, len(rows))
-        result[0, mine] = torch.cdist(rows[mine], rows[mine]).sum(1)
+        result[0, owned] = torch.cdist(rows[owned], rows[owned]).sum(1)
         return result

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -26,80 +26,86 @@ from ..errors import PrunerError
 from ..graph import evaluation_mode, move_to_device
 from ..structure import Importance, Network, Slot
 from ..utils import make_generator
-from .base import Subject, fold, sum_to_axis
-from .network_criterion import Loss, NetworkCriterion, Progress
-from .taylor import gates
+from .base import (
+    Batch,
+    Callback,
+    Loss,
+    Subject,
+    fold_positions,
+    prepare_inputs,
+    select_gates,
+    sum_to_axis,
+)
+from .network_criterion import NetworkCriterion
 
 
 class Hessian(NetworkCriterion):
     """max(0, 1/2 d2L/dg2) by Hutchinson's estimate, for the gates of ``taylor``.
 
-    draws are random directions a batch: the more, the less of other indices' curvature shows in an
-    index's score. Parts of a Dim's cells are their own terms of the sum, by magnitude.
+    Parts of a Dim's cells are their own terms of the sum, by magnitude.
     """
 
     name = "hessian"
     needs = "gradients"
 
     def __init__(self, *, draws: int = 4) -> None:
+        """Set the number of random directions a batch.
+
+        The more, the less of other indices' curvature shows in an index's score.
+        """
         self.draws = draws
 
     def score(
-        self,
-        net: Network,
-        batches: Iterable[tuple[Any, Any]],
-        loss: Loss | None,
-        progress: Progress | None = None,
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
     ) -> Importance:
-        """See `Whole.score`."""
+        """Estimate the curvature of the loss along every gate; see `NetworkCriterion.score`."""
         if loss is None:
             raise PrunerError(f"criterion {self.name!r} needs a loss: loss(outputs, targets)")
-        subject = Subject(net.module, dict(net.module.named_parameters(remove_duplicate=False)), {})
-        plan = {name: list(gates(subject, dim)) for name, dim in net.dims.items()}
+        subject = Subject.wrap(net.module)
+        plan = [(name, s) for name, dim in net.dims.items() for s in select_gates(subject, dim)]
         sums: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        batches, count = list(batches), 0
+        batches = list(batches)
         # Fused attention has no second derivative.
         with evaluation_mode(net.module, gradients=True), sdpa_kernel(SDPBackend.MATH):
-            for number, (inputs, targets) in enumerate(batches):
-                products = _Products(subject, loss, inputs, targets)
+            for number, batch in enumerate(batches):
+                hessian = _HessianOperator(subject, loss, batch)
                 for draw in range(self.draws):
                     signs = {
-                        name: _signs(dim.size, number, draw, name) for name, dim in net.dims.items()
+                        name: _draw_signs(dim.size, number, draw, name)
+                        for name, dim in net.dims.items()
                     }
-                    found = products.along(_direction(subject, plan, signs))
-                    for name, slots in plan.items():
-                        for slot in slots:
-                            part = _folded(subject, slot, found, signs[name])
-                            key = slot.cell or ""
-                            sums[name][key] = sums[name].get(key, 0.0) + part
-                    count += 1
+                    products = hessian.multiply(_build_direction(subject, plan, signs))
+                    for name, slot in plan:
+                        part = _project(subject, slot, products, signs[name])
+                        key = slot.cell or ""
+                        sums[name][key] = sums[name].get(key, 0.0) + part
                 if progress is not None:
                     progress(number + 1, len(batches))
+        count = len(batches) * self.draws
         if not count:
             raise PrunerError(f"criterion {self.name!r}: batches are empty; give at least one")
         return Importance(
-            self.name, {n: _parts(sums[n], count, d.size) for n, d in net.dims.items()}
+            self.name, {n: _share_out(sums[n], count, d.size) for n, d in net.dims.items()}
         )
 
 
-class _Products:
-    """Products of one batch's Hessian with directions in parameter space."""
+class _HessianOperator:
+    """The Hessian of one batch's loss, as products with directions in parameter space."""
 
-    def __init__(self, subject: Subject, loss: Loss, inputs: Any, targets: Any) -> None:
+    def __init__(self, subject: Subject, loss: Loss, batch: Batch) -> None:
+        inputs, targets = batch
         self.parameters = list(dict.fromkeys(subject.parameters.values()))
-        device = self.parameters[0].device
-        inputs, targets = move_to_device(inputs, device), move_to_device(targets, device)
-        arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+        outputs = subject.module(*prepare_inputs(subject.module, inputs))
         found = torch.autograd.grad(
-            loss(subject.module(*arguments), targets),
+            loss(outputs, move_to_device(targets, self.parameters[0].device)),
             self.parameters,
             create_graph=True,
             allow_unused=True,
         )
         self.gradients = dict(zip(self.parameters, found))
 
-    def along(self, direction: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        """H times a direction, parameter by parameter (those that the loss depends on)."""
+    def multiply(self, direction: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Compute H times a direction, by parameter (those that the loss depends on)."""
         pairs = [
             (gradient, direction[p])
             for p, gradient in self.gradients.items()
@@ -114,41 +120,44 @@ class _Products:
         return {p: h.detach() for p, h in zip(self.parameters, found) if h is not None}
 
 
-def _signs(size: int, *keys: int | str) -> Tensor:
-    dice = make_generator("hessian", *keys)
-    return torch.randint(0, 2, (size,), generator=dice).double() * 2 - 1
+def _draw_signs(size: int, *keys: int | str) -> Tensor:
+    rng = make_generator("hessian", *keys)
+    return torch.randint(0, 2, (size,), generator=rng).double() * 2 - 1
 
 
-def _at(slot: Slot, signs: Tensor) -> Tensor:
-    """The sign of each position of a slot's axis; 0 for positions of nobody."""
+def _spread_signs(slot: Slot, signs: Tensor) -> Tensor:
+    """Give each position of a slot's axis its index's sign; 0 to positions of nobody."""
     owner = torch.as_tensor(np.asarray(slot.owner, np.int64))
     return torch.where(owner >= 0, signs[owner.clamp(min=0)], torch.zeros(()).double())
 
 
-def _direction(
-    subject: Subject, plan: Mapping[str, list[Slot]], signs: Mapping[str, Tensor]
+def _build_direction(
+    subject: Subject, plan: Iterable[tuple[str, Slot]], signs: Mapping[str, Tensor]
 ) -> dict[Tensor, Tensor]:
+    """Sum z_i w_i over all indices, by parameter."""
     direction: dict[Tensor, Tensor] = {}
-    for name, slots in plan.items():
-        for slot in slots:
-            parameter = subject.parameters[slot.tensor]
-            shape = [1] * parameter.ndim
-            shape[slot.axis] = -1
-            gated = parameter.detach() * _at(slot, signs[name]).to(parameter).reshape(shape)
-            direction[parameter] = direction.get(parameter, 0.0) + gated  # type: ignore[operator]
+    for name, slot in plan:
+        parameter = subject.parameters[slot.tensor]
+        shape = [1] * parameter.ndim
+        shape[slot.axis] = -1
+        gated = parameter.detach() * _spread_signs(slot, signs[name]).to(parameter).reshape(shape)
+        direction[parameter] = direction.get(parameter, 0.0) + gated  # type: ignore[operator]
     return direction
 
 
-def _folded(subject: Subject, slot: Slot, found: Mapping[Tensor, Tensor], signs: Tensor) -> Tensor:
-    """z_i w_i^T (H w), summed over what a slot holds of each index: float64 [dim size]."""
+def _project(
+    subject: Subject, slot: Slot, products: Mapping[Tensor, Tensor], signs: Tensor
+) -> Tensor:
+    """Sum z_i w_i^T (H w) over what a slot holds of each index: float64 [dim size]."""
     parameter = subject.parameters[slot.tensor]
-    if parameter not in found:
+    if parameter not in products:
         return torch.zeros(len(signs), dtype=torch.float64)
-    values = sum_to_axis(parameter.detach() * found[parameter], slot.axis).cpu()
-    return fold((values * _at(slot, signs))[None], slot.owner, len(signs))[0]
+    values = sum_to_axis(parameter.detach() * products[parameter], slot.axis).cpu()
+    return fold_positions((values * _spread_signs(slot, signs))[None], slot.owner, len(signs))[0]
 
 
-def _parts(sums: Mapping[str, Tensor], count: int, size: int) -> dict[str, np.ndarray[Any, Any]]:
+def _share_out(sums: Mapping[str, Tensor], count: int, size: int) -> dict[str, NDArray[np.float64]]:
+    """Average over draws and share each index's rise out among the cells, by magnitude."""
     if not sums:
         return {"": np.zeros(size)}
     means = {cell: total.numpy() / count for cell, total in sums.items()}

@@ -1,23 +1,20 @@
-"""The protocol of criteria that look at the whole network at once, and what they share."""
+"""The protocol of criteria that look at the whole network at once."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from torch import Tensor
+from collections.abc import Iterable
 
 from ..structure import Importance, Network
-
-Loss = Callable[[Any, Any], Tensor]
-Progress = Callable[[int, "int | None"], None]
+from .base import Batch, Callback, Loss
 
 
 class NetworkCriterion(ABC):
-    """A criterion that says for every width of every Dim what it costs, not index by index.
+    """A criterion that scores the widths of every Dim as a whole, not index by index.
 
-    name is what the user types. It always needs data.
+    Attributes:
+        name: What the user types.
+        needs: As `Criterion.needs`; never ``"weights"``: it always takes data.
     """
 
     name: str
@@ -25,13 +22,13 @@ class NetworkCriterion(ABC):
 
     @abstractmethod
     def score(
-        self,
-        net: Network,
-        batches: Iterable[tuple[Any, Any]],
-        loss: Loss | None,
-        progress: Progress | None = None,
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
     ) -> Importance:
-        """The Importance of a traced network, which is left as it was.
+        """Score a traced network, which is left as it was.
 
-        batches can be gone through again and again; a loss is needed by some only.
+        Args:
+            net: The network that `pruner.trace` made.
+            batches: What can be gone through again and again.
+            loss: Needed by those on gradients only.
+            progress: Called with (steps done, steps in all).
         """

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..structure import Importance, Network, Plan, count_macs
-from .calibrated import Calibrated, CandidateSample, random_plans
+from .calibrated import CalibratedCriterion, random_plans
+from .candidate_sample import CandidateSample
 
 RANDOM = 30  # structures to start from
 ROUNDS, EACH = 4, 10
@@ -18,8 +19,8 @@ SPREAD = 0.7  # standard deviation of the logarithm of what a score is mistaken 
 _SEED = 104_729
 
 
-class Refined(Calibrated):
-    """`Calibrated`, with factors from structures near those that will be chosen.
+class RefinedCriterion(CalibratedCriterion):
+    """``calibrated``, with factors from structures near those that will be chosen.
 
     A solver takes what the objective flatters, and random structures tell little about that. So a
     few random structures give first factors; then, round by round, structures that are best by the
@@ -35,27 +36,34 @@ class Refined(Calibrated):
         super().__init__(structures=random + rounds * each, **options)
         self.random, self.rounds, self.each = random, rounds, each
 
-    def plans(self, sample: CandidateSample) -> Iterator[Plan]:
-        """Random ones, then those of each round, by what the sample tells when it begins."""
+    def draw_plans(self, sample: CandidateSample) -> Iterator[Plan]:
+        """Draw random plans, then each round's, by what the sample tells when it begins."""
         yield from random_plans(sample.net, sample.single_cuts, self.random)
-        savings = Savings.of(sample.net)
+        savings = Savings.measure(sample.net)
         for number in range(self.rounds):
-            known = sample.fit_importance(self.name)
+            importance = sample.fit_importance(self.name)
             for place, share in enumerate(np.linspace(*SHARES, self.each)):
                 seed = _SEED + number * self.each + place
-                yield lagrangian_plan(sample.net, known, savings, float(share), seed)
+                yield lagrangian_plan(sample.net, importance, savings, float(share), seed)
 
 
 @dataclass(frozen=True)
 class Savings:
-    """Multiply-adds: all, and what each Dim at its smallest and each Block saves by itself."""
+    """Multiply-adds of a network and of its cuts.
+
+    Attributes:
+        total: Of the dense network.
+        dims: What each Dim at its smallest saves by itself.
+        blocks: What each dropped Block saves by itself.
+    """
 
     total: int
     dims: dict[str, int]
     blocks: dict[str, int]
 
     @classmethod
-    def of(cls, net: Network) -> Savings:
+    def measure(cls, net: Network) -> Savings:
+        """Count the multiply-adds with each cut by itself."""
         total = count_macs(net)
         dims = {n: total - count_macs(net, {n: dim.options()[0]}) for n, dim in net.dims.items()}
         return cls(total, dims, {name: total - count_macs(net, {}, [name]) for name in net.blocks})
@@ -69,16 +77,23 @@ def lagrangian_plan(
     seed: int,
     spread: float = SPREAD,
 ) -> Plan:
-    """The structure with the least to lose at a price per multiply-add, which gives the share.
+    """Find the plan with the least to lose at the price per multiply-add that meets a share.
 
     By itself every Dim takes the size, and every Block the state, that loses least and costs least
-    together: Lagrange's relaxation, with costs that add up. Every score is first multiplied by a
-    log-normal number of that spread, by the seed.
-    """
-    dice = np.random.default_rng(seed)
-    scale = {name: np.exp(spread * dice.standard_normal()) for name in (*net.dims, *net.blocks)}
+    together: Lagrange's relaxation, with costs that add up.
 
-    def at(price: float) -> tuple[dict[str, int], list[str]]:
+    Args:
+        net: The dense network.
+        importance: Scores with loss curves.
+        savings: What its cuts save.
+        share: Of the dense multiply-adds, at most.
+        seed: Of the disturbance.
+        spread: Of the log-normal number that every score is multiplied by first.
+    """
+    rng = np.random.default_rng(seed)
+    scale = {name: np.exp(spread * rng.standard_normal()) for name in (*net.dims, *net.blocks)}
+
+    def choose(price: float) -> tuple[dict[str, int], list[str]]:
         sizes = {}
         for name, dim in net.dims.items():
             options = np.array(dim.options())
@@ -87,8 +102,8 @@ def lagrangian_plan(
             sizes[name] = int(options[best])
         dropped = [
             name
-            for name, lost in importance.blocks.items()
-            if scale[name] * max(lost, 0.0) < price * savings.blocks[name]
+            for name, loss in importance.blocks.items()
+            if scale[name] * max(loss, 0.0) < price * savings.blocks[name]
         ]
         return sizes, dropped
 
@@ -98,10 +113,10 @@ def lagrangian_plan(
     low = high - 60.0
     for _ in range(50):
         middle = (low + high) / 2
-        if count_macs(net, *at(np.exp(middle))) > share * savings.total:
+        if count_macs(net, *choose(np.exp(middle))) > share * savings.total:
             low = middle
         else:
             high = middle
-    sizes, dropped = at(np.exp(high))
+    sizes, dropped = choose(np.exp(high))
     whole = {name: tuple(range(size)) for name, size in sizes.items()}
     return Plan(whole, {name: name not in dropped for name in net.blocks}).filled(importance)

@@ -1,40 +1,38 @@
-"""score: a criterion's contributions, folded over the slots of every Dim."""
+"""score: a criterion's contributions, summed over the slots of every Dim."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import PrunerError
 from ..graph import evaluation_mode, move_to_device
 from ..structure import Dim, Importance, Network, Slot
-from .base import Criterion, Custom, Subject, UserCriterion, fold
+from .base import (
+    Batch,
+    Callback,
+    Criterion,
+    CustomCriterion,
+    Loss,
+    Subject,
+    UserCriterion,
+    fold_positions,
+    prepare_inputs,
+)
 from .network_criterion import NetworkCriterion
 from .registry import find_criterion
 
-Loss = Callable[[Any, Any], Tensor]
-
-
-class Scorable(Protocol):
-    """What `score` needs of a Network: the module and its Dims."""
-
-    @property
-    def module(self) -> nn.Module: ...
-    @property
-    def dims(self) -> Mapping[str, Dim]: ...
-
 
 def score(
-    net: Scorable,
-    batches: Iterable[tuple[Any, Any]] | None,
+    net: Network,
+    batches: Iterable[Batch] | None,
     loss: Loss | None,
     criterion: str | Criterion | NetworkCriterion | UserCriterion = "measured",
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Callback = None,
 ) -> Importance:
     """Estimate what every index of every Dim is worth.
 
@@ -47,46 +45,41 @@ def score(
     proportion to abs(c_k): on a residual stream the layers' terms may cancel, yet every layer, and
     so every removable block, keeps its part.
 
-    net
-        The traced network; left as it was: mode, weights, statistics, gradients.
-    batches
-        Pairs (inputs, targets); inputs is a tensor or a tuple of them. None for criteria that look
-        at weights alone.
-    loss
-        loss(outputs, targets) -> scalar, the mean over the batch.
-    criterion
-        A name (see `pruner.importance.CRITERIA`), a Criterion, or a function (name, parameter,
-        gradient or None) -> contributions in the parameter's shape, used on the parameters that
-        write each Dim.
-    progress
-        Called with (batches done, batches in all or None).
+    Args:
+        net: The traced network; left as it was: mode, weights, statistics, gradients.
+        batches: Pairs (inputs, targets); inputs is a tensor or a tuple of them. None for criteria
+            that look at weights alone.
+        loss: loss(outputs, targets) -> scalar, the mean over the batch.
+        criterion: A name (see `pruner.importance.CRITERIA`), a Criterion, or a function (name,
+            parameter, gradient or None) -> contributions in the parameter's shape, used on the
+            parameters that write each Dim.
+        progress: Called with (batches done, batches in all or None).
 
-    Raises PrunerError for an unknown criterion, for one that needs data where there is none, and
-    where scores are not finite.
+    Raises:
+        PrunerError: The criterion is unknown, or needs data where there is none; or scores are not
+            finite.
     """
-    method = _method(criterion, batches)
+    method = _resolve_criterion(criterion, batches)
     if isinstance(method, NetworkCriterion):
         if not isinstance(net, Network):
             raise PrunerError(f"criterion {method.name!r} needs a network that pruner.trace made")
         assert batches is not None
         return method.score(net, list(batches), loss, progress)
-    module = net.module
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    subject = Subject(module, parameters, {})
+    subject = Subject.wrap(net.module)
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
-    with evaluation_mode(module, gradients=True):
-        plan = {name: tuple(method.slots(subject, dim)) for name, dim in net.dims.items()}
-        tally = _Tally(net.dims, plan)
+    with evaluation_mode(net.module, gradients=True):
+        tally = _Tally(net.dims, {n: tuple(method.slots(subject, d)) for n, d in net.dims.items()})
         if method.needs == "weights":
             with torch.no_grad():
                 tally.add(method, subject)
         else:
-            _run(method, subject, tally, batches, loss, progress)
-        return Importance(method.name, tally.parts())
+            assert batches is not None
+            _run_batches(method, subject, tally, batches, loss, progress)
+        return Importance(method.name, tally.average())
 
 
-def _method(
+def _resolve_criterion(
     criterion: str | Criterion | NetworkCriterion | UserCriterion, batches: object
 ) -> Criterion | NetworkCriterion:
     if isinstance(criterion, str):
@@ -94,7 +87,7 @@ def _method(
     elif isinstance(criterion, (Criterion, NetworkCriterion)):
         method = criterion
     elif callable(criterion):
-        method = Custom(criterion, with_data=batches is not None)
+        method = CustomCriterion(criterion, with_data=batches is not None)
     else:
         raise PrunerError(
             f"criterion: a name, a Criterion or a function expected, got {criterion!r}"
@@ -107,43 +100,28 @@ def _method(
     return method
 
 
-def _run(
+def _run_batches(
     method: Criterion,
     subject: Subject,
     tally: _Tally,
-    batches: Iterable[tuple[Any, Any]] | None,
+    batches: Iterable[Batch],
     loss: Loss | None,
-    progress: Callable[[int, int | None], None] | None,
+    progress: Callback,
 ) -> None:
-    assert batches is not None
     if loss is None and method.needs == "gradients":
         raise PrunerError(
             f"criterion {method.name!r} needs a loss: loss(outputs, targets) -> scalar"
         )
-    first = next(iter(subject.parameters.values()))
+    device = next(iter(subject.parameters.values())).device
     total = len(batches) if isinstance(batches, Sized) else None
-    # A parameter tied to another is one tensor: its gradient is asked for once and given to both.
-    unique = list(dict.fromkeys(subject.parameters.values()))
-    slots = [slot for chosen in tally.plan.values() for slot in chosen]
     count = 0
-    with method.watch(subject, slots):
+    with method.watch(subject, [slot for slots in tally.slots.values() for slot in slots]):
         for inputs, targets in batches:
-            inputs, targets = (
-                move_to_device(inputs, first.device),
-                move_to_device(targets, first.device),
-            )
-            arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             with torch.set_grad_enabled(method.needs == "gradients"):
-                outputs = subject.module(*arguments)
+                outputs = subject.module(*prepare_inputs(subject.module, inputs))
             if method.needs == "gradients":
                 assert loss is not None
-                found = torch.autograd.grad(loss(outputs, targets), unique, allow_unused=True)
-                by_tensor = dict(zip(unique, found, strict=True))
-                subject.gradients.clear()
-                for name, parameter in subject.parameters.items():
-                    gradient = by_tensor[parameter]
-                    if gradient is not None:
-                        subject.gradients[name] = gradient
+                _update_gradients(subject, loss(outputs, move_to_device(targets, device)))
             with torch.no_grad():
                 tally.add(method, subject)
             count += 1
@@ -153,22 +131,34 @@ def _run(
         raise PrunerError(f"criterion {method.name!r}: batches are empty; give at least one")
 
 
+def _update_gradients(subject: Subject, loss: Tensor) -> None:
+    # A parameter tied to another is one tensor: its gradient is asked for once and given to both.
+    unique = list(dict.fromkeys(subject.parameters.values()))
+    found = torch.autograd.grad(loss, unique, allow_unused=True)
+    by_tensor = dict(zip(unique, found, strict=True))
+    subject.gradients.clear()
+    for name, parameter in subject.parameters.items():
+        gradient = by_tensor[parameter]
+        if gradient is not None:
+            subject.gradients[name] = gradient
+
+
 class _Tally:
     """Running sums of every Dim's parts over observations."""
 
-    def __init__(self, dims: Mapping[str, Dim], plan: Mapping[str, Sequence[Slot]]) -> None:
-        self.plan = plan
+    def __init__(self, dims: Mapping[str, Dim], slots: Mapping[str, Sequence[Slot]]) -> None:
+        self.slots = slots
         self.sizes = {name: dim.size for name, dim in dims.items()}
         self.sums: dict[str, dict[str, Tensor]] = {name: {} for name in dims}
         self.rows: dict[str, int] = defaultdict(int)
 
     def add(self, method: Criterion, subject: Subject) -> None:
-        """Fold the contributions of what the criterion has seen last."""
-        for name, slots in self.plan.items():
+        """Add the contributions of what the criterion has seen last."""
+        for name, slots in self.slots.items():
             cells: dict[str, Tensor] = {}
             for slot in slots:
                 values = method.contribution(subject, slot).detach().double().cpu()
-                folded = fold(values, slot.owner, self.sizes[name])
+                folded = fold_positions(values, slot.owner, self.sizes[name])
                 key = slot.cell or ""
                 cells[key] = cells[key] + folded if key in cells else folded
             if not cells:
@@ -184,8 +174,8 @@ class _Tally:
                 sums[key] = sums[key] + part if key in sums else part
             self.rows[name] += rows
 
-    def parts(self) -> dict[str, dict[str, np.ndarray]]:
-        """Means over observations."""
+    def average(self) -> dict[str, dict[str, np.ndarray]]:
+        """Divide the sums by the number of observations: parts of an Importance."""
         return {
             name: {cell: (total / self.rows[name]).numpy() for cell, total in sums.items()}
             or {"": np.zeros(self.sizes[name])}

@@ -13,46 +13,31 @@ over batches of the magnitude: terms of one residual stream may cancel, terms of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from ..structure import Dim, Slot
-from .base import Elementwise, Subject, parameter_slots, readers, writers
+from .base import Elementwise, select_gates, select_readers
 
 
-class _GradientTimesWeight(Elementwise):
+class TaylorWeight(Elementwise):
+    """w * dL/dw of the writers' weights and biases, whether a batch norm follows or not."""
+
+    name = "taylor_weight"
     needs = "gradients"
 
     def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
-        """w * dL/dw; zero where the loss does not depend on the parameter."""
-        return (
-            parameter * gradient if gradient is not None else parameter.new_zeros(parameter.shape)
-        )
+        """Multiply weight and gradient; zero where the loss does not depend on the parameter."""
+        return parameter * (0 if gradient is None else gradient)
 
 
-class Taylor(_GradientTimesWeight):
-    """Gates: the batch norm that a writer goes through, else the writer's own weights and bias."""
+class Taylor(TaylorWeight):
+    """w * dL/dw of the gates: a writer's batch norm, else its own weights and bias."""
 
     name = "taylor"
-
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """See `gates`."""
-        return gates(subject, dim)
+    slots = staticmethod(select_gates)
 
 
-class TaylorWeight(_GradientTimesWeight):
-    """Weights and biases of the writers, whether a batch norm follows or not."""
-
-    name = "taylor_weight"
-
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """See `writers`."""
-        return writers(subject, dim)
-
-
-class TaylorRead(_GradientTimesWeight):
-    """Weights by which the Dim's consumers read it.
+class TaylorRead(TaylorWeight):
+    """w * dL/dw of the weights by which the Dim's consumers read it.
 
     A network with the reading weights of an index at zero *is* the pruned network, so this is the
     linearization of the cut itself: nothing counts twice where channels pass through a depthwise
@@ -60,26 +45,4 @@ class TaylorRead(_GradientTimesWeight):
     """
 
     name = "taylor_read"
-
-    def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:
-        """See `readers`."""
-        return readers(subject, dim)
-
-
-def gates(subject: Subject, dim: Dim) -> list[Slot]:
-    """Cell by cell: scale and shift of the batch norm behind a writer, else the writer itself.
-
-    A batch norm in a cell that only reads the Dim (pre-activation networks) is no gate of it: the
-    writers account for the whole stream already.
-    """
-    written = writers(subject, dim)
-    cells = {slot.cell for slot in written if slot.role == "out"}
-    norms = [
-        slot
-        for slot in parameter_slots(subject, dim, "norm")
-        if slot.cell is not None
-        and slot.cell in cells
-        and isinstance(subject.holder(slot.tensor), nn.modules.batchnorm._BatchNorm)
-    ]
-    normed = {slot.cell for slot in norms}
-    return norms + [s for s in written if s.role != "out" or s.cell not in normed]
+    slots = staticmethod(select_readers)

@@ -10,10 +10,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pruner.errors import PrunerError
-from pruner.importance.base import Subject
+from pruner.importance.base import Subject, select_gates
 from pruner.importance.hessian import Hessian
 from pruner.importance.score import score
-from pruner.importance.taylor import gates
 from pruner.structure.trace import trace
 
 from ..networks import Attention, Residual, shake
@@ -38,8 +37,7 @@ def _traced(kind):
 
 def _second_difference(net, dim, index, batches) -> float:
     """Half the loss's second derivative by the gate of one index."""
-    parameters = dict(net.module.named_parameters())
-    slots = gates(Subject(net.module, parameters, {}), dim)
+    slots = select_gates(Subject.wrap(net.module), dim)
 
     def loss(gate: float) -> float:
         module = copy.deepcopy(net.module)

@@ -10,16 +10,15 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pruner.errors import PrunerError
-from pruner.importance.calibrated import LEAST, fit_weights
-from pruner.importance.measured import (
+from pruner.importance.candidate_sample import LEAST, fit_weights
+from pruner.importance.divergence import (
     MEASURED_ON,
-    Measured,
-    between,
-    divergence,
+    mean_divergence,
     run_batches,
     split_holdout,
     structure_divergence,
 )
+from pruner.importance.measured import MeasuredCriterion, interpolate_curve
 from pruner.importance.refined import Savings, lagrangian_plan
 from pruner.importance.score import score
 from pruner.problem import objective_value
@@ -79,7 +78,7 @@ def _lstsq_cut(net, dim: str, kept: tuple[int, ...], batches):
 def test_measured_rises_are_the_divergence_of_the_cut_and_refitted_network():
     net, batches = _residual()
     before = copy.deepcopy(net.module.state_dict())
-    found = score(net, batches, None, Measured(places=10**6, shares=(0.5,)))
+    found = score(net, batches, None, MeasuredCriterion(spatial_samples=10**6, shares=(0.5,)))
     name = next(n for n, d in net.dims.items() if any("b2.weight" in s.tensor for s in d.slots)
                 and d.size == 6)  # fmt: skip
     options = net.dims[name].options()
@@ -147,7 +146,7 @@ def test_a_refined_objective_foretells_what_it_flatters():
     net, batches = _residual()
     fits, held_out = split_holdout(batches)
     base = list(run_batches(net.module, held_out))
-    savings = Savings.of(net)
+    savings = Savings.measure(net)
     agreement = {}
     for criterion in ("measured", "refined"):
         found = score(net, batches, None, criterion)
@@ -166,7 +165,7 @@ def test_a_refined_objective_foretells_what_it_flatters():
 def test_a_thrifty_structure_loses_least_of_what_costs_as_much(share):
     """Against structures that are changed in one place, where costs add up as it thinks."""
     net, batches = _residual()
-    found, savings = score(net, batches, None, "reconstruction"), Savings.of(net)
+    found, savings = score(net, batches, None, "reconstruction"), Savings.measure(net)
     plan = lagrangian_plan(net, found, savings, share, 0, 0.0)
     assert count_macs(net, plan.sizes(), plan.dropped()) <= share * savings.total
     assert lagrangian_plan(net, found, savings, share, 0, 0.0) == plan
@@ -239,8 +238,8 @@ def test_maps_diverge_by_their_classes():
     torch.manual_seed(0)
     ours, theirs = torch.randn(2, 3, 7, 4, 5)
     rows = [maps.permute(0, 2, 3, 1).reshape(-1, 7) for maps in (ours, theirs)]
-    found = divergence(iter([{"": ours}]), "", [theirs])
-    assert found == pytest.approx(divergence(iter([{"": rows[0]}]), "", [rows[1]]))
+    found = mean_divergence([ours], [theirs])
+    assert found == pytest.approx(mean_divergence([rows[0]], [rows[1]]))
 
 
 def test_cuts_are_measured_on_a_quarter_of_the_images_until_there_are_enough():
@@ -258,7 +257,7 @@ def test_between_measured_sizes_the_curve_is_a_power_of_the_error():
     errors = {n: float(dim.size - n) for n in options}
     low, high = options[0], options[-2]
     truth = {n: 3.0 * errors[n] ** 1.7 for n in options}
-    found = between(dim, errors, {low: truth[low], high: truth[high]})
+    found = interpolate_curve(dim, errors, {low: truth[low], high: truth[high]})
     assert np.allclose(found, [truth[n] for n in options])
 
 

@@ -38,7 +38,7 @@ def _error(reader: LinearReader, kept: list[int]) -> float:
 def test_errors_and_weights_are_those_of_a_new_fit_at_every_size(seed, size, columns):
     readers = [_reader(seed, size, columns), _reader(seed + 1, size, 1)]
     sizes = range(1, size)
-    found = eliminate(readers, size, sizes, wanted=sizes, ridge=1e-12)
+    found = eliminate(readers, size, sizes, refit_sizes=sizes, ridge=1e-12)
     assert sorted(found.order) == list(range(size)) and found.errors[size] == 0
     for n in sizes:
         kept = found.order[size - n :].tolist()
@@ -58,7 +58,7 @@ def test_a_repeated_channel_goes_first_and_costs_nothing():
     for tensor in (reader.gram,):
         tensor[4], tensor[:, 4] = tensor[2].clone(), tensor[:, 2].clone()
         tensor[4, 4] = tensor[2, 2]
-    found = eliminate([reader], 5, [4], wanted=[4], ridge=1e-9)
+    found = eliminate([reader], 5, [4], refit_sizes=[4], ridge=1e-9)
     assert found.order[0] in (2, 4) and found.errors[4] < 1e-4
 
 

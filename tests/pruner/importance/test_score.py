@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pruner.errors import PrunerError
-from pruner.importance.base import fold
+from pruner.importance.base import fold_positions
 from pruner.importance.registry import CRITERIA
 from pruner.importance.score import score
 from pruner.structure.importance import Importance
@@ -218,7 +218,7 @@ def test_a_users_own_function_is_a_criterion():
 
 def test_positions_of_nobody_are_left_out_and_shared_ones_add_up():
     values = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
-    assert fold(values, np.array([1, -1, 0, 1]), 3).tolist() == [[4.0, 9.0, 0.0]]
+    assert fold_positions(values, np.array([1, -1, 0, 1]), 3).tolist() == [[4.0, 9.0, 0.0]]
 
 
 def test_an_importance_file_gives_back_what_was_saved(tmp_path):

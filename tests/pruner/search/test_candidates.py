@@ -11,8 +11,8 @@ import torch
 import latency_tables
 import solver
 from pruner import Plan, PrunerError, apply, evaluate_candidates, formulate, predict, score
-from pruner.importance import calibrated
-from pruner.importance.measured import divergence, run_batches, structure_divergence
+from pruner.importance import candidate_sample
+from pruner.importance.divergence import mean_divergence, run_batches, structure_divergence
 from pruner.importance.short_finetune import distill_briefly
 from pruner.run.config import SolveConfig
 from pruner.run.run_folder import fingerprint
@@ -62,12 +62,12 @@ def test_a_lesson_brings_a_cut_network_nearer_to_the_dense_one(case):
     lessons = [((x,), next(run_batches(net.module, [(x, None)]))) for x, _ in batches[:6]]
     base = list(run_batches(net.module, batches[6:]))
 
-    def apart() -> float:
-        return divergence(({"": s} for s in run_batches(small, batches[6:])), "", base)
+    def measure() -> float:
+        return mean_divergence(run_batches(small, batches[6:]), base)
 
-    before = apart()
+    before = measure()
     distill_briefly(small, lessons, 60)
-    assert apart() < 0.8 * before
+    assert measure() < 0.8 * before
 
 
 def _told(journal) -> dict[str, float]:
@@ -132,13 +132,13 @@ def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
     text = journal.read_text()
     journal.write_text(text[: text.rindex("lost") - 9])  # killed while it wrote the last but one
     seen = []
-    before = module.Sample.add
+    before = module.CandidateSample.add
 
     def add(self, plan, known=None):
         seen.append(known is None)
         return before(self, plan, known)
 
-    monkeypatch.setattr(module.Sample, "add", add)
+    monkeypatch.setattr(module.CandidateSample, "add", add)
     again = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
     assert seen[-2:] == [True, True] and not any(seen[:-2]) and len(seen) == text.count("lost")
     assert [(t.plan, t.loss) for t in again] == [(t.plan, t.loss) for t in whole]
@@ -155,7 +155,7 @@ def test_a_structure_whose_tuning_blows_up_is_left_out(case, monkeypatch, tmp_pa
             with torch.no_grad():
                 module.head.weight.fill_(float("nan"))
 
-    monkeypatch.setattr(calibrated, "learn", blown)
+    monkeypatch.setattr(candidate_sample, "distill_briefly", blown)
     found = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
     assert found and len(found) == len(lessons) // 2
     again = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
