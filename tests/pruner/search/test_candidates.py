@@ -15,9 +15,9 @@ from pruner.importance import candidate_sample
 from pruner.importance.divergence import mean_divergence, run_batches, structure_divergence
 from pruner.importance.short_finetune import distill_briefly
 from pruner.run.config import SolveConfig
-from pruner.run.run_folder import fingerprint
 from pruner.search import candidates as module
 from pruner.search.solve_and_measure import choose
+from pruner.utils.digests import digest_json
 from pruner.utils.progress import SilentProgress
 
 from ..networks import Residual
@@ -84,7 +84,7 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
     found = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 9, journal=journal,
                   progress=lambda *at: told.append(at))  # fmt: skip
     assert told == [(n, 9) for n in range(1, 10)] and 4 <= len(found) <= 9
-    losses = {fingerprint(t.plan.to_json()): t.loss for t in found}
+    losses = {digest_json(t.plan.to_json()): t.loss for t in found}
     assert losses == _told(journal)
     assert [t.loss for t in found] == sorted(losses.values())
     dense = predict(net, Rule())
@@ -94,7 +94,7 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
         assert trial.solution.status is solver.Status.OPTIMAL
     # What the scores by themselves choose is among them.
     answer = solver.solve(formulate(net, Rule(), scores, BUDGET))
-    assert fingerprint(Plan.from_solution(net, answer, scores).to_json()) in losses
+    assert digest_json(Plan.from_solution(net, answer, scores).to_json()) in losses
 
 
 def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
