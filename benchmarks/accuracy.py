@@ -249,7 +249,7 @@ class Bench:
         def measured(plan: Plan) -> float:
             probes = {
                 "dense": method.net.probe({}),
-                "pruned": method.net.probe(plan.sizes(), plan.dropped()),
+                "pruned": method.net.probe(plan.sizes(), plan.dropped_blocks()),
             }
             timings = latency_tables.compare(self.engine, probes, 40)
             tries.append((timings["pruned"].median_ms / timings["dense"].median_ms, plan, timings))
@@ -293,7 +293,9 @@ class Bench:
             except solver.SolverError:  # nothing within so little: more is needed
                 low = middle
                 continue
-            cost = pruner.predict(method.net, self.setting.table, plan.sizes(), plan.dropped())
+            cost = pruner.predict(
+                method.net, self.setting.table, plan.sizes(), plan.dropped_blocks()
+            )
             if cost <= limit:
                 low, best = middle, plan
             else:
@@ -309,7 +311,7 @@ class Bench:
             self.scans[name] = []
             for knob in np.linspace(0.02, 1.0, SCANNED):
                 plan = method.plan(float(knob))
-                cost = pruner.predict(method.net, table, plan.sizes(), plan.dropped())
+                cost = pruner.predict(method.net, table, plan.sizes(), plan.dropped_blocks())
                 self.scans[name].append((cost, plan))
         limit = share * table.uncut_ms(self.net)
         fitting = [found for found in self.scans[name] if found[0] <= limit]

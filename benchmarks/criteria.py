@@ -54,7 +54,7 @@ def structures(net: Network, count: int, share: float, seed: int) -> list[Plan]:
     while len(found) < count:
         plan = Plan.random(net, macs=share, seed=dice, drop_blocks=0.1)
         dice += 1
-        if count_macs(net, plan.sizes(), plan.dropped()) >= 0.98 * goal:
+        if count_macs(net, plan.sizes(), plan.dropped_blocks()) >= 0.98 * goal:
             found.append(plan)
     return found
 
@@ -194,12 +194,12 @@ def main() -> int:
         scores = score(net, images, cross_entropy, name)
         run["seconds"] = time.perf_counter() - begun
         for k in left:
-            plan = plans[k].filled(scores)
+            plan = plans[k].refill(scores)
             key = digest_json(plan.to_json())[:16]
             found = known(kept["criteria"], key, given.tune) or losses(
                 net, plan, images, test, data if given.tune else None
             )
-            value = objective_value(net, scores, plan.sizes(), plan.dropped())
+            value = objective_value(net, scores, plan.sizes(), plan.dropped_blocks())
             rows[k : k + 1] = [{"objective": value, **found, "plan": key}]
             write_text(path, json.dumps(kept, indent=1) + "\n")
         print(f"{name}: rank correlation {_rank(run, 'repaired')}", flush=True)

@@ -157,7 +157,7 @@ def solved(
     row, plan = st.solved(net, table, engine, scores, budget)
     if plan is None:
         return row
-    probes = {"dense": net.probe({}), "pruned": net.probe(plan.sizes(), plan.dropped())}
+    probes = {"dense": net.probe({}), "pruned": net.probe(plan.sizes(), plan.dropped_blocks())}
     timings = latency_tables.compare(engine, probes, ROUNDS)
     dense, pruned = timings["dense"], timings["pruned"]
     return {

@@ -183,7 +183,7 @@ def _knapsack(
     Where by that reckoning nothing fits, the least.
     """
     sizes = before.sizes()
-    base = net.cell_sizes(sizes, before.dropped())
+    base = net.cell_sizes(sizes, before.dropped_blocks())
     specs = {cell.name: cell.spec for cell in net.cells()}
 
     def milliseconds(cell: str, widths: tuple[int, ...]) -> float:
@@ -196,7 +196,7 @@ def _knapsack(
         writers = {s.cell for s in dim.slots if s.role == "out" and s.cell in base}
         cost = []
         for n in choices[name]:
-            widths = net.cell_sizes({**sizes, name: n}, before.dropped())
+            widths = net.cell_sizes({**sizes, name: n}, before.dropped_blocks())
             # The writer's output narrows; what it reads stays as it was.
             rows = {str(c): (*base[str(c)][:-1], widths[str(c)][-1]) for c in writers}
             cost.append(sum(milliseconds(cell, row) for cell, row in rows.items()))

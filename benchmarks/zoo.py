@@ -261,7 +261,7 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
         stage = "plan"
         plan = Plan.random(net, macs=0.5, seed=0, drop_blocks=0.1)
         line["macs"] = round(
-            count_macs(net, plan.sizes(), plan.dropped()) / max(count_macs(net), 1), 3
+            count_macs(net, plan.sizes(), plan.dropped_blocks()) / max(count_macs(net), 1), 3
         )
         stage = "oracle"
         line["difference"] = verify(model, net, plan)

@@ -33,7 +33,9 @@ def test_a_larger_knob_keeps_more_and_every_plan_is_a_network(name, setting):
     costs = []
     for knob in (0.4, 0.6, 0.8, 1.0):
         plan = method.plan(knob)
-        costs.append(predict(method.net, setting.table, plan.sizes(), plan.dropped()) / dense)
+        costs.append(
+            predict(method.net, setting.table, plan.sizes(), plan.dropped_blocks()) / dense
+        )
         with torch.no_grad():
             assert apply(method.net, plan)(setting.batches[0][0]).shape == (4, 5)
     assert costs == sorted(costs) and costs[0] < 0.75 and costs[-1] > 0.99

@@ -64,4 +64,4 @@ def random_plans(net: Network, importance: Importance, count: int) -> Iterator[P
     """Draw random structures with the indices that these scores keep."""
     for number, share in enumerate(np.linspace(*SHARES, count)):
         plan = Plan.random(net, macs=float(share), seed=_SEED + number, drop_blocks=DROPPED)
-        yield plan.filled(importance)
+        yield plan.refill(importance)

@@ -72,7 +72,9 @@ class CandidateSample:
                 self.net, plan, self.repair_batches, self.test_batches, self.dense, then=self._tune
             )
         if np.isfinite(loss):
-            values = objective_terms(self.net, self.single_cuts, plan.sizes(), plan.dropped())
+            values = objective_terms(
+                self.net, self.single_cuts, plan.sizes(), plan.dropped_blocks()
+            )
             self.terms.append([-value for value in values])
             self.losses.append(loss)
         return loss

@@ -119,4 +119,4 @@ def lagrangian_plan(
             high = middle
     sizes, dropped = choose(np.exp(high))
     whole = {name: tuple(range(size)) for name, size in sizes.items()}
-    return Plan(whole, {name: name not in dropped for name in net.blocks}).filled(importance)
+    return Plan(whole, {name: name not in dropped for name in net.blocks}).refill(importance)

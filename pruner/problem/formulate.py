@@ -135,5 +135,5 @@ def _forbid_growth(net: Network, within: Plan) -> Iterator[Table]:
         if not fits.all():
             limit = np.where(fits, 0.0, -np.inf)
             yield Table(f"limit of {name}", (size_variable(name),), limit, {})
-    for name in within.dropped():
+    for name in within.dropped_blocks():
         yield Table(f"limit of {name}", (keep_variable(name),), np.array([0.0, -np.inf]), {})

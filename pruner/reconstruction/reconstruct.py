@@ -191,7 +191,7 @@ def _stand_ins(
     Where a block is dropped, its readers read what skips it; that should be near the block's sum.
     The same holds before and behind an activation that changes nothing when it is applied twice.
     """
-    after = {blocks[name].skip: blocks[name].join for name in plan.dropped()}
+    after = {blocks[name].skip: blocks[name].join for name in plan.dropped_blocks()}
 
     def resolve(name: str) -> str:
         kind = operator_name(dense[name])

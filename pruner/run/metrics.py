@@ -245,7 +245,7 @@ def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
 
 
 def _collect_structure(net: Network, table: LatencyTable, plan: Plan) -> StructureMetrics:
-    sizes, dropped = plan.sizes(), plan.dropped()
+    sizes, dropped = plan.sizes(), plan.dropped_blocks()
     widths = net.cell_sizes(sizes, dropped)
     dense_ms, pruned_ms = predict(net, table), predict(net, table, sizes, dropped)
     cells = []

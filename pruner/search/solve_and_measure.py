@@ -74,7 +74,7 @@ def choose(
     """
     rounds: list[Round] = []
     for trial in trials:
-        spent_ms = predict(net, table, trial.plan.sizes(), trial.plan.dropped())
+        spent_ms = predict(net, table, trial.plan.sizes(), trial.plan.dropped_blocks())
         best = Round(trial.plan, trial.solution, budget_ms, spent_ms)
         if not config.check:
             return Choice(best, (best,), table)
@@ -136,7 +136,7 @@ def _check(
 ) -> tuple[Round, LatencyTable]:
     """A round with what the device says of it, and the table corrected by that."""
     progress.say(f"  round {number}: measuring the solved structure")
-    sizes, dropped = found.plan.sizes(), found.plan.dropped()
+    sizes, dropped = found.plan.sizes(), found.plan.dropped_blocks()
     checked = latency_tables.check(table, net, engine, sizes, dropped)
     progress.say(
         f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured "
@@ -178,7 +178,9 @@ def _solve(
             )
         return f"no structure was found in {config.time_limit_s:g} s: raise --time-limit"
     plan = Plan.from_solution(net, solution, importance, within)
-    return Round(plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped()))
+    return Round(
+        plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped_blocks())
+    )
 
 
 def reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibility) -> str:
@@ -211,4 +213,4 @@ def _measured(entry: Round) -> float:
 
 
 def _same(one: Plan, other: Plan) -> bool:
-    return one.sizes() == other.sizes() and set(one.dropped()) == set(other.dropped())
+    return one.sizes() == other.sizes() and set(one.dropped_blocks()) == set(other.dropped_blocks())

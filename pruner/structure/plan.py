@@ -104,8 +104,8 @@ class Plan:
         }
         return cls(keep, blocks)
 
-    def filled(self, importance: Importance) -> Plan:
-        """The same sizes and blocks, with the most important indices of every Dim."""
+    def refill(self, importance: Importance) -> Plan:
+        """Return a plan of the same sizes and blocks with the most important indices."""
         keep = {
             name: tuple(sorted(rank_indices(importance, name)[: len(kept)].tolist()))
             for name, kept in self.keep.items()
@@ -122,9 +122,11 @@ class Plan:
             name: np.isin(np.arange(net.dims[name].size), kept) for name, kept in self.keep.items()
         }
 
-    def dropped(self) -> tuple[str, ...]:
-        """The blocks that go."""
+    def dropped_blocks(self) -> tuple[str, ...]:
+        """Return the names of the Blocks that are dropped."""
         return tuple(name for name, stays in self.blocks.items() if not stays)
+
+    filled, dropped = refill, dropped_blocks  # the former names
 
     def check(self, net: Network) -> None:
         """Raise :class:`PlanError` where this plan does not fit the network."""

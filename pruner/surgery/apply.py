@@ -16,5 +16,5 @@ def apply(net: Network, plan: Plan) -> fx.GraphModule:
     """
     plan.check(net)
     keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
-    dropped = [net.blocks[name] for name in plan.dropped()]
+    dropped = [net.blocks[name] for name in plan.dropped_blocks()]
     return materialize(cut_program(net.axis_map, keep, dropped), net.name)

@@ -28,7 +28,7 @@ def compact_network(net: Network, plan: Plan) -> Network:
     """
     plan.check(net)
     keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
-    program = cut_program(net.axis_map, keep, [net.blocks[name] for name in plan.dropped()])
+    program = cut_program(net.axis_map, keep, [net.blocks[name] for name in plan.dropped_blocks()])
     axes = {node.name: known for node, known in net.axis_map.axes.items()}
     for node in program.graph.nodes:
         if node.meta.get("shape") is not None:

@@ -105,7 +105,9 @@ class _Masked(AlignedInterpreter):
         module = silence_removed(net.module, net, plan)
         assert isinstance(module, fx.GraphModule)
         super().__init__(module.eval(), {})
-        self.joins = {net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped()}
+        self.joins = {
+            net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped_blocks()
+        }
         keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
         self.kept: dict[str, dict[int, Tensor]] = {}
         self.groups: dict[str, int] = {}

@@ -34,7 +34,7 @@ def test_an_architecture_works_the_whole_way(name, tmp_path):
     plan = pruner.Plan.random(net, macs=0.5, drop_blocks=0.2)
     assert (
         0.35 * count_macs(net)
-        <= count_macs(net, plan.sizes(), plan.dropped())
+        <= count_macs(net, plan.sizes(), plan.dropped_blocks())
         <= 0.5 * count_macs(net)
     )
     smallest = {dim.name: dim.options()[0] for dim in net.dims.values()}
@@ -44,7 +44,7 @@ def test_an_architecture_works_the_whole_way(name, tmp_path):
     assert pruner.verify(model, net, plan) < (1e-4 if light else 1e-10)
     small = pruner.apply(net, plan)
     left = sum(p.numel() for p in small.parameters())
-    assert left == count_parameters(net, plan.sizes(), plan.dropped())
+    assert left == count_parameters(net, plan.sizes(), plan.dropped_blocks())
     inputs = {k: torch.randn_like(x) if x.is_floating_point() else x for k, x in inputs.items()}
     with torch.no_grad():
         expected = small(**inputs)

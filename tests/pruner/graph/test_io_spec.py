@@ -71,7 +71,7 @@ def test_engines_run_probes_of_several_inputs(odd, engine: str) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino")
     net, plan, _ = odd
-    session = latency_tables.engine(engine).build(net.probe(plan.sizes(), plan.dropped()))
+    session = latency_tables.engine(engine).build(net.probe(plan.sizes(), plan.dropped_blocks()))
     session.run()
     found = {operator for step in session.profile(1).steps for operator in step.operators}
     session.close()

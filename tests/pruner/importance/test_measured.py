@@ -135,7 +135,7 @@ def test_a_calibrated_objective_foretells_the_loss_better():
     for criterion in ("measured", "calibrated"):
         found = score(net, batches, None, criterion)
         plans = [Plan.random(net, share, seed, 0.2) for seed in range(20) for share in (0.4, 0.6)]
-        terms = [objective_value(net, found, plan.sizes(), plan.dropped()) for plan in plans]
+        terms = [objective_value(net, found, plan.sizes(), plan.dropped_blocks()) for plan in plans]
         true = [structure_divergence(net, plan, fits, held_out, base) for plan in plans]
         rank[criterion] = _ranks_agree(true, terms)
     assert rank["calibrated"] < min(rank["measured"], -0.6)
@@ -155,7 +155,9 @@ def test_a_refined_objective_foretells_what_it_flatters():
             for seed in range(6)
             for share in (0.3, 0.4, 0.5, 0.6, 0.7)
         ]
-        terms = [-objective_value(net, found, plan.sizes(), plan.dropped()) for plan in plans]
+        terms = [
+            -objective_value(net, found, plan.sizes(), plan.dropped_blocks()) for plan in plans
+        ]
         true = [structure_divergence(net, plan, fits, held_out, base) for plan in plans]
         agreement[criterion] = _ranks_agree(terms, true)
     assert agreement["refined"] > max(agreement["measured"], 0.8)
@@ -167,7 +169,7 @@ def test_a_thrifty_structure_loses_least_of_what_costs_as_much(share):
     net, batches = _residual()
     found, savings = score(net, batches, None, "reconstruction"), Savings.measure(net)
     plan = lagrangian_plan(net, found, savings, share, 0, 0.0)
-    assert count_macs(net, plan.sizes(), plan.dropped()) <= share * savings.total
+    assert count_macs(net, plan.sizes(), plan.dropped_blocks()) <= share * savings.total
     assert lagrangian_plan(net, found, savings, share, 0, 0.0) == plan
     assert lagrangian_plan(net, found, savings, share, 0, 2.0) != plan
 
@@ -181,7 +183,7 @@ def test_a_thrifty_structure_loses_least_of_what_costs_as_much(share):
             lost_by += found.loss_curves[name][options.index(size)]
         return saved, lost_by
 
-    sizes, dropped = plan.sizes(), set(plan.dropped())
+    sizes, dropped = plan.sizes(), set(plan.dropped_blocks())
     saved, lost_by = reckoned(sizes, dropped)
     others = [({**sizes, n: o}, dropped) for n, d in net.dims.items() for o in d.options()]
     others += [(sizes, dropped ^ {name}) for name in net.blocks]

@@ -134,9 +134,9 @@ def test_the_optimum_is_that_of_plain_enumeration(case, seed, share):
         return
     assert answer.value == pytest.approx(max(allowed), rel=1e-9)
     plan = Plan.from_solution(net, answer, importance)
-    measured = predict(net, table, plan.sizes(), plan.dropped())
+    measured = predict(net, table, plan.sizes(), plan.dropped_blocks())
     assert measured == pytest.approx(answer.cost["latency_ms"], rel=1e-9)
-    assert objective_value(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(
+    assert objective_value(net, importance, plan.sizes(), plan.dropped_blocks()) == pytest.approx(
         answer.value
     )
 
@@ -150,7 +150,7 @@ def test_layers_are_those_of_a_network_as_large_as_the_budget(share):
     answer = solver.solve(formulate(net, table, importance, budget=limit))
     found = {objective_value(net, importance, *s): predict(net, table, *s) for s in structures(net)}
     plan = Plan.from_solution(net, answer, importance)
-    taken = predict(net, table, plan.sizes(), plan.dropped())
+    taken = predict(net, table, plan.sizes(), plan.dropped_blocks())
     assert taken <= limit * (1 + 1e-9)
     assert taken <= answer.cost["latency_ms"] * (1 + 1e-9)  # there: of a network at the limit
     admitted = [value for value, ms in found.items() if ms <= limit]
@@ -226,10 +226,12 @@ def test_a_budget_is_one_for_the_total_and_not_for_the_sum():
     limit = 0.6 * predict(net, table)
     answer = solver.solve(formulate(net, table, importance, "60%"))
     plan = Plan.from_solution(net, answer, importance)
-    assert predict(net, table, plan.sizes(), plan.dropped()) <= limit * (1 + 1e-9)
+    assert predict(net, table, plan.sizes(), plan.dropped_blocks()) <= limit * (1 + 1e-9)
     fitting = [s for s in structures(net) if predict(net, table, *s) <= limit]
     best = max(objective_value(net, importance, *s) for s in fitting)
-    assert objective_value(net, importance, plan.sizes(), plan.dropped()) == pytest.approx(best)
+    assert objective_value(net, importance, plan.sizes(), plan.dropped_blocks()) == pytest.approx(
+        best
+    )
 
 
 def test_a_margin_is_left_unused():
@@ -308,6 +310,6 @@ def test_the_least_loss_is_that_of_plain_enumeration(case, seed, share):
         return
     assert answer.value == pytest.approx(-min(allowed), rel=1e-9, abs=1e-12)
     plan = Plan.from_solution(net, answer, importance)
-    found = objective(net, importance, plan.sizes(), plan.dropped())
+    found = objective(net, importance, plan.sizes(), plan.dropped_blocks())
     assert found == pytest.approx(answer.value, rel=1e-9, abs=1e-12)
     assert objective(net, importance) == 0

@@ -58,7 +58,7 @@ def test_a_step_of_a_lesson_is_one_of_nesterovs_towards_the_dense_answers(case):
 
 def test_a_lesson_brings_a_cut_network_nearer_to_the_dense_one(case):
     net, batches, scores = case
-    small = apply(net, Plan.random(net, macs=0.6, seed=3).filled(scores))
+    small = apply(net, Plan.random(net, macs=0.6, seed=3).refill(scores))
     lessons = [((x,), next(run_batches(net.module, [(x, None)]))) for x, _ in batches[:6]]
     base = list(run_batches(net.module, batches[6:]))
 
@@ -89,7 +89,7 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
     assert [t.loss for t in found] == sorted(losses.values())
     dense = predict(net, Rule())
     for trial in found:
-        spent = predict(net, Rule(), trial.plan.sizes(), trial.plan.dropped())
+        spent = predict(net, Rule(), trial.plan.sizes(), trial.plan.dropped_blocks())
         assert spent <= 0.5 * dense * (1 + 1e-9)
         assert trial.solution.status is solver.Status.OPTIMAL
     # What the scores by themselves choose is among them.

@@ -28,8 +28,11 @@ def test_decoding_undoes_encoding():
     net = trace(Residual(), IMAGE)
     for seed in range(5):
         plan = Plan.random(net, 0.5, seed, drop_blocks=0.5)
-        choice = encode_choice(net, plan.sizes(), plan.dropped())
-        assert decode_choice(net, {**choice, sum_variable(0): 1}) == (plan.sizes(), plan.dropped())
+        choice = encode_choice(net, plan.sizes(), plan.dropped_blocks())
+        assert decode_choice(net, {**choice, sum_variable(0): 1}) == (
+            plan.sizes(),
+            plan.dropped_blocks(),
+        )
 
 
 def test_what_is_not_named_stays_whole():

@@ -44,7 +44,7 @@ def test_a_cut_network_is_the_masked_dense_one(data, name):
     assert verify(model, net, plan) < 1e-10
     small = apply(net, plan)
     assert sum(p.numel() for p in small.parameters()) == count_parameters(
-        net, plan.sizes(), plan.dropped()
+        net, plan.sizes(), plan.dropped_blocks()
     )
 
 
@@ -87,7 +87,7 @@ def test_every_family_is_cut_exactly(family):
     for seed, drop in ((0, 0.0), (1, 0.4)):
         plan = Plan.random(net, macs=0.5, seed=seed, drop_blocks=drop)
         assert verify(model, net, plan) < 1e-10
-        assert count_macs(net, plan.sizes(), plan.dropped()) <= 0.5 * count_macs(net)
+        assert count_macs(net, plan.sizes(), plan.dropped_blocks()) <= 0.5 * count_macs(net)
 
 
 def test_removable_blocks_of_known_networks():

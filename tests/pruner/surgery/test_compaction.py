@@ -108,13 +108,13 @@ def test_a_later_round_only_cuts_more(name):
     other = random_importance(net, 2)
     problem = formulate(net, table, other, "50%", within=first)
     plan = Plan.from_solution(net, solver.solve(problem), other, first)
-    assert set(first.dropped()) <= set(plan.dropped())
+    assert set(first.dropped_blocks()) <= set(plan.dropped_blocks())
     for dim, kept in plan.keep.items():
         assert set(kept) <= set(first.keep[dim])
     free = Plan.from_solution(net, solver.solve(formulate(net, table, other, "50%")), other)
     assert (
-        objective_value(net, other, plan.sizes(), plan.dropped())
-        <= objective_value(net, other, free.sizes(), free.dropped()) + 1e-9
+        objective_value(net, other, plan.sizes(), plan.dropped_blocks())
+        <= objective_value(net, other, free.sizes(), free.dropped_blocks()) + 1e-9
     )
 
 
