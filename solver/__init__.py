@@ -12,13 +12,7 @@ Value and costs have the user's units throughout; arrays are indexed by option, 
 """
 
 from .envelope import Envelope, envelope
-from .errors import (
-    BudgetError,
-    MethodError,
-    MissingSolverError,
-    ProblemError,
-    SolverError,
-)
+from .errors import BudgetError, MethodError, MissingSolverError, ProblemError, SolverError
 from .explain import Explanation, Move, VariableReport, explain
 from .frontier import Frontier, frontier
 from .problem import Problem
@@ -28,26 +22,8 @@ from .solve import METHODS, solve
 from .table import Table
 
 __all__ = [
-    "METHODS",
-    "BudgetError",
-    "Envelope",
-    "Explanation",
-    "Frontier",
-    "Infeasibility",
-    "MethodError",
-    "MissingSolverError",
-    "Move",
-    "Problem",
-    "ProblemError",
-    "Progress",
-    "Solution",
-    "SolveProgress",
-    "SolverError",
-    "Status",
-    "Table",
-    "VariableReport",
-    "envelope",
-    "explain",
-    "frontier",
-    "solve",
-]
+    "METHODS", "BudgetError", "Envelope", "Explanation", "Frontier", "Infeasibility", "MethodError",
+    "MissingSolverError", "Move", "Problem", "ProblemError", "Progress", "Solution",
+    "SolveProgress", "SolverError", "Status", "Table", "VariableReport", "envelope", "explain",
+    "frontier", "solve",
+]  # fmt: skip

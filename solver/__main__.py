@@ -10,12 +10,12 @@ from dataclasses import asdict
 
 from .errors import SolverError
 from .problem import Problem
-from .search import Progress
+from .search import SolveProgress
 from .solve import METHODS, solve
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 0 with a choice, 1 without one, 2 after misuse."""
+    """Run the command line; return 0 with a choice, 1 without one, 2 after misuse."""
     parser = argparse.ArgumentParser(
         prog="python -m solver", description="Solve a problem in JSON form and print the solution."
     )
@@ -35,17 +35,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         problem = Problem.from_json(given.file)
-        budgets = {**problem.budgets, **dict(_budget(b) for b in given.budget)}
+        budgets = {**problem.budgets, **dict(_parse_budget(b) for b in given.budget)}
         solution = solve(
             problem,
             method=given.method,
             budgets=budgets,
             gap=given.gap,
             time_limit_s=given.time_limit,
-            progress=_show if sys.stderr.isatty() else None,
+            progress=_print_progress if sys.stderr.isatty() else None,
         )
         if given.json:
-            print(json.dumps(_plain(asdict(solution) | {"gap": solution.gap}), indent=1))
+            print(
+                json.dumps(_replace_infinities(asdict(solution) | {"gap": solution.gap}), indent=1)
+            )
         else:
             print(f"{problem.name}: {solution}")
             if solution.choice is not None:
@@ -59,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if solution.choice is not None else 1
 
 
-def _budget(text: str) -> tuple[str, float]:
+def _parse_budget(text: str) -> tuple[str, float]:
     resource, _, number = text.rpartition("=")
     try:
         return resource, float(number)
@@ -67,7 +69,7 @@ def _budget(text: str) -> tuple[str, float]:
         raise SolverError(f"--budget takes RESOURCE=NUMBER, not {text!r}") from None
 
 
-def _show(progress: Progress) -> None:
+def _print_progress(progress: SolveProgress) -> None:
     print(
         f"\r{progress.seconds:7.1f} s  {progress.stage:<40} "
         f"value {progress.value:.8g}  bound {progress.bound:.8g}\033[K",
@@ -76,12 +78,12 @@ def _show(progress: Progress) -> None:
     )
 
 
-def _plain(item: object) -> object:
-    """JSON has no infinities: null stands for them."""
+def _replace_infinities(item: object) -> object:
+    """Return plain data with None for infinities, which JSON does not have."""
     if isinstance(item, dict):
-        return {k: _plain(v) for k, v in item.items()}
+        return {k: _replace_infinities(v) for k, v in item.items()}
     if isinstance(item, (list, tuple)):
-        return [_plain(v) for v in item]
+        return [_replace_infinities(v) for v in item]
     if isinstance(item, float) and not math.isfinite(item):
         return None
     return item

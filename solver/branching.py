@@ -69,9 +69,7 @@ def close_window(
         width *= 4
 
 
-def branch(
-    search: Search, model: Model, tree: BucketTree, dual: Dual, entries_limit: int, limit: int
-) -> bool:
+def branch(search: Search, model: Model, tree: BucketTree, dual: Dual, limit: int) -> bool:
     """Search below ``model`` by branch and bound, which ends the search.
 
     Args:
@@ -79,7 +77,6 @@ def branch(
         model: What is open.
         tree: Its tree, with max-marginals at the dual's multipliers.
         dual: Its relaxation.
-        entries_limit: As for the whole problem.
         limit: Labels that a node's enumeration may hold.
 
     Returns:
@@ -105,7 +102,7 @@ def branch(
         while True:
             search.check()
             try:
-                tree = BucketTree(model, entries_limit, search.check)
+                tree = BucketTree(model, search.entries_limit, search.check)
             except TreeTooLarge:
                 return False
             dual = minimize(tree, search, start, overall=False)

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import ProblemError
-from .methods.lagrangian import build_bucket_tree
-from .model import Model, build
 from .problem import Problem
 from .relaxation import Pool, Vertex, build_hull, evaluate
-from .search import OutOfTime, Search
+from .search import Search
 from .solve import MEMORY_LIMIT_MB
-from .tree import BucketTree
+from .tree import BucketTree, TreeTooLarge
 
 
 @dataclass(frozen=True)
@@ -74,48 +72,40 @@ def envelope(
             f"an envelope needs one budgeted resource, {problem.name!r} has "
             f"{', '.join(problem.budgets) or 'none'}"
         )
-    model = build(problem, problem.budgets)
-    now = time.perf_counter()
-    search = Search(problem, problem.budgets, model, 0.0, now + time_limit_s, now)
-    tree = build_shared_tree(model, int(memory_limit_mb * 1e6 / 8), search)
+    search = Search.start(problem, problem.budgets, 0.0, time_limit_s, memory_limit_mb)
+    tree = build_shared_tree(search)
     curve = None
-    if tree is not None and tree.model.split_from is None:
-        curve = trace_envelope(problem, tree, Pool(), loss, max_evaluations, search.deadline)
+    if tree is not None:
+        curve = trace_envelope(tree, search, Pool(), loss, max_evaluations, search.deadline)
     if curve is None:
         raise ProblemError("; ".join(search.notes) or f"{problem.name!r} admits no choice")
     return curve
 
 
-def build_shared_tree(model: Model, entries: int, search: Search) -> BucketTree | None:
-    """Build the tree that all budgets share; None where each has to split variables for itself."""
-    if model.constant_value == -math.inf:
-        return None
+def build_shared_tree(search: Search) -> BucketTree | None:
+    """Build the tree that all budgets share; None where nothing is admissible or it is too large.
+
+    Its passes do not end at a deadline unless it is given one.
+    """
     try:
-        tree = build_bucket_tree(model, entries, search)
-    except OutOfTime:
+        admissible = search.model.constant_value > -math.inf
+        return BucketTree(search.model, search.entries_limit) if admissible else None
+    except TreeTooLarge as error:
+        search.notes.append(str(error))
         return None
-    if tree.model.split_from is not None:
-        search.notes.clear()
-        return None
-    return tree
 
 
 def trace_envelope(
-    problem: Problem,
-    tree: BucketTree,
-    pool: Pool,
-    loss: float,
-    max_evaluations: int,
-    deadline: float,
+    tree: BucketTree, search: Search, pool: Pool, loss: float, passes: int, deadline: float
 ) -> Envelope | None:
     """Refine the envelope where its step is largest; None where no choice is admissible.
 
     Args:
-        problem: What the tree is made from.
-        tree: Of a model with one budget and no split variable.
+        tree: Of the search's model, which has one budget.
+        search: Names the problem; not changed.
         pool: Gets the vertices met.
         loss: Stop when the largest step is this share of the range of values.
-        max_evaluations: Stop after so many passes.
+        passes: Stop after so many evaluations.
         deadline: Stop then, by ``time.perf_counter``.
     """
     _, cheapest = evaluate(tree, np.ones(1), value_weight=0.0)
@@ -127,7 +117,7 @@ def trace_envelope(
     final: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
     span = max(top.value - cheapest.value, 0.0)
     heap = [_rank_step(a, b) for a, b in zip(found, found[1:])]
-    for _ in range(max_evaluations):
+    for _ in range(passes):
         while heap and (heap[0][3].choice, heap[0][4].choice) in final:
             heapq.heappop(heap)
         if not heap or -heap[0][0] <= loss * span or time.perf_counter() > deadline:
@@ -143,7 +133,7 @@ def trace_envelope(
         for pair in ((a, vertex), (vertex, b)):
             if pair[1].cost[0] > pair[0].cost[0] and pair[1].value > pair[0].value:
                 heapq.heappush(heap, _rank_step(*pair))
-    return _build_envelope(problem, tree, build_hull([cheapest, top, *pool.vertices]), not heap)
+    return _build_envelope(search, build_hull([cheapest, top, *pool.vertices]), not heap)
 
 
 def _rank_step(a: Vertex, b: Vertex) -> tuple[float, float, tuple[int, ...], Vertex, Vertex]:
@@ -151,14 +141,12 @@ def _rank_step(a: Vertex, b: Vertex) -> tuple[float, float, tuple[int, ...], Ver
     return (a.value - b.value, float(b.cost[0]), a.choice + b.choice, a, b)
 
 
-def _build_envelope(
-    problem: Problem, tree: BucketTree, chain: list[Vertex], complete: bool
-) -> Envelope:
+def _build_envelope(search: Search, chain: list[Vertex], complete: bool) -> Envelope:
     """Return an envelope through these vertices, in the problem's own units."""
-    resource = tree.model.units.resources[0]
+    problem, resource = search.problem, search.model.units.resources[0]
     choices, costs, values = [], [], []
     for vertex in chain:
-        full = tree.model.complete(vertex.choice)
+        full = search.model.complete(vertex.choice)
         choice = {v: int(o) for v, o in zip(problem.options, full)}
         value, cost = problem.evaluate(choice)
         choices.append(choice)

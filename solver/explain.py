@@ -12,28 +12,19 @@ from .problem import Problem, lookup
 from .table import Table
 
 
-class PricedChoice(Protocol):
-    """A choice with its costs, the budgets and their prices: a :class:`~solver.Solution`."""
+class _PricedChoice(Protocol):
+    """What an explanation needs of a :class:`~solver.Solution`."""
 
     @property
-    def status(self) -> object:
-        """Why the solver stopped."""
-
+    def status(self) -> object: ...
     @property
-    def choice(self) -> Mapping[str, int] | None:
-        """Variable to option."""
-
+    def choice(self) -> Mapping[str, int] | None: ...
     @property
-    def cost(self) -> Mapping[str, float]:
-        """Resource to what the choice costs."""
-
+    def cost(self) -> Mapping[str, float]: ...
     @property
-    def budgets(self) -> Mapping[str, float]:
-        """Resource to its limit."""
-
+    def budgets(self) -> Mapping[str, float]: ...
     @property
-    def prices(self) -> Mapping[str, float]:
-        """Resource to value per unit at the margin."""
+    def prices(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +79,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(problem: Problem, solution: PricedChoice) -> Explanation:
+def explain(problem: Problem, solution: _PricedChoice) -> Explanation:
     """Say what the budgets are worth and what each variable's next option would change.
 
     The price of a budget is its multiplier in the Lagrangian relaxation: value per unit of the
@@ -127,7 +118,7 @@ def explain(problem: Problem, solution: PricedChoice) -> Explanation:
 
 def _evaluate_move(
     problem: Problem,
-    solution: PricedChoice,
+    solution: _PricedChoice,
     tables: list[Table],
     choice: dict[str, int],
     variable: str,

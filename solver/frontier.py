@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .envelope import Envelope, build_shared_tree, trace_envelope
 from .errors import BudgetError
 from .methods.auto import solve_auto
-from .model import build
 from .problem import Problem
 from .relaxation import Pool
 from .search import Search, SolveProgress
 from .solution import Solution, Status
 from .solve import MEMORY_LIMIT_MB, conclude
-from .tree import BucketTree
 
 
 @dataclass(frozen=True)
@@ -58,55 +55,41 @@ def frontier(
     Raises:
         ProblemError: Malformed budgets.
     """
-    started = time.perf_counter()
     limits = [_check_limits(problem, b) for b in budgets]
     if not limits:
         return Frontier((), None)
-    model = build(problem, limits[0])
-    deadline = started + time_limit_s
-    search = Search(problem, limits[0], model, gap, deadline, started)
-    entries = int(memory_limit_mb * 1e6 / 8)
-    pool = Pool()
-    tree = build_shared_tree(model, entries, search)
+    search = Search.start(problem, limits[0], gap, time_limit_s, memory_limit_mb)
+    deadline, pool = search.deadline, Pool()
+    tree = build_shared_tree(search)
     curve = None
     if tree is not None and len(limits[0]) == 1:
-        span_s = 0.3 * time_limit_s
-        curve = trace_envelope(problem, tree, pool, envelope_loss, 200, started + span_s)
+        until = search.started + 0.3 * time_limit_s
+        curve = trace_envelope(tree, search, pool, envelope_loss, 200, until)
     solutions: dict[int, Solution] = {}
     choices: list[np.ndarray] = []
     # From the smallest budget up: what kept a smaller one keeps a larger one.
     for done, i in enumerate(sorted(range(len(limits)), key=lambda i: tuple(limits[i].values()))):
-        now = time.perf_counter()
-        share = max((deadline - now) / (len(limits) - done), 1e-3)
-        one = Search(
-            problem,
-            limits[i],
-            model.replace_budgets(np.array(list(limits[i].values()))),
-            gap,
-            now + share,
-            now,
-            _prefix_stage(progress, f"budget {done + 1} of {len(limits)}"),
+        now, left = time.perf_counter(), len(limits) - done
+        one = replace(
+            search,
+            budgets=limits[i],
+            model=search.model.replace_budgets(np.array(list(limits[i].values()))),
+            started=now,
+            deadline=now + max((deadline - now) / left, 1e-3),
+            progress=_prefix_stage(progress, f"budget {done + 1} of {len(limits)}"),
+            notes=[],
         )
-        one.notes.extend(search.notes)
         for choice in choices:
             one.offer_complete(choice)
-        stopped = _solve_budget(one, entries, tree, pool)
+        if tree is not None:
+            tree.model, tree.check = one.model, one.check
+        stopped = one.run(solve_auto, tree, pool if tree is not None else None)
         if stopped is Status.INTERRUPTED:
             deadline = 0.0
-        solutions[i] = conclude(one, "auto", stopped, entries)
+        solutions[i] = conclude(one, "auto", stopped)
         if one.choice is not None:
             choices.append(one.choice)
     return Frontier(tuple(solutions[i] for i in range(len(limits))), curve)
-
-
-def _solve_budget(
-    search: Search, entries: int, tree: BucketTree | None, pool: Pool
-) -> Status | None:
-    """Solve for one budget on the shared tree, if there is one; return what cut it short."""
-    if tree is None:
-        return search.run(lambda: solve_auto(search, entries))
-    tree.model, tree.check = search.model, search.check
-    return search.run(lambda: solve_auto(search, entries, tree, pool))
 
 
 def _check_limits(problem: Problem, budget: float | Mapping[str, float]) -> dict[str, float]:
@@ -132,4 +115,4 @@ def _prefix_stage(
     """Return a callback that hands each message on to ``progress``, its stage led by ``prefix``."""
     if progress is None:
         return None
-    return lambda p: progress(dataclasses.replace(p, stage=f"{prefix}: {p.stage}"))
+    return lambda p: progress(replace(p, stage=f"{prefix}: {p.stage}"))

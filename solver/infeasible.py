@@ -14,27 +14,24 @@ from .table import Table
 from .tree import BucketTree, TreeTooLarge
 
 
-def diagnose(search: Search, entries_limit: int, solve: Callable[..., Solution]) -> Infeasibility:
+def diagnose(search: Search, solve: Callable[..., Solution]) -> Infeasibility:
     """Find, for every budgeted resource, the least that an admissible choice costs of it.
 
-    Args:
-        search: One that found no choice.
-        entries_limit: Entries that an elimination's tables may hold together.
-        solve: :func:`solver.solve`, for the cheapest choice where elimination is too large.
+    ``solve`` is :func:`solver.solve`, for the cheapest choice where elimination is too large.
     """
     model, problem = search.model, search.problem
     none = Infeasibility(None, math.nan, math.nan, None, {}, {})
     if model.constant_value == -math.inf:
         return none
     try:
-        tree: BucketTree | None = BucketTree(model, entries_limit)
+        tree: BucketTree | None = BucketTree(model, search.entries_limit)
     except TreeTooLarge:
         tree = None
     smallest: dict[str, float] = {}
     choices: dict[str, dict[str, int]] = {}
     for r, resource in enumerate(search.budgets):
         if tree is None:
-            cheapest = _find_cheapest(problem, resource, entries_limit, solve)
+            cheapest = _find_cheapest(problem, resource, search.entries_limit, solve)
             if cheapest is None:
                 return none
             choices[resource] = cheapest

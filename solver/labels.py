@@ -75,21 +75,19 @@ class _Window:
     """What one enumeration looks for: choices whose bound lies above ``floor``.
 
     In the units of the buckets' arrays, which hold neither constants nor the budgets' worth;
-    ``width`` is the relaxation's maximum less ``floor``, ``room`` [R] what the factors may cost.
+    ``whole`` is the relaxation's maximum, ``width`` that less ``floor``, ``room`` [R] what the
+    factors may cost.
     """
 
     multipliers: np.ndarray
     room: np.ndarray
+    whole: float
     floor: float
     width: float
 
 
 def enumerate_window(
-    tree: BucketTree,
-    multipliers: np.ndarray,
-    threshold: float,
-    search: Search,
-    limit: int,
+    tree: BucketTree, multipliers: np.ndarray, threshold: float, search: Search, limit: int
 ) -> list[int] | None:
     """Find the best feasible choice of a scaled value above ``threshold``; None if there is none.
 
@@ -107,7 +105,7 @@ def enumerate_window(
     room = model.slack + model.tolerances
     floor = threshold - model.constant_value - float(multipliers @ room)
     whole = sum(float(b.message) for b in tree.roots)
-    window = _Window(multipliers, room, floor, whole - floor)
+    window = _Window(multipliers, room, whole, floor, whole - floor)
     if window.width <= 0:
         return None
     found: dict[int, Labels] = {}
@@ -119,7 +117,7 @@ def enumerate_window(
             return None
         found[id(bucket)] = labels
         held += len(labels.value)
-    return _pick_best(tree, found, whole, window, limit, search)
+    return _pick_best(tree, found, window, search, limit)
 
 
 def _build_labels(
@@ -239,18 +237,13 @@ def _count_partners(
 def _select_undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """Return indices of the labels that no other of their group beats in value and in every cost.
 
-    Complete for one resource; for several only near neighbours in value are compared (what stays
-    needlessly costs time, never correctness). Of equal labels one stays.
+    Complete for at most one resource; for several only near neighbours in value are compared (what
+    stays needlessly costs time, never correctness). Of equal labels one stays.
     """
     if len(value) < 2:
         return np.arange(len(value))
-    if len(cost) == 0:
-        order = np.lexsort((-value, group))
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = group[order][1:] != group[order][:-1]
-        return order[first]
-    if len(cost) == 1:
-        order = np.lexsort((-value, cost[0], group))
+    if len(cost) < 2:
+        order = np.lexsort((-value, *cost, group))
         ordered = group[order]
         # Every group's ranks lie above those of the one before it: one running maximum serves all.
         # Ranks, not values: a shift of floats would swallow small leads, and all of them where
@@ -275,17 +268,12 @@ def _select_undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) 
 
 
 def _pick_best(
-    tree: BucketTree,
-    found: dict[int, Labels],
-    whole: float,
-    window: _Window,
-    limit: int,
-    search: Search,
+    tree: BucketTree, found: dict[int, Labels], window: _Window, search: Search, limit: int
 ) -> list[int] | None:
     """Join the roots of the forest, pick the best feasible label, and walk back to its choice."""
     none = np.zeros(1, dtype=np.int64)
     cost = np.zeros((len(window.room), 1))
-    front = _PartialLabels(none, np.zeros(1), cost, np.array([whole]), none, none)
+    front = _PartialLabels(none, np.zeros(1), cost, np.array([window.whole]), none, none)
     steps = []
     for root in tree.roots:
         search.check()

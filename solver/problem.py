@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .errors import BudgetError, ProblemError
-from .serialization import read_document, to_document
+from .serialization import build_document, read_document
 from .table import Table
 
 
@@ -142,7 +142,7 @@ class Problem:
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the problem as JSON, and write it to ``path`` where one is given."""
         text = json.dumps(
-            to_document(self.name, self.options, self.tables, self.budgets), allow_nan=False
+            build_document(self.name, self.options, self.tables, self.budgets), allow_nan=False
         )
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")

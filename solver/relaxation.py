@@ -46,7 +46,6 @@ class Dual:
 
     multipliers: np.ndarray
     bound: float
-    evaluations: int = 0
 
 
 def evaluate(
@@ -88,7 +87,7 @@ def minimize(
     model = tree.model
     count = len(model.budgets)
     room = model.slack + model.tolerances
-    pool = pool if pool is not None else Pool()
+    pool = pool or Pool()
     if model.constant_value == -math.inf:
         return Dual(np.zeros(count), -math.inf)
     if not count:
@@ -96,7 +95,7 @@ def minimize(
         if vertex is None:
             return Dual(np.zeros(0), -math.inf)
         search.offer(model, vertex.choice)
-        return Dual(np.zeros(0), model.constant_value + best, 1)
+        return Dual(np.zeros(0), model.constant_value + best)
     for r in range(len(pool.cheapest), count):
         low = np.zeros(count)
         low[r] = 1.0
@@ -106,7 +105,7 @@ def minimize(
         pool.cheapest.append(vertex)
     smallest = np.array([v.cost[r] for r, v in enumerate(pool.cheapest)])
     if (smallest > room).any():
-        return Dual(np.zeros(count), -math.inf, count)
+        return Dual(np.zeros(count), -math.inf)
     for vertex in (*pool.cheapest, *pool.vertices):
         if (vertex.cost <= room).all() and vertex.value + model.constant_value > search.value:
             search.offer(model, vertex.choice)
@@ -130,7 +129,7 @@ def _minimize_by_secants(
         _, pool.top = evaluate(tree, np.zeros(1))
         assert pool.top is not None
         search.offer(model, pool.top.choice)
-    dual = Dual(np.zeros(1), pool.top.value, 1)
+    dual = Dual(np.zeros(1), pool.top.value)
     if pool.top.cost[0] <= limit:
         return dual
     neighbours = bracket([*pool.cheapest, pool.top, *pool.vertices], limit)
@@ -146,7 +145,6 @@ def _minimize_by_secants(
         multiplier, guess = guess, None
         best, vertex = evaluate(tree, np.array([multiplier]))
         assert vertex is not None
-        dual.evaluations += 1
         pool.vertices.append(vertex)
         bound = best + multiplier * limit
         if bound < dual.bound:
@@ -214,10 +212,9 @@ def _minimize_by_cuts(
     query = np.zeros(count)
     lower, damped = -math.inf, False
     hint = start
-    for _ in range(400):
+    for number in range(400):
         best, vertex = evaluate(tree, query)
         assert vertex is not None
-        dual.evaluations += 1
         bound = best + float(query @ room)
         cuts.append(vertex)
         pool.vertices.append(vertex)
@@ -248,7 +245,7 @@ def _minimize_by_cuts(
         if dual.bound - lower <= max(1e-9, enough if search.choice is not None else 0.0):
             break
         # Kelley's point jumps; half the way from the best point keeps the cuts where they matter.
-        damped = not damped and dual.evaluations > 3
+        damped = not damped and number > 2
         query = 0.5 * (point + dual.multipliers) if damped else point
     return dual
 

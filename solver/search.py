@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .interrupts import record_interrupts
-from .model import Model
+from .model import Model, build
 from .problem import Problem
 from .solution import Status, compute_gap
 
@@ -42,7 +42,11 @@ Progress = SolveProgress
 
 @dataclass(eq=False)
 class Search:
-    """Incumbent and bound of one solve, in scaled units (see :class:`~solver.model.Units`)."""
+    """Incumbent and bound of one solve, in scaled units (see :class:`~solver.model.Units`).
+
+    ``deadline`` is a time of ``perf_counter``; the tables of an elimination may hold
+    ``entries_limit`` entries together. ``interrupted`` is filled by every SIGINT.
+    """
 
     problem: Problem
     budgets: Mapping[str, float]
@@ -50,15 +54,29 @@ class Search:
     gap: float
     deadline: float
     started: float
+    entries_limit: int
     progress: Callable[[SolveProgress], None] | None = None
     value: float = -math.inf
     choice: np.ndarray | None = None
     bound: float = math.inf
     multipliers: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
-    #: Filled by every SIGINT (see `solver.interrupts`): the exception alone can be lost, where it
-    #: is raised in a destructor or swallowed by a library.
     interrupted: Sequence[int] = ()
+
+    @classmethod
+    def start(
+        cls,
+        problem: Problem,
+        budgets: Mapping[str, float],
+        gap: float,
+        time_limit_s: float,
+        memory_limit_mb: float,
+        progress: Callable[[SolveProgress], None] | None = None,
+    ) -> Search:
+        """Build the model of a problem under budgets that are checked already."""
+        now, entries = time.perf_counter(), int(memory_limit_mb * 1e6 / 8)
+        model = build(problem, budgets)
+        return cls(problem, budgets, model, gap, now + time_limit_s, now, entries, progress)
 
     def check(self) -> None:
         """Raise where the search is to stop.
@@ -105,11 +123,11 @@ class Search:
         choice = self.model.project(options)
         return choice is not None and self.offer(self.model, choice)
 
-    def run(self, work: Callable[[], object]) -> Status | None:
-        """Call ``work``, which improves this search; return what cut it short, if anything."""
+    def run(self, work: Callable[..., object], *arguments: object) -> Status | None:
+        """Call ``work`` to improve this search; return what cut it short, if anything."""
         try:
             with record_interrupts() as self.interrupted:
-                work()
+                work(self, *arguments)
         except OutOfTime:
             return Status.TIME_LIMIT
         except KeyboardInterrupt:
@@ -140,11 +158,5 @@ class Search:
         """Tell the progress callback where the search stands."""
         if self.progress is not None:
             units = self.model.units
-            self.progress(
-                SolveProgress(
-                    stage,
-                    time.perf_counter() - self.started,
-                    units.unscale_value(self.value),
-                    units.unscale_value(self.bound),
-                )
-            )
+            value, bound = units.unscale_value(self.value), units.unscale_value(self.bound)
+            self.progress(SolveProgress(stage, time.perf_counter() - self.started, value, bound))

@@ -53,7 +53,7 @@ def read_document(source: str | Path) -> dict[str, Any]:
     }
 
 
-def to_document(
+def build_document(
     name: str, options: Mapping[str, int], tables: Sequence[Table], budgets: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return a problem's fields as plain dictionaries, lists and numbers."""

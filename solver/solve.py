@@ -10,13 +10,16 @@ import numpy as np
 
 from .errors import MethodError, ProblemError
 from .infeasible import diagnose
-from .model import build
+from .methods.auto import solve_auto
+from .methods.brute_force import solve_brute_force
+from .methods.knapsack import solve_knapsack
+from .methods.lagrangian import solve_lagrangian
+from .methods.milp import solve_milp
+from .methods.mindtpy import solve_mindtpy
 from .problem import Problem
 from .search import Search, SolveProgress
 from .solution import Solution, Status, compute_gap
 
-#: The methods of :func:`solve`.
-METHODS = ("auto", "milp", "lagrangian", "mindtpy", "knapsack", "brute_force")
 #: Entries of all elimination tables together when nothing else is asked for (8 bytes each).
 MEMORY_LIMIT_MB = 400.0
 
@@ -55,21 +58,23 @@ def solve(
     Raises:
         SolverError: Misuse: an unknown method, a malformed budget, a missing solver.
     """
-    started = time.perf_counter()
     _check_arguments(problem, method, gap, time_limit_s)
     limits = dict(problem.budgets) if budgets is None else problem.check_budgets(budgets)
-    search = Search(
-        problem=problem,
-        budgets=limits,
-        model=build(problem, limits),
-        gap=float(gap),
-        started=started,
-        deadline=started + time_limit_s,
-        progress=progress,
-    )
-    entries = int(memory_limit_mb * 1e6 / 8)
-    stopped = search.run(lambda: _run_method(method, search, entries))
-    return conclude(search, method, stopped, entries)
+    search = Search.start(problem, limits, float(gap), time_limit_s, memory_limit_mb, progress)
+    stopped = search.run(_RUN[method])
+    return conclude(search, method, stopped)
+
+
+_RUN: dict[str, Callable[[Search], object]] = {
+    "auto": solve_auto,
+    "milp": solve_milp,
+    "lagrangian": solve_lagrangian,
+    "mindtpy": solve_mindtpy,
+    "knapsack": lambda search: solve_knapsack(search, solve),
+    "brute_force": solve_brute_force,
+}
+#: The methods of :func:`solve`.
+METHODS = tuple(_RUN)
 
 
 def _check_arguments(problem: Problem, method: str, gap: float, time_limit_s: float) -> None:
@@ -84,43 +89,8 @@ def _check_arguments(problem: Problem, method: str, gap: float, time_limit_s: fl
         raise MethodError(f"time_limit_s must be a positive number, not {time_limit_s!r}")
 
 
-def _run_method(method: str, search: Search, entries: int) -> None:
-    """Run a method on a search; a method's own imports (Pyomo) are left to those who use it."""
-    if method == "auto":
-        from .methods.auto import solve_auto
-
-        solve_auto(search, entries)
-    elif method == "lagrangian":
-        from .methods.lagrangian import solve_lagrangian
-
-        solve_lagrangian(search, entries)
-    elif method == "milp":
-        from .methods.milp import solve_milp
-
-        solve_milp(search)
-    elif method == "mindtpy":
-        from .methods.mindtpy import solve_mindtpy
-
-        solve_mindtpy(search)
-    elif method == "knapsack":
-        from .methods.knapsack import solve_knapsack
-
-        solve_knapsack(search, entries, solve)
-    else:
-        from .methods.brute_force import solve_brute_force
-
-        solve_brute_force(search)
-
-
-def conclude(search: Search, method: str, stopped: Status | None, entries: int) -> Solution:
-    """Turn the state of a search into a solution, in the problem's own units.
-
-    Args:
-        search: What the method left.
-        method: Its name.
-        stopped: What cut it short, if anything.
-        entries: Limit on the tables of an elimination that explains infeasibility.
-    """
+def conclude(search: Search, method: str, stopped: Status | None) -> Solution:
+    """Turn what ``method`` left, or what ``stopped`` it, into a solution in the problem's units."""
     problem, units = search.problem, search.model.units
     choice: dict[str, int] | None = None
     value = -math.inf
@@ -134,7 +104,7 @@ def conclude(search: Search, method: str, stopped: Status | None, entries: int) 
     infeasibility = None
     if search.choice is None and search.bound == -math.inf:
         status = Status.INFEASIBLE
-        infeasibility = diagnose(search, entries, solve)
+        infeasibility = diagnose(search, solve)
     elif search.closed:
         status = Status.OPTIMAL
     elif search.choice is not None and compute_gap(value, bound) <= search.gap:

@@ -1,4 +1,4 @@
-"""Split variables, where exact elimination would need too large tables.
+"""Copies of variables, where exact elimination would need too large tables.
 
 A variable is replaced by copies, each seen by some of its tables, and the copies need not agree:
 a relaxation, so every bound and max-marginal of the split model holds for the problem. This is
@@ -51,11 +51,7 @@ def split_variables(model: Model, limit: int) -> Model:
         for f, names in zip(model.factors, scopes)
     ]
     return dataclasses.replace(
-        model,
-        sizes=tuple(sizes),
-        factors=factors,
-        split_from=model,
-        origin=tuple(origin),
+        model, sizes=tuple(sizes), factors=factors, split_from=model, origin=tuple(origin)
     )
 
 

@@ -48,7 +48,7 @@ class Table:
             raise ProblemError(f"table {self.name!r}: scope names {', '.join(twice)} twice")
         object.__setattr__(self, "scope", scope)
         if self.value is not None:
-            value = _array(self.value, f"table {self.name!r}: value")
+            value = _check_array(self.value, f"table {self.name!r}: value")
             if np.isposinf(value).any():
                 raise ProblemError(
                     f"table {self.name!r}: value holds +inf; only -inf (inadmissible) is allowed"
@@ -60,7 +60,7 @@ class Table:
         for resource, array in self.cost.items():
             if not isinstance(resource, str):
                 raise ProblemError(f"table {self.name!r}: resource {resource!r} is not a string")
-            cost[resource] = _array(array, f"table {self.name!r}: cost {resource!r}")
+            cost[resource] = _check_array(array, f"table {self.name!r}: cost {resource!r}")
             if np.isinf(cost[resource]).any():
                 raise ProblemError(
                     f"table {self.name!r}: cost {resource!r} is infinite somewhere; mark "
@@ -72,8 +72,8 @@ class Table:
         return (Table, (self.name, self.scope, self.value, dict(self.cost)))
 
 
-def _array(given: object, where: str) -> np.ndarray:
-    """Float64, read-only, without NaN."""
+def _check_array(given: object, where: str) -> np.ndarray:
+    """Return an array as a read-only view of float64; refuse NaN."""
     try:
         array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -124,24 +124,13 @@ class BucketTree:
         for bucket in self.buckets:
             self.check()
             out = bucket.array
-            started = False
             for value, costs, buffer in bucket.factors:
                 _combine(value, costs, multipliers, value_weight, buffer)
-                if buffer is out:
-                    started = True
-                elif started:
-                    out += buffer
-                else:
-                    out[...] = buffer
-                    started = True
-            for message in bucket.inbox:
-                if started:
-                    out += message
-                else:
-                    out[...] = message
-                    started = True
-            if not started:
-                out.fill(0.0)
+            parts = [*(buffer for _, _, buffer in bucket.factors), *bucket.inbox]
+            if not parts or parts[0] is not out:
+                out[...] = parts[0] if parts else 0.0
+            for part in parts[1:]:
+                out += part
             np.max(out, axis=0, out=bucket.message)
         return float(sum(float(b.message) for b in self.roots))
 

@@ -56,11 +56,7 @@ def main(arguments: list[str]) -> int:
     stub = arguments[0].removesuffix(".nl")
     program = casadi.NlpBuilder()
     program.import_nl(f"{stub}.nl")
-    functions = {
-        "x": casadi.vertcat(*program.x),
-        "f": program.f,
-        "g": casadi.vertcat(*program.g),
-    }
+    functions = {"x": casadi.vertcat(*program.x), "f": program.f, "g": casadi.vertcat(*program.g)}
     quiet = {"ipopt.print_level": 0, "print_time": 0, "error_on_fail": False}
     engine = casadi.nlpsol("solver", "ipopt", functions, quiet)
     answer = engine(

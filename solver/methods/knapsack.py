@@ -18,16 +18,11 @@ from ..solution import Solution
 from ..table import Table
 
 
-def solve_knapsack(search: Search, entries_limit: int, solve: Callable[..., Solution]) -> None:
+def solve_knapsack(search: Search, solve: Callable[..., Solution]) -> None:
     """Choose by the separated costs; the search holds the choice with its real value and cost.
 
     Gates stay open, and a variable that owns no cost stays dense. The separated problem is solved
-    exactly.
-
-    Args:
-        search: The search to improve.
-        entries_limit: Entries that the elimination's tables may hold together.
-        solve: :func:`solver.solve`, for the separated problem.
+    exactly, by ``solve``: :func:`solver.solve`.
     """
     problem = search.problem
     separated = separate(problem, search.budgets)
@@ -36,7 +31,7 @@ def solve_knapsack(search: Search, entries_limit: int, solve: Callable[..., Solu
         gap=search.gap,
         time_limit_s=max(search.remaining, 1e-3),
         progress=search.progress,
-        memory_limit_mb=entries_limit * 8e-6,
+        memory_limit_mb=search.entries_limit * 8e-6,
     )
     if answer.choice is None:
         search.notes.append("knapsack: no choice keeps the budgets at frozen input widths")

@@ -35,16 +35,12 @@ class Remainder:
 
 
 def solve_lagrangian(
-    search: Search,
-    entries_limit: int,
-    tree: BucketTree | None = None,
-    pool: Pool | None = None,
+    search: Search, tree: BucketTree | None = None, pool: Pool | None = None
 ) -> Remainder | None:
     """Relax, search and reduce, until a round no longer shrinks the problem by much.
 
     Args:
         search: The search to improve.
-        entries_limit: Entries that the elimination's tables may hold together.
         tree: The bucket tree of the search's model, where there is one already.
         pool: What was met on that tree.
 
@@ -56,7 +52,7 @@ def solve_lagrangian(
     first = model.entries
     for rounds in itertools.count(1):
         if tree is None:
-            tree, pool = build_bucket_tree(model, entries_limit, search), None
+            tree, pool = build_bucket_tree(model, search), None
         dual = minimize(tree, search, start, pool)
         if rounds == 1:
             search.multipliers = dual.multipliers
@@ -85,19 +81,20 @@ def solve_lagrangian(
     raise AssertionError("unreachable")
 
 
-def build_bucket_tree(model: Model, entries_limit: int, search: Search) -> BucketTree:
+def build_bucket_tree(model: Model, search: Search) -> BucketTree:
     """Build a model's bucket tree; where it would be too large, split variables and note it."""
+    entries = search.entries_limit
     try:
-        return BucketTree(model, entries_limit, search.check)
+        return BucketTree(model, entries, search.check)
     except TreeTooLarge as error:
         search.notes.append(f"{error}; variables are split, the bound is weaker")
     largest = max((f.value.size for f in model.factors), default=1)
-    limit = max(entries_limit // 4, largest)
+    limit = max(entries // 4, largest)
     while True:
         search.check()
         relaxed = split_variables(model, limit)
         try:
-            return BucketTree(relaxed, entries_limit, search.check)
+            return BucketTree(relaxed, entries, search.check)
         except TreeTooLarge:
             if limit <= largest:
                 # Not even the problem's own tables fit: their copies are no larger than they are.

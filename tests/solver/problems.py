@@ -15,13 +15,13 @@ import solver
 INSTANCES = Path(__file__).parents[3] / "shared" / "instances"
 
 
-def published() -> dict[str, dict]:
+def load_optima() -> dict[str, dict]:
     """Name to proven optimum of the published instances; empty where they are not there."""
     path = INSTANCES / "optima.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def published_problem(name: str) -> solver.Problem:
+def load_published(name: str) -> solver.Problem:
     return solver.Problem.from_json(INSTANCES / f"{name}.json")
 
 

@@ -94,3 +94,17 @@ def test_a_frontier_where_variables_are_split():
     assert front.envelope is None
     for budget, solution in zip([limit, 0.8 * limit], front.solutions):
         assert solution.value == solver.solve(problem, budgets={"ms": budget}).value
+
+
+def test_no_time_is_no_error():
+    problem = concatenation_problem(layers=4, widest=16)
+    curve = solver.envelope(problem, time_limit_s=1e-9)
+    exact = solver.envelope(problem, loss=0.0)
+    assert not curve.complete and curve.largest_loss >= exact.largest_loss
+    (solution,) = solver.frontier(problem, [problem.budgets["ms"]], time_limit_s=1e-9).solutions
+    assert solution.status == Status.TIME_LIMIT and solution.value <= solution.bound
+
+
+def test_an_envelope_beyond_the_memory_limit_is_refused_by_its_size():
+    with pytest.raises(solver.ProblemError, match="needs [0-9,]+ entries"):
+        solver.envelope(grid_problem(side=3, options=3), memory_limit_mb=3e-4)

@@ -15,7 +15,7 @@ from solver import Status
 from .problems import random_problem, small_problems
 
 
-def quick(examples: int) -> settings:
+def make_settings(examples: int) -> settings:
     return settings(
         max_examples=examples,
         deadline=None,
@@ -25,7 +25,7 @@ def quick(examples: int) -> settings:
     )
 
 
-def close(a: float, b: float) -> bool:
+def is_close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
 
 
@@ -36,39 +36,39 @@ def check(problem: solver.Problem, solution: solver.Solution, oracle: solver.Sol
     if oracle.choice is None:
         assert solution.choice is None and solution.infeasibility is not None
         return
-    assert close(solution.value, oracle.value)
+    assert is_close(solution.value, oracle.value)
     assert solution.gap == 0.0
     value, cost = problem.evaluate(solution.choice)
     assert value == solution.value and cost == solution.cost
     assert all(cost[r] <= b + 1e-9 * max(b, 1.0) for r, b in problem.budgets.items())
 
 
-@quick(1500)
+@make_settings(1500)
 @given(small_problems(resources=1))
 def test_auto_is_brute_force_with_one_budget(problem):
     check(problem, solver.solve(problem), solver.solve(problem, "brute_force"))
 
 
-@quick(1000)
+@make_settings(1000)
 @given(small_problems(resources=3))
 def test_auto_is_brute_force_with_several_budgets(problem):
     check(problem, solver.solve(problem), solver.solve(problem, "brute_force"))
 
 
-@quick(100)
+@make_settings(100)
 @given(small_problems(resources=2))
 def test_milp_is_brute_force(problem):
     check(problem, solver.solve(problem, "milp"), solver.solve(problem, "brute_force"))
 
 
-@quick(150)
+@make_settings(150)
 @given(small_problems(resources=2))
 def test_auto_is_brute_force_where_variables_must_be_split(problem):
     split = solver.solve(problem, memory_limit_mb=1e-4)
     check(problem, split, solver.solve(problem, "brute_force"))
 
 
-@quick(400)
+@make_settings(400)
 @given(small_problems(resources=3), st.booleans())
 def test_the_bound_is_never_below_the_optimum(problem, tight):
     limit = 1e-4 if tight else 400.0
@@ -80,7 +80,7 @@ def test_the_bound_is_never_below_the_optimum(problem, tight):
         assert oracle.status == Status.INFEASIBLE
 
 
-@quick(300)
+@make_settings(300)
 @given(
     small_problems(resources=2),
     st.sampled_from([1e-9, 1e-3, 0.1, 3.0, 1e6, 1e9]),
@@ -106,14 +106,14 @@ def test_scale_changes_nothing(problem, value_scale, cost_scale):
     if ours.choice is None:
         return
     # Tied choices may swap by rounding; each must be optimal in the other's problem.
-    assert close(problem.evaluate(theirs.choice)[0], ours.value)
+    assert is_close(problem.evaluate(theirs.choice)[0], ours.value)
     assert math.isclose(
         theirs.value, ours.value * value_scale, rel_tol=1e-9, abs_tol=1e-9 * value_scale
     )
     assert set(ours.prices) == set(theirs.prices)
 
 
-@quick(100)
+@make_settings(100)
 @given(small_problems(resources=1), st.sampled_from([1e-9, 0.1, 1e9]))
 def test_scale_keeps_a_unique_choice(problem, scale):
     best = solver.solve(problem)
@@ -135,7 +135,7 @@ def test_scale_keeps_a_unique_choice(problem, scale):
     assert solver.solve(scaled).choice == best.choice
 
 
-@quick(200)
+@make_settings(200)
 @given(small_problems(resources=2), st.sampled_from([0.01, 0.2, 0.5]))
 def test_a_requested_gap_is_kept(problem, gap):
     solution = solver.solve(problem, gap=gap)
@@ -162,7 +162,7 @@ def test_infeasible_says_the_smallest_reachable_cost():
             continue
         seen += 1
         assert found.budget == problem.budgets["r0"] < found.smallest_cost
-        assert close(sum(found.parts.values()), found.smallest_cost)
+        assert is_close(sum(found.parts.values()), found.smallest_cost)
         enough = solver.solve(problem, budgets={"r0": max(found.smallest_cost, 0.0)})
         assert enough.status == Status.OPTIMAL or found.smallest_cost < 0
         assert "smallest reachable r0" in str(found)

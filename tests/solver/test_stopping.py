@@ -16,19 +16,19 @@ from .problems import concatenation_problem, grid_problem, roofline_problem
 
 
 @pytest.fixture(autouse=True)
-def heard():
+def default_sigint():
     """SIGINT as in a terminal: a shell that starts tests in the background has it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def hard() -> solver.Problem:
+def make_hard() -> solver.Problem:
     """Takes the mixed-integer program far longer than the tests have."""
     return grid_problem(side=9, options=6, seed=1)
 
 
-def honest(problem: solver.Problem, solution: solver.Solution, optimum: float) -> None:
+def check_solution(problem: solver.Problem, solution: solver.Solution, optimum: float) -> None:
     assert solution.choice is not None
     value, cost = problem.evaluate(solution.choice)
     assert value == solution.value
@@ -62,7 +62,7 @@ def test_a_time_limit_returns_an_incumbent_with_a_true_gap():
         search.time = kept
     assert solution.status == Status.TIME_LIMIT
     assert 0 < solution.gap < 1
-    honest(problem, solution, optimum)
+    check_solution(problem, solution, optimum)
 
 
 def test_a_time_limit_that_is_over_at_once_is_no_error():
@@ -80,7 +80,7 @@ def test_sigint_returns_the_incumbent():
 
     solution = solver.solve(problem, progress=interrupt)
     assert solution.status == Status.INTERRUPTED
-    honest(problem, solution, optimum)
+    check_solution(problem, solution, optimum)
 
 
 @pytest.mark.parametrize("method", ["milp", "auto"])
@@ -92,14 +92,14 @@ def test_an_interrupt_that_is_swallowed_counts(method):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
-    solution = solver.solve(hard(), method, progress=interrupt, memory_limit_mb=1.0)
+    solution = solver.solve(make_hard(), method, progress=interrupt, memory_limit_mb=1.0)
     assert solution.status == Status.INTERRUPTED
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("method", ["milp", "auto"])
 def test_sigint_inside_highs_returns(method):
-    problem = hard()
+    problem = make_hard()
 
     def interrupt(progress: solver.Progress) -> None:
         if progress.stage.endswith("HiGHS"):
@@ -113,7 +113,7 @@ def test_sigint_inside_highs_returns(method):
 
 
 def test_a_time_limit_inside_highs_bounds():
-    problem = hard()
+    problem = make_hard()
     solution = solver.solve(problem, time_limit_s=4.0, memory_limit_mb=1.0)
     assert solution.status == Status.TIME_LIMIT
     assert solution.bound < float("inf")

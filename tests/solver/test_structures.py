@@ -11,27 +11,20 @@ from solver import Status
 from .problems import (
     concatenation_problem,
     grid_problem,
-    published,
-    published_problem,
+    load_optima,
+    load_published,
     roofline_problem,
 )
 
 
 @pytest.mark.parametrize(
     "name",
-    sorted(published())
-    or [
-        pytest.param(
-            "",
-            marks=pytest.mark.skip(
-                reason="../shared/instances is not there: the published instances"
-            ),
-        )
-    ],
+    sorted(load_optima())
+    or [pytest.param("", marks=pytest.mark.skip("no ../shared/instances: the published ones"))],
 )
 def test_published_instances_are_proven(name):
-    known = published()[name]
-    solution = solver.solve(published_problem(name))
+    known = load_optima()[name]
+    solution = solver.solve(load_published(name))
     assert solution.status == Status.OPTIMAL
     assert solution.value == known["optimum"] and solution.gap == 0.0
     assert solution.cost["latency_us"] <= known["budget_us"]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import solver
 from solver.labels import _select_undominated
 
-from .test_optimality import quick
+from .test_optimality import make_settings
 
 
-def chain(seed: int, silent: float, levels: int) -> solver.Problem:
+def make_chain(seed: int, silent: float, levels: int) -> solver.Problem:
     """Variables in a row; some without a value of their own, values may repeat, integer costs."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(3, 12, size=14)
@@ -36,7 +36,7 @@ def chain(seed: int, silent: float, levels: int) -> solver.Problem:
     )
 
 
-def by_recursion(problem: solver.Problem) -> float:
+def solve_by_recursion(problem: solver.Problem) -> float:
     """The optimum: best[option of x_i, total cost so far]."""
     budget = int(problem.budgets["ms"])
     names = list(problem.options)
@@ -60,11 +60,11 @@ def by_recursion(problem: solver.Problem) -> float:
     return float(best.max())
 
 
-@quick(150)
+@make_settings(150)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 0.6]), st.sampled_from([4, 50, 100_000]))
 def test_chains_are_solved_to_the_optimum(seed, silent, levels):
-    problem = chain(seed, silent, levels)
-    expected, answer = by_recursion(problem), solver.solve(problem)
+    problem = make_chain(seed, silent, levels)
+    expected, answer = solve_by_recursion(problem), solver.solve(problem)
     if expected == -np.inf:
         assert answer.status is solver.Status.INFEASIBLE
         return
@@ -73,7 +73,7 @@ def test_chains_are_solved_to_the_optimum(seed, silent, levels):
     assert answer.bound >= expected - 1e-9 * abs(expected)
 
 
-@quick(300)
+@make_settings(300)
 @given(st.data(), st.integers(1, 2))
 def test_only_dominated_labels_are_dropped(data, resources):
     """Of every group stays, for each label, one that is no worse and no dearer; ties included."""

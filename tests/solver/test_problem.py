@@ -71,7 +71,7 @@ def test_brute_force_refuses_the_impossible():
         solver.solve(many, "brute_force")
 
 
-def document(**changes) -> str:
+def make_document(**changes) -> str:
     parts = {
         "name": "p",
         "options": {"a": 2},
@@ -84,13 +84,13 @@ def document(**changes) -> str:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (document(tables=[{"name": "t", "scope": ["z"]}]), "unknown variable 'z'"),
-        (document(tables=[{"name": "t"}]), "table 0"),
-        (document(tables=[{"name": "t", "scope": ["a"], "value": [[1], [2, 3]]}]), "'t'"),
-        (document(budgets={"ms": -3}), "negative"),
-        (document(extra=1), "unknown key 'extra'"),
-        (document().replace("[1, 2]", "[1, NaN]"), "NaN"),
-        (document().replace('"ms": [1, 2]', '"ms": [1, Infinity]'), "Infinity"),
+        (make_document(tables=[{"name": "t", "scope": ["z"]}]), "unknown variable 'z'"),
+        (make_document(tables=[{"name": "t"}]), "table 0"),
+        (make_document(tables=[{"name": "t", "scope": ["a"], "value": [[1], [2, 3]]}]), "'t'"),
+        (make_document(budgets={"ms": -3}), "negative"),
+        (make_document(extra=1), "unknown key 'extra'"),
+        (make_document().replace("[1, 2]", "[1, NaN]"), "NaN"),
+        (make_document().replace('"ms": [1, 2]', '"ms": [1, Infinity]'), "Infinity"),
         ("[1]", "not list|cannot be read"),
     ],
 )
@@ -99,7 +99,7 @@ def test_malformed_json_is_refused_by_name(text, says):
         Problem.from_json(text)
 
 
-def same(one: Problem, other: Problem) -> bool:
+def is_same(one: Problem, other: Problem) -> bool:
     def plain(p: Problem):
         tables = [
             (t.name, t.scope, None if t.value is None else t.value.tolist())
@@ -116,13 +116,15 @@ def test_json_and_pickle_go_round(tmp_path):
     for _ in range(50):
         given = random_problem(rng)
         given.to_json(tmp_path / "p.json")
-        assert same(given, Problem.from_json(tmp_path / "p.json"))
-        assert same(given, Problem.from_json(given.to_json()))
-        assert same(given, pickle.loads(pickle.dumps(given)))
+        assert is_same(given, Problem.from_json(tmp_path / "p.json"))
+        assert is_same(given, Problem.from_json(given.to_json()))
+        assert is_same(given, pickle.loads(pickle.dumps(given)))
 
 
 def test_null_is_inadmissible():
-    text = document(tables=[{"name": "t", "scope": ["a"], "value": [1, None], "cost": {"ms": 0}}])
+    text = make_document(
+        tables=[{"name": "t", "scope": ["a"], "value": [1, None], "cost": {"ms": 0}}]
+    )
     read = Problem.from_json(text)
     assert read.tables[0].value.tolist() == [1.0, -np.inf]
     assert "null" in read.to_json()
