@@ -8,13 +8,14 @@ from .name_ranges import group_names
 from .naming import choose_unused_name, find_common_path
 from .progress import ProgressDisplay, SilentProgress
 from .seeding import derive_seed, make_generator
+from .settings import NUMBER, SECTION, entry, read_settings, refuse, settings_class
 from .tensor_file import read_tensors, write_tensors
-from .validation import require, suggest_names, wrong_value
+from .validation import suggest_names, wrong_value
 
 __all__ = [
-    "ProgressDisplay", "SilentProgress", "choose_unused_name", "derive_seed", "digest_file",
-    "digest_json", "digest_tensors", "find_common_path", "group_names", "leave_process_group",
-    "make_generator", "process_rank", "read_tensors", "replace_file", "require",
-    "require_single_process", "silence_logging", "suggest_names", "write_tensors", "write_text",
-    "wrong_value",
+    "NUMBER", "ProgressDisplay", "SECTION", "SilentProgress", "choose_unused_name", "derive_seed",
+    "digest_file", "digest_json", "digest_tensors", "entry", "find_common_path", "group_names",
+    "leave_process_group", "make_generator", "process_rank", "read_settings", "read_tensors",
+    "refuse", "replace_file", "require_single_process", "settings_class", "silence_logging",
+    "suggest_names", "write_tensors", "write_text", "wrong_value",
 ]  # fmt: skip

@@ -14,12 +14,6 @@ def wrong_value(where: str, expected: str, got: Any) -> PrunerError:
     return PrunerError(f"{where}: expected {expected}, got {got!r}")
 
 
-def require(condition: bool, where: str, expected: str, got: Any) -> None:
-    """Raise `wrong_value` unless the condition holds."""
-    if not condition:
-        raise wrong_value(where, expected, got)
-
-
 def suggest_names(
     name: str,
     known: Iterable[str],
