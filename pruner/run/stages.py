@@ -11,7 +11,7 @@ import latency_tables
 
 from ..errors import PrunerError
 from ..problem import Budget
-from ..search import Candidate, choose, evaluate_candidates, free_share
+from ..search import Candidate, choose, evaluate_candidates, resolve_margin
 from ..structure import Importance, Plan
 from ..surgery import apply, load, save
 from ..utils import digest_json, write_text
@@ -146,7 +146,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     scores = importance(space, config)
     net, rotation = rotate_network(space, config)
     start = prune_in_rounds(space, folder, config, RoundStart(net, scores), budget_ms)
-    trials, journal = _tried(space, folder, config, start, budget_ms, key)
+    candidates, journal = _tried(space, folder, config, start, budget_ms, key)
     aim_ms = budget_ms
     for attempt in range(2):
         choice = choose(
@@ -159,7 +159,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
             space.progress,
             keep=lambda grown: grown.save(space.base.path),
             within=start.plan,
-            trials=trials,
+            candidates=candidates,
         )
         small = apply(start.net, choice.best.plan)
         metrics = figures.collect_metrics(space, budget, budget_ms, choice, small)
@@ -174,7 +174,9 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         space.progress.say(f"  {over - 1:+.1%} from the budget when timed in turn")
         if attempt == 0:
             table, aim_ms = choice.table, aim_ms / over
-            trials = trials[len(choice.rounds) - 1 :]  # those before measured above the budget
+            candidates = candidates[
+                len(choice.rounds) - 1 :
+            ]  # those before measured above the budget
     if metrics.warning:
         space.progress.say(f"  warning: {metrics.warning}")
 
@@ -220,7 +222,7 @@ def _tried(
             budget_ms,
             options.trials,
             steps=options.trial_steps,
-            margin=free_share(options, table),
+            margin=resolve_margin(options, table),
             within=start.plan,
             journal=journal,
             progress=advance,

@@ -2,8 +2,9 @@
 
 from .candidates import STEPS, Candidate, evaluate_candidates
 from .options import SolveConfig
-from .solve_and_measure import Choice, choose, free_share
+from .solve_and_measure import Choice, choose, resolve_margin
 
 __all__ = [
-    "Candidate", "Choice", "STEPS", "SolveConfig", "choose", "evaluate_candidates", "free_share",
+    "Candidate", "Choice", "STEPS", "SolveConfig", "choose", "evaluate_candidates",
+    "resolve_margin",
 ]  # fmt: skip

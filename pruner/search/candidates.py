@@ -1,9 +1,9 @@
-"""Trials: structures at the very budget, tuned for a moment and run before one is chosen."""
+"""Candidates: structures at one budget, distilled for a moment and run before one is chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import solver
 
 from ..errors import PrunerError
 from ..importance import CandidateSample
-from ..problem import formulate
+from ..problem import Budget, formulate
 from ..structure import Plan
 from ..utils import digest_json
 
@@ -22,21 +22,24 @@ if TYPE_CHECKING:
 
     from ..structure import Importance, Network
 
-STEPS = 64  # of tuning, where a structure will be tuned
-FIRST = 6  # structures before anything is fitted
-SPREAD = 0.5  # standard deviation of the logarithm of what a score is mistaken by
+STEPS = 64  # of distillation, where a structure will be fine-tuned
+FIRST = 6  # structures before scores are fitted
+SPREAD = 0.5  # standard deviation of the logarithm of a score's error
 TOGETHER = 0.7  # the same of all Blocks together, against all Dims
-LEVELS = 4  # of what is left of the budget: from nothing to what the table may be off by
-UNKNOWN, LARGEST = 0.1, 0.2  # of a table that does not say it; and at most
+LEVELS = 4  # of the margin: from nothing to the table's error
+UNKNOWN, LARGEST = 0.1, 0.2  # error of a table that does not say it; and at most
 TIME_LIMIT_S = 10.0
 _SEED = 15_485_863
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A structure that was tried, what it loses, and the proof that by its scores none is better.
+    """A structure that was evaluated.
 
-    loss is the divergence of its class probabilities from the dense network's, in nats.
+    Attributes:
+        plan: What it keeps.
+        solution: The proof that by its scores none is better.
+        loss: The divergence of its class probabilities from the dense network's, in nats.
     """
 
     plan: Plan
@@ -49,7 +52,7 @@ def evaluate_candidates(
     table: LatencyTable,
     importance: Importance,
     batches: Iterable[tuple[Any, Any]],
-    budget: str | float,
+    budget: Budget | str | float,
     trials: int,
     *,
     steps: int = STEPS,
@@ -58,121 +61,135 @@ def evaluate_candidates(
     journal: Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Structures that the solver picks at a budget, tuned for a moment; what loses least is first.
+    """Solve for structures at a budget by different scores and rank them by the loss they measure.
 
-    The solver takes what the objective flatters, and where much is cut, cuts neither add up nor do
-    they lose in the end what they lose at first: tuning makes good one thing more than another.
-    So that many structures are solved for at this budget, each by other scores, cut, repaired,
-    tuned for some steps towards the dense network's answers, and run on images that they have not
-    learnt from. The first scores are those given, and these disturbed at random: each by itself,
-    and Blocks against Dims. Then, in turn, factors of the scores are fitted to what all structures
-    have lost (see `pruner.importance.calibrated`); such fitted scores are disturbed; and those that
-    were best so far are, by half as much. What the solver picks is also what the table flatters:
-    three of four structures leave some of the budget, up to what the table may be off by, so that
-    on the device some of the best will meet it.
+    The solver takes what the objective flatters, and losses of single cuts neither add up nor say
+    what tuning makes good. So every structure is cut, repaired, distilled from the dense network
+    for some steps, and run on images that it has not learnt from. The first scores are those given
+    and these disturbed at random, each by itself and Blocks against Dims; then, in turn, scores
+    fitted to all losses so far (`pruner.importance.calibrated`), such scores disturbed, and the
+    best so far disturbed by half as much. Three of four structures leave a margin of up to the
+    table's error, so that some of the best will meet the budget on the device.
 
-    importance
-        Scores with loss curves: of the criteria measured, calibrated, refined or reconstruction.
-    batches
-        Calibration images. Labels are not looked at.
-    steps
-        Of tuning, a batch each; 0 where the chosen structure will be repaired only.
-    budget, margin, within
-        As `formulate` takes them.
-    journal
-        A file that what structures lose is written to, one after the other: the same call looks it
-        up there and continues.
+    Args:
+        net, table, budget, margin, within: As `formulate` takes them.
+        importance: Scores of a criterion with loss curves.
+        batches: Calibration images; labels are not looked at.
+        trials: How often to solve: the number of candidates at most.
+        steps: Of distillation, a batch each; 0 where the chosen structure will only be repaired.
+        journal: A file that the losses are written to: the same call looks them up and continues.
+        progress: Called with the number of trials done and of all.
 
-    Raises PrunerError for scores without loss curves. Where nothing meets the budget, nothing is
-    tried.
+    Returns:
+        The candidates, the least loss first; none where nothing meets the budget.
+
+    Raises:
+        PrunerError: Scores without loss curves, a malformed budget or one above dense.
     """
     if not importance.loss_curves:
         raise PrunerError(
             f"trials: criterion {importance.criterion!r} says nothing of whole widths; choose "
             "measured, calibrated, refined or reconstruction"
         )
+    budget = Budget.coerce(budget)
     sample = CandidateSample.prepare(net, importance, list(batches), steps)
-    off = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
-    best = importance
-    known = _read(journal)
-    seen: set[str] = set()
-    found: list[Candidate] = []
+    search = _CandidateSearch(table, budget, within, sample, importance, _Journal(journal))
+    error = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
     for number in range(trials):
-        free = max(margin, off * (number % LEVELS) / (LEVELS - 1))
-        for scores in _guesses(sample, best, number):
-            solution = _solved(net, table, scores, budget, free, within)
-            if solution.choice is None:
-                break
-            plan = Plan.from_solution(net, solution, scores, within)
-            key = digest_json(plan.to_json())
-            if key not in seen:
-                seen.add(key)
-                loss = sample.add(plan, known.get(key))
-                if journal is not None and key not in known:
-                    _append(journal, key, loss)
-                if np.isfinite(loss):  # or its tuning blew up
-                    if all(loss < other.loss for other in found):
-                        best = scores
-                    found.append(Candidate(plan, solution, loss))
-                break
+        search.add_candidate(number, max(margin, error * (number % LEVELS) / (LEVELS - 1)))
         if progress is not None:
             progress(number + 1, trials)
-    return tuple(sorted(found, key=lambda trial: trial.loss))
+    return tuple(sorted(search.candidates, key=lambda candidate: candidate.loss))
 
 
-def _read(journal: Path | None) -> dict[str, float]:
-    """Losses by the structures' fingerprints; a line that was cut off counts for nothing."""
-    known = {}
-    if journal is not None and journal.is_file():
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            match line.split(" "):
-                case ["lost", key, loss, "."]:
-                    known[key] = float(loss)
-    return known
+class _Journal:
+    """Losses by the structures' fingerprints, kept in a file; a line that was cut off is none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.losses: dict[str, float] = {}
+        if path is not None and path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                match line.split(" "):
+                    case ["lost", key, loss, "."]:
+                        self.losses[key] = float(loss)
+
+    def record(self, key: str, loss: float) -> None:
+        """Append a loss that is not known yet."""
+        if self.path is not None and key not in self.losses:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(f"\nlost {key} {loss!r} .")
 
 
-def _append(journal: Path, key: str, loss: float) -> None:
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with open(journal, "a", encoding="utf-8") as stream:
-        stream.write(f"\nlost {key} {loss!r} .")
+@dataclass
+class _CandidateSearch:
+    """The state of one call of `evaluate_candidates`; best are the scores of the best so far."""
+
+    table: LatencyTable
+    budget: Budget
+    within: Plan | None
+    sample: CandidateSample
+    best: Importance
+    journal: _Journal
+    seen: set[str] = field(default_factory=set)
+    candidates: list[Candidate] = field(default_factory=list)
+
+    def add_candidate(self, number: int, margin: float) -> None:
+        """Evaluate a structure that is new, if the scores of this trial lead to one."""
+        for scores in self.propose_scores(number):
+            solution = self.solve(scores, margin)
+            if solution.choice is None:
+                return
+            plan = Plan.from_solution(self.sample.net, solution, scores, self.within)
+            key = digest_json(plan.to_json())
+            if key not in self.seen:
+                self.seen.add(key)
+                loss = self.sample.add(plan, self.journal.losses.get(key))
+                self.journal.record(key, loss)
+                if np.isfinite(loss):  # or its distillation blew up
+                    if all(loss < other.loss for other in self.candidates):
+                        self.best = scores
+                    self.candidates.append(Candidate(plan, solution, loss))
+                return
+
+    def propose_scores(self, number: int) -> Iterator[Importance]:
+        """Yield scores to solve by, ever more disturbed, until one leads to a new structure.
+
+        Of three trials one begins undisturbed and one is around the best scores so far.
+        """
+        known, spread = self.sample.single_cuts, 1.0
+        if len(self.sample.terms) >= FIRST:
+            known = self.sample.fit_importance(known.criterion)
+        if number % 3 == 0:
+            yield known
+        elif number % 3 == 2 and len(self.sample.terms) >= FIRST:
+            known, spread = self.best, 0.5
+        rng = np.random.default_rng(_SEED + number)
+        for wider in (1.0, 1.4, 2.0):
+            yield _disturb(known, wider * spread, rng)
+
+    def solve(self, scores: Importance, margin: float) -> solver.Solution:
+        """Solve for the best structure by these scores; an interrupt goes on to the caller."""
+        problem = formulate(
+            self.sample.net, self.table, scores, self.budget, margin=margin, within=self.within
+        )
+        solution = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
+        if solution.status is solver.Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        return solution
 
 
-def _guesses(sample: CandidateSample, best: Importance, number: int) -> Iterator[Importance]:
-    """Scores to solve by, until one of them gives a structure that was not tried yet."""
-    known, spread = sample.single_cuts, 1.0
-    if len(sample.terms) >= FIRST:
-        known = sample.fit_importance(known.criterion)
-    if number % 3 == 0:
-        yield known
-    elif number % 3 == 2 and len(sample.terms) >= FIRST:
-        known, spread = best, 0.5
-    dice = np.random.default_rng(_SEED + number)
-    for wider in (1.0, 1.4, 2.0):
-        yield _disturbed(known, wider * spread, dice)
+def _disturb(importance: Importance, spread: float, rng: np.random.Generator) -> Importance:
+    """Multiply every loss curve and Block by a log-normal factor, and all Blocks by one more."""
 
+    def draw_factor(deviation: float) -> float:
+        return float(np.exp(spread * deviation * rng.standard_normal()))
 
-def _disturbed(importance: Importance, spread: float, dice: np.random.Generator) -> Importance:
-    def factor(deviation: float) -> float:
-        return float(np.exp(spread * deviation * dice.standard_normal()))
-
-    together = factor(TOGETHER)
+    together = draw_factor(TOGETHER)
+    curves, blocks = importance.loss_curves, importance.blocks
     return replace(
         importance,
-        loss_curves={name: factor(SPREAD) * rise for name, rise in importance.loss_curves.items()},
-        blocks={n: together * factor(SPREAD) * lost for n, lost in importance.blocks.items()},
+        loss_curves={name: draw_factor(SPREAD) * curve for name, curve in curves.items()},
+        blocks={name: together * draw_factor(SPREAD) * loss for name, loss in blocks.items()},
     )
-
-
-def _solved(
-    net: Network,
-    table: LatencyTable,
-    importance: Importance,
-    budget: str | float,
-    margin: float,
-    within: Plan | None,
-) -> solver.Solution:
-    problem = formulate(net, table, importance, budget, margin=margin, within=within)
-    found = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
-    if found.status is solver.Status.INTERRUPTED:
-        raise KeyboardInterrupt
-    return found

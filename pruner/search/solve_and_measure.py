@@ -1,9 +1,9 @@
-"""choose: the structure for a budget, solved on the table and verified on the device."""
+"""The structure for a budget: solved on the table, measured on the device, solved again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import latency_tables
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
 _BELOW = 0.03
 # By how much less is asked, at least, where the table stands by a structure that was too slow.
 _STEP = 0.005
-# Solver status that a user's Ctrl-C leaves behind.
-_INTERRUPTED = solver.Status.INTERRUPTED
 
 
 @dataclass(frozen=True)
 class Round:
-    """One structure: what the table said of it, what the device said, and its proof."""
+    """One structure: its proof, what was asked, what the table says of it and what the device."""
 
     plan: Plan
     solution: solver.Solution
@@ -61,130 +59,163 @@ def choose(
     progress: ProgressDisplay,
     keep: Callable[[LatencyTable], None],
     within: Plan | None = None,
-    trials: Sequence[Candidate] = (),
+    candidates: Sequence[Candidate] = (),
 ) -> Choice:
-    """Solve, measure the answer, correct the table by it, and solve again until it fits.
+    """Choose the most important structure that measures within a budget.
 
-    Of the structures that measure within the budget, the most important one is taken. keep is
-    called with every corrected table; within is the plan of an earlier round, whose rest may be
-    cut. Where none fits in ``config.attempts`` rounds the closest is taken, with a warning.
-    Of trials, the best first, the first that measures within the budget is taken.
+    Solve, measure the answer, correct the table by it, and solve again until it fits.
 
-    Raises PrunerError where the budget is below the reachable minimum.
+    Args:
+        net, table, importance, within: As `formulate` takes them.
+        engine: What measures.
+        budget_ms: The budget in milliseconds a batch.
+        config: Margin, time limit and number of rounds; whether to measure at all.
+        progress: What tells the user of the rounds.
+        keep: Called with every corrected table.
+        candidates: The best first: the first that measures within the budget is taken.
+
+    Returns:
+        The choice; where none fits in ``config.attempts`` rounds the closest, with a warning.
+
+    Raises:
+        PrunerError: The budget is below the reachable minimum.
     """
-    rounds: list[Round] = []
-    for trial in trials:
-        spent_ms = predict(net, table, trial.plan.sizes(), trial.plan.dropped_blocks())
-        best = Round(trial.plan, trial.solution, budget_ms, spent_ms)
-        if not config.check:
-            return Choice(best, (best,), table)
-        checked, table = _check(net, table, engine, best, budget_ms, len(rounds) + 1, progress)
-        keep(table)
-        rounds.append(checked)
-        if _measured(checked) <= budget_ms:
-            return Choice(checked, tuple(rounds), table)
-    asked_ms = budget_ms
-    for number in range(len(rounds) + 1, len(rounds) + config.attempts + 1):
-        found = _solve(net, table, importance, asked_ms, config, progress, within)
-        if isinstance(found, str):
-            if rounds:  # the corrected table leaves no room below; what was measured stands
-                break
-            raise PrunerError(found)
-        if not config.check:
-            return Choice(found, (found,), table)
-        known = next((r for r in rounds if _same(r.plan, found.plan)), None)
-        if known is not None and known.measured_ms is not None:
-            # The table stands by a structure that was measured: only asking for less can move it.
-            if known.measured_ms <= budget_ms:
-                break
-            asked_ms *= min(budget_ms / known.measured_ms, 1 - _STEP)
-            continue
-        checked, table = _check(net, table, engine, found, budget_ms, number, progress)
-        keep(table)
-        rounds.append(checked)
-        measured = _measured(checked)
-        low = budget_ms * (1 - _BELOW - free_share(config, table))
-        if low <= measured <= budget_ms:
-            break
-        if number > 1:
-            # Correcting the table alone did not do: the solver keeps finding what it flatters. Ask
-            # for as much less as it measured too much; the way back up is taken in half steps.
-            asked_ms *= (budget_ms / measured) ** (1.0 if measured > budget_ms else 0.5)
-            asked_ms = min(asked_ms, budget_ms)
-    fitting = [r for r in rounds if _measured(r) <= budget_ms]
-    if fitting:
-        return Choice(max(fitting, key=lambda r: r.solution.value), tuple(rounds), table)
-    best = min(rounds, key=_measured)
-    over = _measured(best) / budget_ms - 1
-    return Choice(
-        best,
-        tuple(rounds),
-        table,
-        f"the structure measures {over:.1%} above the budget after {len(rounds)} rounds; "
-        "a larger --margin leaves room",
-    )
+    runner = _RoundRunner(net, table, importance, engine, budget_ms, config, progress, keep, within)
+    if candidates and not config.check:
+        first = runner.predict_round(candidates[0].plan, candidates[0].solution, budget_ms)
+        return Choice(first, (first,), table)
+    for candidate in candidates:
+        found = runner.predict_round(candidate.plan, candidate.solution, budget_ms)
+        measured = runner.measure(found, len(runner.rounds) + 1)
+        if _measured_ms(measured) <= budget_ms:
+            return Choice(measured, tuple(runner.rounds), runner.table)
+    if not config.check:
+        found = runner.solve(budget_ms)
+        return Choice(found, (found,), table)
+    runner.run_rounds()
+    return runner.choose_round()
 
 
-def _check(
-    net: Network,
-    table: LatencyTable,
-    engine: Engine,
-    found: Round,
-    budget_ms: float,
-    number: int,
-    progress: ProgressDisplay,
-) -> tuple[Round, LatencyTable]:
-    """A round with what the device says of it, and the table corrected by that."""
-    progress.say(f"  round {number}: measuring the solved structure")
-    sizes, dropped = found.plan.sizes(), found.plan.dropped_blocks()
-    checked = latency_tables.check(table, net, engine, sizes, dropped)
-    progress.say(
-        f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured "
-        f"{checked.measured_ms:.4g} ms ({checked.error:+.1%}), budget {budget_ms:.4g} ms"
-    )
-    timed = replace(
-        found,
-        predicted_ms=checked.predicted_ms,
-        measured_ms=checked.measured_ms,
-        spread_ms=checked.spread_ms,
-    )
-    return timed, checked.table
+class _NothingFound(PrunerError):
+    """No structure meets what was asked, or none was found in time."""
 
 
-def _solve(
-    net: Network,
-    table: LatencyTable,
-    importance: Importance,
-    budget_ms: float,
-    config: SolveConfig,
-    progress: ProgressDisplay,
-    within: Plan | None,
-) -> Round | str:
-    """A round that is not measured yet, or why there is none."""
-    free = free_share(config, table)
-    problem = formulate(net, table, importance, budget_ms, margin=free, within=within)
-    with progress.task("solve") as advance:
-        solution = solver.solve(
-            problem,
-            time_limit_s=config.time_limit_s,
-            progress=lambda p: advance(round(p.seconds, 1), config.time_limit_s, p.stage),
+@dataclass
+class _RoundRunner:
+    """The rounds of one call of `choose`; measuring one adds it and corrects the table."""
+
+    net: Network
+    table: LatencyTable
+    importance: Importance
+    engine: Engine
+    budget_ms: float
+    config: SolveConfig
+    progress: ProgressDisplay
+    keep: Callable[[LatencyTable], None]
+    within: Plan | None
+    rounds: list[Round] = field(default_factory=list)
+
+    def run_rounds(self) -> None:
+        """Solve and measure until a structure is close below the budget, or attempts are over."""
+        asked_ms, budget_ms = self.budget_ms, self.budget_ms
+        first = len(self.rounds) + 1
+        for number in range(first, first + self.config.attempts):
+            try:
+                found = self.solve(asked_ms)
+            except _NothingFound:
+                if (
+                    self.rounds
+                ):  # the corrected table leaves no room below; what was measured stands
+                    return
+                raise
+            known = next((r for r in self.rounds if _same_structure(r.plan, found.plan)), None)
+            if known is not None:
+                # The table stands by a structure that was measured: only asking for less moves it.
+                if _measured_ms(known) <= budget_ms:
+                    return
+                asked_ms *= min(budget_ms / _measured_ms(known), 1 - _STEP)
+                continue
+            measured_ms = _measured_ms(self.measure(found, number))
+            low_ms = budget_ms * (1 - _BELOW - resolve_margin(self.config, self.table))
+            if low_ms <= measured_ms <= budget_ms:
+                return
+            if number > 1:
+                # Correcting the table alone did not do: the solver keeps finding what it flatters.
+                # Ask for as much less as it measured too much; the way back up is in half steps.
+                asked_ms *= (budget_ms / measured_ms) ** (1.0 if measured_ms > budget_ms else 0.5)
+                asked_ms = min(asked_ms, budget_ms)
+
+    def choose_round(self) -> Choice:
+        """Choose the most important structure within the budget, or else the fastest and warn."""
+        fitting = [r for r in self.rounds if _measured_ms(r) <= self.budget_ms]
+        if fitting:
+            best = max(fitting, key=lambda r: r.solution.value)
+            return Choice(best, tuple(self.rounds), self.table)
+        best = min(self.rounds, key=_measured_ms)
+        over = _measured_ms(best) / self.budget_ms - 1
+        warning = (
+            f"the structure measures {over:.1%} above the budget after {len(self.rounds)} rounds; "
+            "a larger --margin leaves room"
         )
-    if solution.status is _INTERRUPTED:
-        raise KeyboardInterrupt
-    if solution.choice is None:
-        if solution.infeasibility is not None:
-            return f"budget {budget_ms:.4g} ms is below the reachable minimum: " + reachable(
-                net, table, solution.infeasibility
+        return Choice(best, tuple(self.rounds), self.table, warning)
+
+    def measure(self, found: Round, number: int) -> Round:
+        """Add a round with what the device says of it, and correct the table by that."""
+        self.progress.say(f"  round {number}: measuring the solved structure")
+        sizes, dropped = found.plan.sizes(), found.plan.dropped_blocks()
+        checked = latency_tables.check(self.table, self.net, self.engine, sizes, dropped)
+        self.progress.say(
+            f"  round {number}: predicted {checked.predicted_ms:.4g} ms, measured "
+            f"{checked.measured_ms:.4g} ms ({checked.error:+.1%}), budget {self.budget_ms:.4g} ms"
+        )
+        measured = replace(
+            found,
+            predicted_ms=checked.predicted_ms,
+            measured_ms=checked.measured_ms,
+            spread_ms=checked.spread_ms,
+        )
+        self.table = checked.table
+        self.keep(self.table)
+        self.rounds.append(measured)
+        return measured
+
+    def solve(self, asked_ms: float) -> Round:
+        """Return a round that is not measured yet; raises PrunerError where there is none."""
+        problem = formulate(
+            self.net,
+            self.table,
+            self.importance,
+            asked_ms,
+            margin=resolve_margin(self.config, self.table),
+            within=self.within,
+        )
+        limit_s = self.config.time_limit_s
+        with self.progress.task("solve") as advance:
+            solution = solver.solve(
+                problem,
+                time_limit_s=limit_s,
+                progress=lambda p: advance(round(p.seconds, 1), limit_s, p.stage),
             )
-        return f"no structure was found in {config.time_limit_s:g} s: raise --time-limit"
-    plan = Plan.from_solution(net, solution, importance, within)
-    return Round(
-        plan, solution, budget_ms, predict(net, table, plan.sizes(), plan.dropped_blocks())
-    )
+        if solution.status is solver.Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        if solution.choice is not None:
+            plan = Plan.from_solution(self.net, solution, self.importance, self.within)
+            return self.predict_round(plan, solution, asked_ms)
+        if solution.infeasibility is None:
+            raise _NothingFound(f"no structure was found in {limit_s:g} s: raise --time-limit")
+        smallest = describe_smallest(self.net, self.table, solution.infeasibility)
+        raise _NothingFound(f"budget {asked_ms:.4g} ms is below the reachable minimum: {smallest}")
+
+    def predict_round(self, plan: Plan, solution: solver.Solution, asked_ms: float) -> Round:
+        """Return a round with what the table says of it."""
+        predicted_ms = predict(self.net, self.table, plan.sizes(), plan.dropped_blocks())
+        return Round(plan, solution, asked_ms, predicted_ms)
 
 
-def reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibility) -> str:
-    """The smallest structure's latency and what takes most of it.
+def describe_smallest(
+    net: Network, table: LatencyTable, infeasibility: solver.Infeasibility
+) -> str:
+    """Say the smallest structure's latency and what takes most of it.
 
     Not at the solver's costs, which are those in a network as small as the budget.
     """
@@ -197,20 +228,17 @@ def reachable(net: Network, table: LatencyTable, infeasibility: solver.Infeasibi
     return f"{total_ms:.4g} ms, made up of {shown} ms and smaller parts"
 
 
-def free_share(config: SolveConfig, table: LatencyTable) -> float:
-    """The share of the budget to keep free.
-
-    ``auto``: what the table was off by, at worst but for one in twenty.
-    """
+def resolve_margin(config: SolveConfig, table: LatencyTable) -> float:
+    """Return the share of the budget to keep free; ``auto``: the table's 95th percentile error."""
     if isinstance(config.margin, float):
         return config.margin
     return min(table.error.p95, 0.2) if table.error is not None else 0.05
 
 
-def _measured(entry: Round) -> float:
-    assert entry.measured_ms is not None
-    return entry.measured_ms
+def _measured_ms(measured: Round) -> float:
+    assert measured.measured_ms is not None
+    return measured.measured_ms
 
 
-def _same(one: Plan, other: Plan) -> bool:
+def _same_structure(one: Plan, other: Plan) -> bool:
     return one.sizes() == other.sizes() and set(one.dropped_blocks()) == set(other.dropped_blocks())

@@ -16,7 +16,7 @@ import solver
 from latency_tables import Context
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
 from pruner.problem import objective_value as objective
-from pruner.search.solve_and_measure import reachable
+from pruner.search.solve_and_measure import describe_smallest
 
 from ..networks import Attention, Dense, Plain, Residual
 
@@ -163,7 +163,7 @@ def test_the_reachable_minimum_is_of_its_own_network_not_of_one_as_small_as_the_
     answer = solver.solve(formulate(net, table, random_importance(net, 0), budget="0.01ms"))
     least = min(predict(net, table, *structure) for structure in structures(net))
     assert answer.infeasibility.smallest_cost < 0.9 * least
-    told = reachable(net, table, answer.infeasibility)
+    told = describe_smallest(net, table, answer.infeasibility)
     assert float(told.split(" ms")[0]) == pytest.approx(least, rel=1e-3)
 
 

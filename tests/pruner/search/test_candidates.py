@@ -189,7 +189,7 @@ def test_the_best_that_measures_within_the_budget_is_taken(case, monkeypatch, ov
     monkeypatch.setattr(latency_tables, "check", check)
     choice = choose(
         net, Rule(), scores, None, budget_ms, SolveConfig(), SilentProgress(), lambda table: None,
-        trials=found,
+        candidates=found,
     )  # fmt: skip
     assert asked[: len(found)] == [t.plan.sizes() for t in found[: over + 1]]
     if over < len(found):
