@@ -25,7 +25,7 @@ from ..reconstruction import (
     Moments,
     draw_positions,
     fit_ridge,
-    holdout_mask,
+    mark_holdout,
     sample_inputs,
     split_groups,
 )
@@ -149,7 +149,7 @@ class CalibrationStatistics:
         fit = fit_ridge(train, held_out, torch.eye(channels, dtype=torch.float64)[None])
         everything = train + held_out
         x0, y0 = everything.x / everything.rows, everything.y / everything.rows
-        xx, xy, yy = everything.about(x0, y0)
+        xx, xy, yy = everything.center_at(x0, y0)
         error = yy[0] + ((xx[0] @ fit.weight[0] - 2 * xy[0]) * fit.weight[0]).sum(0)
         return float(error.clamp_min(0) @ self._weigh_channels(block, channels))
 
@@ -225,7 +225,7 @@ def _find_ungrouped_calls(module: fx.GraphModule) -> dict[str, fx.Node]:
 
 def _add_rows(sums: dict[str, list[Moments]], key: str, x: Tensor, y: Tensor) -> None:
     """Add [images, positions, channels, ...] to moments: four images of five, and the fifth."""
-    held_out = holdout_mask(x)
+    held_out = mark_holdout(x)
     if key not in sums:
         sums[key] = [Moments(1, x[0, 0].numel(), y.shape[-1]) for _ in range(2)]
     for part, chosen in zip(sums[key], (~held_out, held_out), strict=True):
@@ -241,8 +241,8 @@ def _summarize_reader(
     if not biased and find_batch_norm_after(module, node) is None:
         mean = torch.zeros_like(mean)
     about = (mean[None], train.y / train.rows)
-    other = held_out.about(*about)[0][0] if held_out.rows else None
-    return ReaderStatistics(node, slot, mean, train.about(*about)[0][0], other)
+    other = held_out.center_at(*about)[0][0] if held_out.rows else None
+    return ReaderStatistics(node, slot, mean, train.center_at(*about)[0][0], other)
 
 
 def _sample_rows(values: Tensor, count: int, name: str, chunk: int) -> Tensor:

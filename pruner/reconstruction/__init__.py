@@ -1,10 +1,10 @@
 """Refits layers whose inputs were cut, by least squares on calibration images."""
 
-from .layer_samples import draw_positions, holdout_mask, sample_inputs, split_groups
+from .layer_samples import draw_positions, mark_holdout, sample_inputs, split_groups
 from .reconstruct import repair
 from .ridge import Moments, fit_ridge
 
 __all__ = [
-    "Moments", "draw_positions", "fit_ridge", "holdout_mask", "repair", "sample_inputs",
+    "Moments", "draw_positions", "fit_ridge", "mark_holdout", "repair", "sample_inputs",
     "split_groups",
 ]  # fmt: skip

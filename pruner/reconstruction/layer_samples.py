@@ -50,7 +50,7 @@ def sample_inputs(layer: LinearLayer, x: Tensor, y_shape: torch.Size, at: Tensor
     return found.reshape(len(x), x.shape[1], len(at), -1).transpose(1, 2)
 
 
-def holdout_mask(rows: Tensor) -> Tensor:
+def mark_holdout(rows: Tensor) -> Tensor:
     """Mark every fifth row, which chooses a ridge instead of fitting the weights: [rows] bool."""
     return (torch.arange(len(rows)) % 5 == 4).to(rows.device)
 

@@ -23,8 +23,8 @@ from ..graph import (
     producer_of,
 )
 from ..structure import Dim, Plan
-from .layer_samples import draw_positions, holdout_mask, sample_inputs, sample_outputs, split_groups
-from .ridge import Fit, Moments, fit_ridge
+from .layer_samples import draw_positions, mark_holdout, sample_inputs, sample_outputs, split_groups
+from .ridge import Moments, RidgeFit, fit_ridge
 
 
 class Dense(Protocol):
@@ -255,7 +255,7 @@ def _fit(
         ys = sample_outputs(layer, y, at)[..., kept.to(y.device)]
         if task.beside is not None:
             ys = ys - sample_outputs(layer, mine[task.beside.name], at)
-        fold = holdout_mask(x)
+        fold = mark_holdout(x)
         for part, chosen in zip(sums, (~fold, fold), strict=True):
             if chosen.any():
                 part.add(split_groups(xs[chosen], groups), split_groups(ys[chosen], groups))
@@ -270,7 +270,7 @@ def _fit(
         _write(layer, norm, found)
 
 
-def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: Fit) -> None:
+def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: RidgeFit) -> None:
     """Put a fit into a layer, or into it and the batch norm behind it."""
     weight, bias = found.weight.mT.reshape(layer.weight.shape), found.bias.flatten()
     if not isinstance(norm, _BatchNorm):

@@ -12,7 +12,7 @@ RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
 
 
 @dataclass(frozen=True)
-class Fit:
+class RidgeFit:
     """y = weight^T x + bias, with what the sums say of the fitted values.
 
     weight [groups, inputs, outputs], bias, mean, variance [groups, outputs]; ridge the one chosen.
@@ -52,7 +52,7 @@ class Moments:
             setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
 
-    def about(self, x0: Tensor, y0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def center_at(self, x0: Tensor, y0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean products of x - x0 and y - y0: xx, xy and yy."""
         x, y = self.x / self.rows, self.y / self.rows
         xx = self.xx / self.rows - _outer(x, x0) - _outer(x0, x) + _outer(x0, x0)
@@ -60,7 +60,7 @@ class Moments:
         return xx, xy, self.yy / self.rows - 2 * y * y0 + y0.square()
 
 
-def fit_ridge(train: Moments, held_out: Moments, old: Tensor, *, biased: bool = True) -> Fit:
+def fit_ridge(train: Moments, held_out: Moments, old: Tensor, *, biased: bool = True) -> RidgeFit:
     """Ridge regression towards the old weights, whose strength the held-out rows choose.
 
         min over W, b of mean |W^T x + b - y|^2 + ridge * mean |x|^2 / inputs * |W - old|^2
@@ -71,20 +71,22 @@ def fit_ridge(train: Moments, held_out: Moments, old: Tensor, *, biased: bool = 
     ridge = _best_ridge(train, held_out, old, biased)
     everything = train + held_out
     x0, y0 = _means(everything, biased)
-    xx, xy, _ = everything.about(x0, y0)
+    xx, xy, _ = everything.center_at(x0, y0)
     weight = _solutions(xx, xy, old, (ridge,))[0]
     variance = ((xx @ weight) * weight).sum(1)
     mean = everything.x / everything.rows
     bias = y0 - (x0[:, None] @ weight)[:, 0]
-    return Fit(weight, bias, (mean[:, None] @ weight)[:, 0] + bias, variance.clamp_min(0), ridge)
+    return RidgeFit(
+        weight, bias, (mean[:, None] @ weight)[:, 0] + bias, variance.clamp_min(0), ridge
+    )
 
 
 def _best_ridge(train: Moments, held_out: Moments, old: Tensor, biased: bool) -> float:
     if not held_out.rows or not train.rows:
         return 1e-3
     x0, y0 = _means(train, biased)
-    xx, xy, _ = train.about(x0, y0)
-    their_xx, their_xy, _ = held_out.about(x0, y0)
+    xx, xy, _ = train.center_at(x0, y0)
+    their_xx, their_xy, _ = held_out.center_at(x0, y0)
     errors = [
         float((((their_xx @ w) - 2 * their_xy) * w).sum()) for w in _solutions(xx, xy, old, RIDGES)
     ]
