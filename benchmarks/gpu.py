@@ -29,7 +29,7 @@ import torch
 import latency_tables
 import pruner
 from latency_tables import Engine, LatencyError, LatencyTable
-from latency_tables.held_out import unseen_sums
+from latency_tables.regression import predict_held_out
 from pruner import Network
 
 from . import structures as st
@@ -109,7 +109,7 @@ def examine(
     torch.manual_seed(options.seed)
     net = traced(name, batch, options.side)
 
-    def progress(p: latency_tables.Progress) -> None:
+    def progress(p: latency_tables.MeasureProgress) -> None:
         print(f"  {key} {p.done}/{p.total} {p.note}", flush=True)
         if time.monotonic() > until and p.done < p.total:
             raise TimeIsUp
@@ -122,8 +122,8 @@ def examine(
         seed=options.seed,
         progress=progress,
     )
-    unseen = unseen_sums(table)
-    context = table.context(net)
+    unseen = predict_held_out(table)
+    calibration = table.calibration(net)
     scores = pruner.score(net, None, None, "magnitude")
     return {
         "device": str(table.device),
@@ -139,7 +139,7 @@ def examine(
         ),
         "error": None if table.error is None else vars(table.error),
         "rank": st.off(
-            [context.total_ms(u.sum_ms) for u in unseen], [u.measured_ms for u in unseen]
+            [calibration.total_ms(u.sum_ms) for u in unseen], [u.measured_ms for u in unseen]
         )["rank"]
         if len(unseen) > 2
         else None,

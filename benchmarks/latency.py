@@ -30,7 +30,7 @@ import torch
 import latency_tables
 import pruner
 from latency_tables import LatencyTable
-from latency_tables.reading import averaged
+from latency_tables.regression import average_readings
 from pruner import Network
 
 from . import structures as st
@@ -116,7 +116,7 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
     begun = st.begun(net, engine, folder)
     chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed, begun)
     visits = st.measured(net, engine, chosen, folder, table, options.quick)
-    readings = [averaged(own) for own in visits]
+    readings = [average_readings(own) for own in visits]
     actual = st.steady_ms(table, readings)
     first, second = (st.steady_ms(table, [own[i] for own in visits]) for i in range(st.VISITS))
     models = {

@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 import pruner
 from latency_tables import Engine, LatencyTable, Reading, measure_structure
-from latency_tables.probing import batch_of
-from latency_tables.reading import DRIFTED
-from latency_tables.reconcile import undrifted_ms, usual_ms
-from latency_tables.storage import Journal
+from latency_tables.regression import DRIFTED, Journal, find_usual_ms, remove_drift
 from pruner import Network
 from pruner.search import SolveConfig, choose
 from pruner.utils import ProgressDisplay
@@ -47,7 +44,7 @@ def unseen(
     """
     random = np.random.default_rng([seed, 40])
     dense = table.uncut_ms(net)
-    context = table.context(net)
+    calibration = table.calibration(net)
     specs = {cell.name: cell.spec for cell in net.cells()}
     chosen: list[Structure] = []
     for index, target in enumerate(np.linspace(LEAST, MOST, count)):
@@ -56,7 +53,7 @@ def unseen(
             drawn = _draw(net, random, drops=index % 3 == 1)
             cells = net.cell_sizes(drawn.sizes, drawn.dropped)
             total = table.predict_total((specs[name], widths) for name, widths in cells.items())
-            off = abs(context.total_ms(total) / dense - float(target))
+            off = abs(calibration.total_ms(total) / dense - float(target))
             if drawn not in chosen and (best is None or off < best[0]):
                 best = (off, drawn)
         if best is not None:
@@ -75,7 +72,7 @@ def begun(net: Network, engine: Engine, folder: Path) -> list[Structure]:
 
 
 def _journal(net: Network, engine: Engine, folder: Path) -> Journal:
-    return Journal(folder / "unseen", engine.device.at_batch(batch_of(net.probe({}))))
+    return Journal(folder / "unseen", engine.device.at_batch(net.probe({}).batch))
 
 
 def _draw(net: Network, random: np.random.Generator, drops: bool) -> Structure:
@@ -134,8 +131,8 @@ def steady_ms(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
 
     The uncut network, timed in turn with each, tells how far it has drifted since.
     """
-    usual = usual_ms(table.readings)
-    return [undrifted_ms(r, usual[r.network], table.easing) for r in readings]
+    usual = find_usual_ms(table.readings)
+    return [remove_drift(r, usual[r.network], table.drift_attenuation) for r in readings]
 
 
 def solved(

@@ -4,11 +4,8 @@
 verifies one structure on the device; ``compare`` times networks against each other.
 """
 
-from .bench import compare
-from .check import Check, check
-from .context import Context
 from .device import Device
-from .engine import Engine, Profile, Session, Step, engine, engine_names
+from .engines import Engine, Profile, Session, Step, engine, engine_names
 from .errors import (
     DamagedTableError,
     DeviceMismatchError,
@@ -17,51 +14,32 @@ from .errors import (
     MissingSpecError,
     UnknownEngineError,
 )
-from .library import Library, library_folder
-from .measure import Progress, measure, measure_structure
-from .options import worthwhile
-from .plan import network_digest
-from .reading import CellReading, Reading
-from .reconcile import Sample
-from .source import Probe, ProbeSource
+from .measurement import Check, MeasureProgress, check, compare, measure, measure_structure
+from .regression import (
+    Calibration,
+    CellReading,
+    LatencyTable,
+    Library,
+    Reading,
+    Sample,
+    TableError,
+    find_useful_sizes,
+    join_tables,
+    library_folder,
+)
+from .source import Probe, ProbeSource, network_digest
 from .spec import Cell, LayerSpec
-from .table import LatencyTable, TableError, joined
 from .timing import Timing
 
+# Former names.
+Context, Progress = Calibration, MeasureProgress
+joined, worthwhile = join_tables, find_useful_sizes
+
 __all__ = [
-    "Cell",
-    "CellReading",
-    "Check",
-    "Context",
-    "DamagedTableError",
-    "Device",
-    "DeviceMismatchError",
-    "Engine",
-    "EngineError",
-    "LatencyError",
-    "LatencyTable",
-    "LayerSpec",
-    "Library",
-    "MissingSpecError",
-    "Probe",
-    "ProbeSource",
-    "Profile",
-    "Progress",
-    "Reading",
-    "Sample",
-    "Session",
-    "Step",
-    "TableError",
-    "Timing",
-    "UnknownEngineError",
-    "check",
-    "compare",
-    "engine",
-    "engine_names",
-    "joined",
-    "library_folder",
-    "measure",
-    "measure_structure",
-    "network_digest",
-    "worthwhile",
-]
+    "Calibration", "Cell", "CellReading", "Check", "Context", "DamagedTableError", "Device",
+    "DeviceMismatchError", "Engine", "EngineError", "LatencyError", "LatencyTable", "LayerSpec",
+    "Library", "MeasureProgress", "MissingSpecError", "Probe", "ProbeSource", "Profile", "Progress",
+    "Reading", "Sample", "Session", "Step", "TableError", "Timing", "UnknownEngineError", "check",
+    "compare", "engine", "engine_names", "find_useful_sizes", "join_tables", "joined",
+    "library_folder", "measure", "measure_structure", "network_digest", "worthwhile",
+]  # fmt: skip

@@ -21,22 +21,20 @@ _INSTRUCTIONS = (
 class Device:
     """A device and the setting that it was used in.
 
-    processor
-        CPU or GPU model as the system names it.
-    instructions
-        The vector instruction sets that decide which kernels an engine picks.
-    cores
-        Logical cores that the process may use.
-    threads
-        Threads that the engine was given.
-    batch
-        The first axis of the network's first input.
-    driver
-        The accelerator's driver, empty for a CPU.
-    options
-        How the engine was set up, where that is not its own default.
-    clock_mhz, host
-        For the record only; not part of what makes two devices the same.
+    Attributes:
+        processor: CPU or GPU model as the system names it.
+        instructions: The vector instruction sets that decide which kernels an engine picks.
+        cores: Logical cores that the process may use.
+        system: Operating system and machine type.
+        engine: The engine's name.
+        engine_version: Its library's version.
+        threads: Threads that the engine was given.
+        precision: What the engine was asked to compute in.
+        batch: The first axis of the network's first input.
+        driver: The accelerator's driver, empty for a CPU.
+        options: How the engine was set up, where that is not its own default.
+        clock_mhz: For the record only; not part of what makes two devices the same.
+        host: As ``clock_mhz``.
     """
 
     processor: str
@@ -54,10 +52,11 @@ class Device:
     host: str = field(default="", compare=False)
 
     def at_batch(self, batch: int) -> Device:
+        """Return the same device and setting with another batch."""
         return replace(self, batch=batch)
 
     def check_same(self, other: Device, where: str) -> None:
-        """Raises ``DeviceMismatchError``, naming every field in which ``other`` differs."""
+        """Raise ``DeviceMismatchError``, naming every field in which ``other`` differs."""
         pairs = [
             (f.name, getattr(self, f.name), getattr(other, f.name))
             for f in fields(self)
@@ -71,10 +70,12 @@ class Device:
             )
 
     def to_json(self) -> dict[str, Any]:
+        """Encode as plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Device:
+        """Decode what ``to_json`` gave; raise ``DamagedTableError`` where a field is missing."""
         known = {f.name for f in fields(cls)}
         try:
             return cls(**{name: value for name, value in data.items() if name in known})
@@ -91,15 +92,15 @@ class Device:
         )
 
 
-def cpu_device(
+def describe_cpu(
     engine: str, engine_version: str, threads: int, precision: str, options: str = ""
 ) -> Device:
-    """This machine's CPU, used by an engine in a setting."""
-    model, flags, clock = _cpu()
+    """Describe this machine's CPU, used by an engine in a setting."""
+    model, flags, clock = _read_cpu_info()
     return Device(
         processor=model,
         instructions=" ".join(name for name in _INSTRUCTIONS if name in flags),
-        cores=usable_cores(),
+        cores=count_cores(),
         system=f"{platform.system()} {platform.machine()}",
         engine=engine,
         engine_version=engine_version,
@@ -111,14 +112,14 @@ def cpu_device(
     )
 
 
-def usable_cores() -> int:
-    """Logical cores that this process may run on."""
+def count_cores() -> int:
+    """Count the logical cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _cpu() -> tuple[str, frozenset[str], float | None]:
+def _read_cpu_info() -> tuple[str, frozenset[str], float | None]:
     model, flags, clock = platform.processor() or platform.machine(), frozenset[str](), None
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

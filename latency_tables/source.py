@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,17 +15,16 @@ from .spec import Cell
 class Probe:
     """One network that an engine can build and time.
 
-    module, inputs
-        A ``torch.nn.Module`` in eval mode and the tuple of its positional example inputs.
-    onnx
-        For engines that want it, with every build: the serialized ONNX model. Every ONNX node is
-        called ``<operator>/<anything>``, where ``<operator>`` is a key of ``cell_of`` where known.
-    cell_of
-        Operator (a node of the traced graph) -> name of the cell that owns its time. Operators of
-        no cell are not in it.
-    sizes
-        Cell name -> its widths in this probe, in the order of ``spec.sizes``. A cell that is not
-        in this probe (its block was dropped) is missing.
+    Attributes:
+        module: A ``torch.nn.Module`` in eval mode.
+        inputs: Its positional example inputs.
+        onnx: For engines that want it, with every build: the serialized ONNX model. Every ONNX
+            node is called ``<operator>/<anything>``, where ``<operator>`` is a key of ``cell_of``
+            where known.
+        cell_of: Operator (a node of the traced graph) -> name of the cell that owns its time.
+            Operators of no cell are not in it.
+        sizes: Cell name -> its widths in this probe, in the order of ``spec.sizes``. A cell that
+            is not in this probe (its block was dropped) is missing.
     """
 
     module: Any
@@ -31,6 +32,12 @@ class Probe:
     onnx: Callable[[], bytes]
     cell_of: Mapping[str, str]
     sizes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def batch(self) -> int:
+        """The first axis of the first input; 1 where there is none."""
+        shape = tuple(getattr(self.inputs[0], "shape", ())) if self.inputs else ()
+        return int(shape[0]) if shape else 1
 
 
 class ProbeSource(Protocol):
@@ -42,26 +49,34 @@ class ProbeSource(Protocol):
         ...
 
     def cells(self) -> Sequence[Cell]:
-        """All cells, in the order of execution."""
+        """List all cells, in the order of execution."""
         ...
 
     def sizes(self) -> Mapping[str, Sequence[int]]:
-        """Dim name -> the sizes it may take, ascending; the last one is the uncut size."""
+        """Map Dim names to the sizes they may take, ascending; the last one is the uncut size."""
         ...
 
     def removable(self) -> Sequence[str]:
-        """Names of the blocks that can be dropped."""
+        """List the names of the blocks that can be dropped."""
         ...
 
     def cell_sizes(
         self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
     ) -> Mapping[str, tuple[int, ...]]:
-        """Cell name -> its widths at these Dim sizes; cells of dropped blocks are missing."""
+        """Map cell names to their widths at these Dim sizes, without cells of dropped blocks."""
         ...
 
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
-        """The network with Dims cut to these sizes (missing: uncut) and these blocks dropped.
+        """Build the network with Dims cut to these sizes (missing: uncut) and blocks dropped.
 
         Weights are of no meaning: only its latency is looked at.
         """
         ...
+
+
+def network_digest(source: ProbeSource) -> str:
+    """Hash a network's cells and Dims: equal whatever its weights and its name."""
+    cells = [(c.name, c.spec.to_json(), sorted(c.dims), c.dense_sizes) for c in source.cells()]
+    sizes = {name: list(options) for name, options in source.sizes().items()}
+    text = json.dumps([cells, sizes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What is timed: a layer's specification, and a cell, which is one layer at its place."""
+"""What is timed: a layer's specification, and a cell, which is one layer of one network."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ Attribute: TypeAlias = "int | float | str | bool | tuple[Any, ...] | None"
 class LayerSpec:
     """One kind of layer, all but its widths: what a latency is looked up by.
 
-    operator
-        The anchor operator, e.g. ``"conv2d"``.
-    sizes
-        Names of the widths that the latency is a function of, in order, e.g.
-        ``("in_channels", "out_channels")``. One to four of them.
-    attributes
-        Everything else that decides the latency (kernel, stride, padding, dilation, kind of
-        grouping, spatial size, ...), as sorted (name, value) pairs of plain values.
-    fused
-        The element-wise operators that follow the anchor and that engines fuse into it, in order.
-
     Batch and precision belong to the table (:class:`latency_tables.LatencyTable`), which holds
     one setting only.
+
+    Attributes:
+        operator: The anchor operator, e.g. ``"conv2d"``.
+        sizes: Names of the widths that the latency is a function of, in order, e.g.
+            ``("in_channels", "out_channels")``. One to four of them.
+        attributes: Everything else that decides the latency (kernel, stride, padding, dilation,
+            kind of grouping, spatial size, ...), as sorted (name, value) pairs of plain values.
+        fused: The element-wise operators that follow the anchor and that engines fuse into it, in
+            order.
     """
 
     operator: str
@@ -36,13 +34,16 @@ class LayerSpec:
     attributes: tuple[tuple[str, Attribute], ...] = ()
     fused: tuple[str, ...] = ()
 
-    def read_at(self, stride: int) -> LayerSpec:
-        """The same layer where only every stride-th place of its result is read.
+    def with_read_stride(self, stride: int) -> LayerSpec:
+        """Return the same layer where only every stride-th place of its result is read.
 
         Some engines then compute no more than that (OpenVINO moves the stride of a 1 x 1
         convolution to the layers before it).
         """
         return replace(self, attributes=tuple(sorted((*self.attributes, (_READ_STRIDE, stride)))))
+
+    read_at = with_read_stride
+    """The former name of `with_read_stride`."""
 
     @property
     def plain(self) -> LayerSpec:
@@ -51,18 +52,19 @@ class LayerSpec:
         return self if kept == self.attributes else replace(self, attributes=kept)
 
     def to_json(self) -> str:
-        """Canonical text: equal specifications give equal text."""
+        """Encode as canonical text: equal specifications give equal text."""
         return json.dumps(
             [self.operator, self.sizes, self.attributes, self.fused], separators=(",", ":")
         )
 
     @classmethod
     def from_json(cls, text: str) -> LayerSpec:
+        """Decode what ``to_json`` gave."""
         operator, sizes, attributes, fused = json.loads(text)
         return cls(
             operator,
             tuple(sizes),
-            tuple((name, _tuples(value)) for name, value in attributes),
+            tuple((name, _to_tuples(value)) for name, value in attributes),
             tuple(fused),
         )
 
@@ -72,21 +74,22 @@ class LayerSpec:
         return f"{self.operator}({', '.join(self.sizes)}; {values}){tail}"
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Any:
+    return tuple(_to_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
 class Cell:
     """One layer at its place in a network: name, specification, widths when nothing is cut.
 
-    dims
-        The network's Dims that the widths follow from (any order, no repeats).
-    dense_sizes
-        The widths of the uncut network, one for each name in ``spec.sizes``.
-    without, otherwise
-        Where all of these blocks are dropped, the specification is ``otherwise``. (Its result is
-        then read by strided 1 x 1 convolutions alone.) Nothing and ``None``: it is always the same.
+    Attributes:
+        name: Of the cell, unique in its network.
+        spec: The layer's specification.
+        dims: The network's Dims that the widths follow from (any order, no repeats).
+        dense_sizes: The widths of the uncut network, one for each name in ``spec.sizes``.
+        without: Where all of these blocks are dropped, the specification is ``otherwise``: the
+            result is then read by strided 1 x 1 convolutions alone.
+        otherwise: That specification; ``None``: it is always the same.
     """
 
     name: str
@@ -97,7 +100,7 @@ class Cell:
     otherwise: LayerSpec | None = None
 
     def spec_at(self, dropped: Collection[str]) -> LayerSpec:
-        """The specification where these blocks are dropped."""
+        """Return the specification where these blocks are dropped."""
         if self.otherwise is None or not set(self.without) <= set(dropped):
             return self.spec
         return self.otherwise

@@ -1,1 +1,10 @@
-"""One engine a file; each imports its library only when the engine is made."""
+"""Runs networks: what an engine is, one engine a file, and the stopwatch and settings of a run.
+
+Each engine imports its library only when it is made (``engine``).
+"""
+
+from .base import Engine, Profile, Session, Step
+from .registry import engine, engine_names
+from .stopwatch import Lap
+
+__all__ = ["Engine", "Lap", "Profile", "Session", "Step", "engine", "engine_names"]

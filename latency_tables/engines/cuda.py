@@ -17,10 +17,11 @@ from ..errors import EngineError
 class Cuda(Protocol):
     """One GPU and one stream on it.
 
-    name, capability, multiprocessors
-        The model, its compute capability (major, minor), and how many multiprocessors it has.
-    stream
-        The stream's handle, an address.
+    Attributes:
+        name: The model.
+        capability: Its compute capability (major, minor).
+        multiprocessors: How many it has.
+        stream: The stream's handle, an address.
     """
 
     name: str
@@ -29,24 +30,28 @@ class Cuda(Protocol):
     stream: int
 
     def upload(self, array: NDArray[Any]) -> Any:
-        """Memory on the GPU with this content; ``address`` tells where."""
+        """Copy to memory on the GPU; ``address`` tells where."""
         ...
 
     def reserve(self, size_bytes: int) -> Any:
-        """Memory on the GPU of any content."""
+        """Allocate memory on the GPU of any content."""
         ...
 
-    def address(self, memory: Any) -> int: ...
-
-    def milliseconds(self, call: Callable[[], Any]) -> float:
-        """Between two events on the stream, before and after what ``call`` puts on it."""
+    def address(self, memory: Any) -> int:
+        """Return the address of what ``upload`` or ``reserve`` gave."""
         ...
 
-    def synchronize(self) -> None: ...
+    def time_call(self, call: Callable[[], Any]) -> float:
+        """Time what ``call`` puts on the stream, in ms between two events around it."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until the stream is idle."""
+        ...
 
 
 def open_cuda() -> Cuda:
-    """The first visible GPU. Raises ``EngineError`` that says what is missing."""
+    """Open the first visible GPU; raise ``EngineError`` that says what is missing."""
     reasons = []
     for make in (PycudaCuda, TorchCuda):
         try:
@@ -83,15 +88,19 @@ class PycudaCuda:
         )
 
     def upload(self, array: NDArray[Any]) -> Any:
+        """Copy to memory on the GPU."""
         return self._driver.to_device(np.ascontiguousarray(array))
 
     def reserve(self, size_bytes: int) -> Any:
+        """Allocate memory of any content."""
         return self._driver.mem_alloc(max(size_bytes, 1))
 
     def address(self, memory: Any) -> int:
+        """Return where memory lies."""
         return int(memory)
 
-    def milliseconds(self, call: Callable[[], Any]) -> float:
+    def time_call(self, call: Callable[[], Any]) -> float:
+        """Time a call between two events, in milliseconds."""
         before, after = self._driver.Event(), self._driver.Event()
         before.record(self._stream)
         call()
@@ -100,6 +109,7 @@ class PycudaCuda:
         return float(before.time_till(after))
 
     def synchronize(self) -> None:
+        """Wait until the stream is idle."""
         self._stream.synchronize()
 
 
@@ -122,18 +132,22 @@ class TorchCuda:
         self.multiprocessors = int(properties.multi_processor_count)
 
     def upload(self, array: NDArray[Any]) -> Any:
+        """Copy to memory on the GPU."""
         raw = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8)
         memory = self._torch.from_numpy(raw.copy()).cuda()
         self._torch.cuda.synchronize()
         return memory
 
     def reserve(self, size_bytes: int) -> Any:
+        """Allocate memory of any content."""
         return self._torch.empty(max(size_bytes, 1), dtype=self._torch.uint8, device="cuda")
 
     def address(self, memory: Any) -> int:
+        """Return where memory lies."""
         return int(memory.data_ptr())
 
-    def milliseconds(self, call: Callable[[], Any]) -> float:
+    def time_call(self, call: Callable[[], Any]) -> float:
+        """Time a call between two events, in milliseconds."""
         before, after = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
         before.record(self._stream)
         call()
@@ -142,13 +156,14 @@ class TorchCuda:
         return float(before.elapsed_time(after))
 
     def synchronize(self) -> None:
+        """Wait until the stream is idle."""
         self._stream.synchronize()
 
 
-def gpu_device(
+def describe_gpu(
     cuda: Cuda, engine: str, engine_version: str, precision: str, options: str = ""
 ) -> Device:
-    """A GPU, used by an engine in a setting."""
+    """Describe a GPU, used by an engine in a setting."""
     major, minor = cuda.capability
     return Device(
         processor=cuda.name,
@@ -159,13 +174,13 @@ def gpu_device(
         engine_version=engine_version,
         threads=1,
         precision=precision,
-        driver=_driver_version(),
+        driver=_read_driver_version(),
         options=options,
         host=platform.node(),
     )
 
 
-def _driver_version() -> str:
+def _read_driver_version() -> str:
     try:
         return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
     except OSError:

@@ -20,8 +20,8 @@ _SINGLE_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
 _SYMMETRIC_OPERATORS = ["Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool"]
 
 
-def probe_model(probe: Probe, precision: str, *, symmetric: bool = False) -> bytes:
-    """A probe's ONNX model: as it is for fp32, cast or quantized (see ``quantize``) otherwise.
+def export_model(probe: Probe, precision: str, *, symmetric: bool = False) -> bytes:
+    """Export a probe to ONNX: as it is for fp32, cast or quantized (``quantize_model``) otherwise.
 
     The ranges of a quantized one come from the probe's own example inputs.
     """
@@ -29,16 +29,16 @@ def probe_model(probe: Probe, precision: str, *, symmetric: bool = False) -> byt
 
     model = probe.onnx()
     if precision in HALF:
-        return cast(model, precision)
+        return cast_model(model, precision)
     if precision == "int8":
         names = [i.name for i in onnx.load_model_from_string(model).graph.input]
         arrays = [x.detach().cpu().numpy() for x in probe.inputs]
-        return quantize(model, [dict(zip(names, arrays, strict=True))], symmetric=symmetric)
+        return quantize_model(model, [dict(zip(names, arrays, strict=True))], symmetric=symmetric)
     return model
 
 
-def cast(model: bytes, precision: str) -> bytes:
-    """All that is fp32 in the model, its inputs and outputs included, in fp16 or bf16."""
+def cast_model(model: bytes, precision: str) -> bytes:
+    """Cast all that is fp32 in the model, its inputs and outputs included, to fp16 or bf16."""
     import onnx
     from onnx import TensorProto
 
@@ -84,28 +84,29 @@ def _cast_tensor(tensor: Any, kind: int) -> None:
 
 
 def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The upper halves of single-precision numbers, rounded to the nearest even."""
+    """Round single-precision numbers to bfloat16's bits, to the nearest even."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def quantize(
+def quantize_model(
     model: bytes, feeds: Sequence[Mapping[str, NDArray[Any]]], *, symmetric: bool = False
 ) -> bytes:
-    """The model with int8 weights and activations, as Q/DQ pairs that engines fuse.
-
-    feeds
-        Inputs by name that the ranges of the activations are taken from. For timing any will do.
-    symmetric
-        Signed activations around zero, as TensorRT wants them; otherwise unsigned with a zero
-        point, for which x86 processors have the faster instructions.
+    """Quantize weights and activations to int8, as Q/DQ pairs that engines fuse.
 
     Post-training static quantization by ``onnxruntime.quantization``, weights by channel.
+
+    Args:
+        model: The serialized ONNX model, in fp32.
+        feeds: Inputs by name that the ranges of the activations are taken from. For timing any
+            will do.
+        symmetric: Signed activations around zero, as TensorRT wants them; otherwise unsigned with
+            a zero point, for which x86 processors have the faster instructions.
     """
     import onnxruntime
     from onnxruntime import quantization as q
 
-    class Reader(q.CalibrationDataReader):  # type: ignore[misc]
+    class FeedReader(q.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._left: Iterator[Mapping[str, NDArray[Any]]] = iter(feeds)
 
@@ -123,7 +124,7 @@ def quantize(
             q.quantize_static(
                 source,
                 target,
-                Reader(),
+                FeedReader(),
                 quant_format=q.QuantFormat.QDQ,
                 activation_type=q.QuantType.QInt8 if symmetric else q.QuantType.QUInt8,
                 weight_type=q.QuantType.QInt8,

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..denormals import denormals_as_zero
-from ..device import Device, cpu_device
-from ..engine import Profile, Step
+from ..device import Device, describe_cpu
 from ..errors import EngineError
 from ..source import Probe
-from ..stopwatch import Lap, lap
-from .naming import operators_of, output_operators
-from .onnx_precision import probe_model
+from .base import Profile, Step
+from .denormals import flush_denormals
+from .kernel_names import find_operators, find_output_operators
+from .onnx_precision import export_model
+from .stopwatch import Lap, time_call
 
 _PRECISIONS = ("fp32", "int8")
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -27,8 +27,9 @@ _WARM_UP = 3
 class OnnxRuntimeEngine:
     """ONNX Runtime's CPU execution provider, sequential execution.
 
-    precision
-        fp32, or int8: quantized after training, weights by channel.
+    Args:
+        threads: Threads that one inference may use.
+        precision: fp32, or int8: quantized after training, weights by channel.
     """
 
     name = "onnxruntime"
@@ -48,9 +49,11 @@ class OnnxRuntimeEngine:
 
     @property
     def device(self) -> Device:
-        return cpu_device(self.name, self.version, self.threads, self.precision)
+        """This CPU in this setting, at batch 1."""
+        return describe_cpu(self.name, self.version, self.threads, self.precision)
 
     def build(self, probe: Probe) -> OnnxRuntimeSession:
+        """Export a probe and load it; raise ``EngineError`` where ONNX Runtime refuses it."""
         return OnnxRuntimeSession(probe, self.threads, self.precision)
 
 
@@ -60,27 +63,27 @@ class OnnxRuntimeSession:
     def __init__(self, probe: Probe, threads: int, precision: str = "fp32") -> None:
         import onnx
 
-        self._model = probe_model(probe, precision)
+        self._model = export_model(probe, precision)
         self._threads = threads
         self._operators = frozenset(probe.cell_of)
-        self._session = self._make(None)
+        self._session = self._load(None)
         inputs = [np.ascontiguousarray(x.detach().cpu().numpy()) for x in probe.inputs]
         names = [i.name for i in self._session.get_inputs()]
         graph = onnx.load_model_from_string(self._model).graph
-        self._outputs = output_operators(graph, self._operators)
+        self._outputs = find_output_operators(graph, self._operators)
         self._feed = dict(zip(names, inputs, strict=True))
 
     def run(self) -> Lap:
-        with denormals_as_zero():
-            return lap(lambda: self._session.run(None, self._feed))
+        """Run once."""
+        return self._infer(self._session)
 
     def profile(self, runs: int) -> Profile:
+        """Run a copy of the session that logs its kernels, and read the log."""
         with tempfile.TemporaryDirectory(prefix="latency_tables_") as folder:
-            session = self._make(str(Path(folder) / "profile"))
-            with denormals_as_zero():
-                laps = [lap(lambda: session.run(None, self._feed)) for _ in range(_WARM_UP + runs)]
+            session = self._load(str(Path(folder) / "profile"))
+            laps = [self._infer(session) for _ in range(_WARM_UP + runs)]
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        names, ms = kernel_times(events)
+        names, ms = read_kernel_times(events)
         if len(ms) != len(laps):
             raise EngineError(
                 f"ONNX Runtime profiled {len(ms)} of {len(laps)} runs; its log was cut off"
@@ -88,7 +91,7 @@ class OnnxRuntimeSession:
         steps = [
             Step(
                 name,
-                operators_of(name, self._operators, self._outputs),
+                find_operators(name, self._operators, self._outputs),
                 # ReorderInput makes the blocked layout for what follows, ReorderOutput undoes it.
                 +1 if "ReorderInput" in name else -1,
             )
@@ -97,9 +100,14 @@ class OnnxRuntimeSession:
         return Profile(steps, ms[_WARM_UP:], laps[_WARM_UP:])
 
     def close(self) -> None:
+        """Free the session."""
         self._session = None
 
-    def _make(self, profile: str | None) -> Any:
+    def _infer(self, session: Any) -> Lap:
+        with flush_denormals():
+            return time_call(lambda: session.run(None, self._feed))
+
+    def _load(self, profile: str | None) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -113,19 +121,20 @@ class OnnxRuntimeSession:
             options.enable_profiling = True
             options.profile_file_prefix = profile
         try:
-            with denormals_as_zero():
+            with flush_denormals():
                 return onnxruntime.InferenceSession(self._model, options, providers=_PROVIDERS)
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise EngineError(f"ONNX Runtime refuses the network: {error}") from error
 
 
-def kernel_times(events: list[dict[str, Any]]) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Kernel names in the order of execution, and times [runs, kernels] in milliseconds.
+def read_kernel_times(events: list[dict[str, Any]]) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """Read kernel names in the order of execution, and times [runs, kernels] in milliseconds.
 
-    events
-        The profiler's file: kernels of one run, then that run's ``model_run`` event.
+    Args:
+        events: The profiler's file: kernels of one run, then that run's ``model_run`` event.
 
-    Runs that did not execute exactly the first full run's kernels raise ``EngineError``.
+    Raises:
+        EngineError: A run executed other kernels than the last one.
     """
     runs: list[list[dict[str, Any]]] = []
     current: list[dict[str, Any]] = []

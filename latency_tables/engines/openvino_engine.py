@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..denormals import denormals_as_zero
-from ..device import Device, cpu_device
-from ..engine import Profile, Step
+from ..device import Device, describe_cpu
 from ..errors import EngineError
 from ..source import Probe
-from ..stopwatch import Lap, lap
-from .naming import operators_of, output_operators
-from .onnx_precision import probe_model
+from .base import Profile, Step
+from .denormals import flush_denormals
+from .kernel_names import find_operators, find_output_operators
+from .onnx_precision import export_model
+from .stopwatch import Lap, time_call
 
 # What may be computed in where the model says fp32.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -28,9 +28,10 @@ class OpenVinoEngine:
     also where no activation is one: on an Intel processor EfficientNet-B0's narrowing 1 x 1
     convolutions. An application should set ``CPU_DENORMALS_OPTIMIZATION`` too.
 
-    precision
-        What the plugin may compute in: fp32 (exactly that), bf16 or fp16 where the CPU has them;
-        int8: the network quantized after training, and fp32 for the rest.
+    Args:
+        threads: Threads that one inference may use.
+        precision: What the plugin may compute in: fp32 (exactly that), bf16 or fp16 where the CPU
+            has them; int8: the network quantized after training, and fp32 for the rest.
     """
 
     name = "openvino"
@@ -48,11 +49,13 @@ class OpenVinoEngine:
 
     @property
     def device(self) -> Device:
-        return cpu_device(
+        """This CPU in this setting, at batch 1."""
+        return describe_cpu(
             self.name, self.version, self.threads, self.precision, "denormals as zero"
         )
 
     def build(self, probe: Probe) -> OpenVinoSession:
+        """Export a probe and compile it; raise ``EngineError`` where OpenVINO refuses it."""
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
@@ -77,14 +80,14 @@ class OpenVinoSession:
         }
         try:
             # Half precision is the plugin's own choice of kernels for a model in fp32.
-            data = probe_model(probe, precision if precision == "int8" else "fp32")
-            self._outputs = output_operators(
+            data = export_model(probe, precision if precision == "int8" else "fp32")
+            self._outputs = find_output_operators(
                 onnx.load_model_from_string(data).graph, self._operators
             )
             self._model = core.read_model(data)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the network: {error}") from error
-        compiled = self._compiled({})
+        compiled = self._compile({})
         wanted = settings["INFERENCE_PRECISION_HINT"]
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if used != wanted:
@@ -95,21 +98,17 @@ class OpenVinoSession:
         self._request: Any = compiled.create_infer_request()
 
     def run(self) -> Lap:
-        with denormals_as_zero():
-            return lap(
-                lambda: self._request.infer(self._feed, share_inputs=True, share_outputs=True)
-            )
+        """Run once."""
+        return self._infer(self._request)
 
     def profile(self, runs: int) -> Profile:
-        compiled = self._compiled({"PERF_COUNT": True})
+        """Run a copy of the network that counts its nodes' times."""
+        compiled = self._compile({"PERF_COUNT": True})
         request = compiled.create_infer_request()
-        steps = executed_steps(compiled.get_runtime_model(), self._operators, self._outputs)
+        steps = list_steps(compiled.get_runtime_model(), self._operators, self._outputs)
         laps, ms = [], []
         for _ in range(_WARM_UP + runs):
-            with denormals_as_zero():
-                laps.append(
-                    lap(lambda: request.infer(self._feed, share_inputs=True, share_outputs=True))
-                )
+            laps.append(self._infer(request))
             times = {
                 info.node_name: info.real_time.total_seconds() * 1e3
                 for info in request.profiling_info
@@ -119,35 +118,42 @@ class OpenVinoSession:
         return Profile(steps, np.array(ms[_WARM_UP:]), laps[_WARM_UP:])
 
     def close(self) -> None:
+        """Free the request."""
         self._request = None
 
-    def _compiled(self, more: dict[str, Any]) -> Any:
+    def _infer(self, request: Any) -> Lap:
+        with flush_denormals():
+            return time_call(
+                lambda: request.infer(self._feed, share_inputs=True, share_outputs=True)
+            )
+
+    def _compile(self, more: dict[str, Any]) -> Any:
         try:
             # The option holds for the calling thread, which keeps it, and for those it starts.
-            with denormals_as_zero():
+            with flush_denormals():
                 return self._core.compile_model(self._model, "CPU", {**self._settings, **more})
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the network: {error}") from error
 
 
-def executed_steps(
+def list_steps(
     runtime_model: Any, operators: frozenset[str], outputs: Mapping[str, str]
 ) -> list[Step]:
-    """The compiled graph's nodes in the order of execution, without constants and inputs."""
-    placed = []
+    """List the compiled graph's nodes in the order of execution, without constants and inputs."""
+    numbered = []
     for node in runtime_model.get_ordered_ops():
-        info = {key: str(_plain(value)) for key, value in node.get_rt_info().items()}
+        info = {key: str(_unwrap(value)) for key, value in node.get_rt_info().items()}
         kind = info.get("layerType", "")
         if kind in ("Const", "Input", "Output", ""):
             continue
         name = node.get_friendly_name()
         # The names of what was fused into it, the anchor first; none: the plugin made it up.
-        found = operators_of(info.get("originalLayersNames", ""), operators, outputs)
+        found = find_operators(info.get("originalLayersNames", ""), operators, outputs)
         # A change of layout is made for its consumer.
         towards = +1 if kind == "Reorder" else -1
-        placed.append((int(info.get("execOrder", 0)), Step(name, found, towards)))
-    return [step for _, step in sorted(placed, key=lambda pair: pair[0])]
+        numbered.append((int(info.get("execOrder", 0)), Step(name, found, towards)))
+    return [step for _, step in sorted(numbered, key=lambda pair: pair[0])]
 
 
-def _plain(value: Any) -> Any:
+def _unwrap(value: Any) -> Any:
     return value.value if hasattr(value, "value") else value

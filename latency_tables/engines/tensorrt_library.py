@@ -1,4 +1,4 @@
-"""Loads TensorRT's Python module: ``tensorrt``, or TensorRT-RTX, which has the same interface."""
+"""TensorRT's Python module: ``tensorrt``, or TensorRT-RTX, which has the same interface."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _RTX_LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
 
 
 @functools.lru_cache(maxsize=1)
-def tensorrt() -> tuple[str, Any]:
-    """("tensorrt" or "tensorrt-rtx", the Python module).
+def load_tensorrt() -> tuple[str, Any]:
+    """Import ``tensorrt``, or the module of TensorRT-RTX, whose name then is "tensorrt-rtx".
 
-    Raises ``UnknownEngineError`` where neither can be loaded; it says why and what to install.
+    Raises:
+        UnknownEngineError: Neither can be loaded; it says why and what to install.
     """
     reasons = []
     try:
@@ -32,7 +33,7 @@ def tensorrt() -> tuple[str, Any]:
         if importlib.util.find_spec(name) is None:
             continue
         try:
-            _preload()
+            _load_libraries()
             return "tensorrt-rtx", importlib.import_module(name)
         except (ImportError, OSError) as error:
             reasons.append(f"{name}: {error}")
@@ -43,8 +44,8 @@ def tensorrt() -> tuple[str, Any]:
     )
 
 
-def _preload() -> None:
-    """Loads the libraries that the bindings are linked to from the wheel that carries them.
+def _load_libraries() -> None:
+    """Load the libraries that the bindings are linked to from the wheel that carries them.
 
     The linker takes a library that is already loaded under the name asked for (its soname), so
     neither ``LD_LIBRARY_PATH`` nor links are needed.

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..denormals import denormals_as_zero
-from ..device import Device, cpu_device
-from ..engine import Profile, Step
+from ..device import Device, describe_cpu
 from ..errors import EngineError
-from ..memory import KEPT, can_keep_memory, keep_memory
 from ..source import Probe
-from ..stopwatch import Lap, lap
-from .cuda import TorchCuda, gpu_device
+from .base import Profile, Step
+from .cuda import TorchCuda, describe_gpu
+from .denormals import flush_denormals
+from .memory import KEPT, can_keep_memory, keep_memory
+from .stopwatch import Lap, time_call
 
 _WARM_UP = 3
 # Queueing a network's operators one by one takes far longer than the GPU does: after so many
@@ -33,20 +33,20 @@ _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 class TorchEngine:
     """torch in inference mode.
 
-    threads
-        On the CPU, set for the whole process while a session runs.
-    on
-        ``"cpu"``, ``"cuda"``, or ``None``: the GPU where there is one.
-    compiled
-        Run what ``torch.compile`` makes of the network. Compilers merge operators, so the times
-        of single ones are still those of the eager network, brought to the compiled total.
-
     On the CPU, memory that is freed is kept for what comes (``keep_memory``): the process as a
     whole does so from the first session on.
 
     On a GPU a run is one replay of a CUDA graph (where the network can be captured), timed by
     events; images are channels-last; single operators are timed by events between them. fp32
     convolutions use TF32 where the GPU has it, as is torch's habit.
+
+    Args:
+        threads: On the CPU, set for the whole process while a session runs.
+        precision: fp32 or bf16; on a GPU fp16 too.
+        on: ``"cpu"``, ``"cuda"``, or ``None``: the GPU where there is one.
+        compiled: Run what ``torch.compile`` makes of the network. Compilers merge operators, so
+            the times of single ones are still those of the eager network, brought to the compiled
+            total.
     """
 
     name = "torch"
@@ -75,22 +75,24 @@ class TorchEngine:
 
     @property
     def device(self) -> Device:
+        """The CPU or GPU in this setting, at batch 1."""
         options = "compiled" if self.compiled else ""
         if self._cuda is not None:
-            return gpu_device(self._cuda, self.name, self.version, self.precision, options)
+            return describe_gpu(self._cuda, self.name, self.version, self.precision, options)
         options = ", ".join(filter(None, (options, KEPT if can_keep_memory() else "")))
-        return cpu_device(self.name, self.version, self.threads, self.precision, options)
+        return describe_cpu(self.name, self.version, self.threads, self.precision, options)
 
     def build(self, probe: Probe) -> TorchSession | TorchCudaSession:
-        module, inputs = _prepared(probe, self.precision, self.on)
+        """Copy a probe to the device; raise ``EngineError`` where it is no graph or too large."""
+        module, inputs = _prepare(probe, self.precision, self.on)
         if self._cuda is not None:
             return TorchCudaSession(module, inputs, self.compiled)
         keep_memory()
         return TorchSession(module, inputs, self.threads, self.compiled)
 
 
-def _prepared(probe: Probe, precision: str, on: str) -> tuple[Any, tuple[Any, ...]]:
-    """A copy of the network and its inputs in the engine's precision, on its device."""
+def _prepare(probe: Probe, precision: str, on: str) -> tuple[Any, tuple[Any, ...]]:
+    """Copy the network and its inputs in the engine's precision to its device."""
     import copy
 
     import torch
@@ -108,8 +110,8 @@ def _prepared(probe: Probe, precision: str, on: str) -> tuple[Any, tuple[Any, ..
     return module, inputs
 
 
-def _running(module: Any, compiled: bool) -> Callable[..., Any]:
-    """What is timed end to end: the network, or what the compiler makes of it."""
+def _compile(module: Any, compiled: bool) -> Callable[..., Any]:
+    """Return what is timed end to end: the network, or what the compiler makes of it."""
     import torch
 
     if not compiled:
@@ -128,33 +130,39 @@ class TorchSession:
         self, module: Any, inputs: tuple[Any, ...], threads: int, compiled: bool = False
     ) -> None:
         self._module, self._inputs, self._threads = module, inputs, threads
-        self._call: Any = _running(module, compiled)
+        self._call: Any = _compile(module, compiled)
 
     def run(self) -> Lap:
-        with _setting(self._threads):
-            return lap(lambda: self._call(*self._inputs))
+        """Run once."""
+        with _use_threads(self._threads):
+            return time_call(lambda: self._call(*self._inputs))
 
     def profile(self, runs: int) -> Profile:
+        """Run with a stamp of the clock after every operator."""
         stamps: list[int] = []
-        stamped, names = _stamped(self._module, lambda: stamps.append(time.perf_counter_ns()))
+        stamped, names = _add_stamps(self._module, lambda: stamps.append(time.perf_counter_ns()))
         rows, laps = [], []
-        with _setting(self._threads):
+        with _use_threads(self._threads):
             for _ in range(_WARM_UP + runs):
                 stamps.clear()
-                laps.append(lap(lambda: stamped(*self._inputs)))
+                laps.append(time_call(lambda: stamped(*self._inputs)))
                 rows.append(np.diff(stamps) / 1e6)
         steps = [Step(name, (name,)) for name in names]
         return Profile(steps, np.array(rows[_WARM_UP:]), laps[_WARM_UP:])
 
     def close(self) -> None:
+        """Free the network."""
         self._module = self._call = None
 
 
-def _stamped(module: Any, stamp: Callable[[], None]) -> tuple[Any, list[str]]:
-    """The network with a call of ``stamp`` before its first operator and after each one.
+def _add_stamps(module: Any, stamp: Callable[[], None]) -> tuple[Any, list[str]]:
+    """Add a call of ``stamp`` before a network's first operator and after each one.
 
     The same Python code as the network's own, which frees every value where that does: an
-    interpreter of the graph would add its own time to every operator. Also the operators' names.
+    interpreter of the graph would add its own time to every operator.
+
+    Returns:
+        The network with stamps, and the operators' names.
     """
     import torch
 
@@ -182,7 +190,7 @@ class TorchCudaSession:
         import torch
 
         self._module, self._inputs, self._compiled = module, inputs, compiled
-        call = _running(module, compiled)
+        call = _compile(module, compiled)
         self._stream: Any = torch.cuda.Stream()
         self._graph: Any = None
         try:
@@ -192,13 +200,13 @@ class TorchCudaSession:
                     for _ in range(_WARM_UP):  # libraries choose their kernels here
                         call(*inputs)
                 torch.cuda.synchronize()
-                self._graph = self._captured(call)
+                self._graph = self._capture(call)
         except torch.cuda.OutOfMemoryError as error:
             raise EngineError(f"the network does not fit the GPU's memory: {error}") from error
         self._call: Any = call
 
-    def _captured(self, call: Callable[..., Any]) -> Any:
-        """The network's CUDA graph; None where it waits for the GPU midway."""
+    def _capture(self, call: Callable[..., Any]) -> Any:
+        """Record the network's CUDA graph; ``None`` where it waits for the GPU midway."""
         import torch
 
         graph = torch.cuda.CUDAGraph()
@@ -213,6 +221,7 @@ class TorchCudaSession:
         return graph
 
     def run(self) -> Lap:
+        """Replay the graph, or run the network, once."""
         import torch
 
         with torch.inference_mode(), torch.cuda.stream(self._stream):
@@ -228,13 +237,13 @@ class TorchCudaSession:
         return Lap(ms, ms)  # the processor only waits: nothing there can disturb the GPU
 
     def profile(self, runs: int) -> Profile:
-        """Events between the operators. The stream is held up first, so that they are all queued
-        when it starts and no kernel waits for the processor.
+        """Record events between the operators.
 
-        What remains is the GPU's own gap at every event, a few microseconds whatever lies between
-        two of them: on an H200 a network's steps, large ones or cut ones, added up to the replayed
-        graph and the same gap for each of them. Left in, it would make many small operators look
-        dearer than few large ones.
+        The stream is held up first, so that they are all queued when it starts and no kernel waits
+        for the processor. What remains is the GPU's own gap at every event, a few microseconds
+        whatever lies between two of them: on an H200 a network's steps, large ones or cut ones,
+        added up to the replayed graph and the same gap for each of them. Left in, it would make
+        many small operators look dearer than few large ones.
         """
         import torch
 
@@ -276,15 +285,16 @@ class TorchCudaSession:
         ms = np.array(rows[_WARM_UP:])
         if self._graph is not None and not self._compiled:
             total = float(np.median([self.run().wall_ms for _ in range(_REPLAYS)]))
-            ms = ms * without_gaps(np.median(ms, axis=0), total)
+            ms = ms * remove_gaps(np.median(ms, axis=0), total)
         return Profile(steps, ms, laps[_WARM_UP:])
 
     def close(self) -> None:
+        """Free the network."""
         self._graph = self._kept = self._call = self._module = None
 
 
-def without_gaps(steps_ms: NDArray[np.float64], total_ms: float) -> NDArray[np.float64]:
-    """What is left of each step [steps], as a share of it, once the same gap is taken off all.
+def remove_gaps(steps_ms: NDArray[np.float64], total_ms: float) -> NDArray[np.float64]:
+    """Compute the share of each step [steps] that is left once the same gap is taken off all.
 
     The gap is the one with which they add up to the total; ``_LEAST`` of a step stays in any case.
     1 for all where they add up to no more than the total.
@@ -292,25 +302,25 @@ def without_gaps(steps_ms: NDArray[np.float64], total_ms: float) -> NDArray[np.f
     if steps_ms.sum() <= total_ms:
         return np.ones_like(steps_ms)
 
-    def left(gap_ms: float) -> NDArray[np.float64]:
+    def shorten(gap_ms: float) -> NDArray[np.float64]:
         return np.maximum(steps_ms - gap_ms, _LEAST * steps_ms)
 
     low, high = 0.0, float(steps_ms.max())
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if left(middle).sum() > total_ms else (low, middle)
-    return np.asarray(left(high) / np.maximum(steps_ms, 1e-12))
+        low, high = (middle, high) if shorten(middle).sum() > total_ms else (low, middle)
+    return np.asarray(shorten(high) / np.maximum(steps_ms, 1e-12))
 
 
 @contextmanager
-def _setting(threads: int) -> Iterator[None]:
-    """Inference mode and a number of threads, and back to what was before."""
+def _use_threads(threads: int) -> Iterator[None]:
+    """Set inference mode and a number of threads, and set back what was before."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.inference_mode(), denormals_as_zero():
+        with torch.inference_mode(), flush_denormals():
             yield
     finally:
         torch.set_num_threads(before)

@@ -61,7 +61,7 @@ def formulate(
         latency_tables.MissingSpecError: A cell that the table has not measured.
     """
     budget_ms = Budget.coerce(budget).to_ms(table.uncut_ms(net), table.device.batch)
-    limit = table.context(net).sum_ms(budget_ms * (1 - margin))
+    limit = table.calibration(net).sum_ms(budget_ms * (1 - margin))
     builder = WidthBuilder(net)
     tables = _tabulate_latencies(net, table, builder, limit)
     tables += [*tabulate_importance(net, importance), *builder.tables]

@@ -20,7 +20,7 @@ Every step reads and resumes from RUN; the same command again continues after an
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    from latency_tables.errors import LatencyError
+    from latency_tables import LatencyError
     from solver.errors import SolverError
 
     from ..errors import PrunerError

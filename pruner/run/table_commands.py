@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_tables import LatencyTable, LayerSpec, Library, joined, library_folder
+from latency_tables import LatencyTable, LayerSpec, Library, join_tables, library_folder
 
 from ..errors import PrunerError
 
@@ -37,7 +37,7 @@ def list_tables(library: str | None) -> str:
 def show_table(path: str) -> str:
     """Describe a table: device, error, notes, and its kinds of layers with what they were timed at.
 
-    "goes with total^s": how it depends on the network around it (``LatencyTable.sensitivity``).
+    "goes with total^s": how it depends on the network around it (``LatencyTable.size_exponent``).
     """
     table = LatencyTable.load(path)
     lines = [f"{path}: {table.device}"]
@@ -52,7 +52,8 @@ def show_table(path: str) -> str:
         widths = ", ".join(
             f"{name} {a}-{b}" for name, a, b in zip(spec.sizes, low, high, strict=True)
         )
-        range_ms = f"{min(ms):.3g}-{max(ms):.3g} ms, goes with total^{table.sensitivity(spec):.2f}"
+        exponent = table.size_exponent(spec)
+        range_ms = f"{min(ms):.3g}-{max(ms):.3g} ms, goes with total^{exponent:.2f}"
         lines.append(f"  {spec}\n    {len(ms)} samples, {widths}: {range_ms}")
     return "\n".join(lines)
 
@@ -62,7 +63,7 @@ def merge_tables(paths: Sequence[str], out: str | None) -> str:
     if out is None:
         raise PrunerError("merge needs a folder for the result: give --out DIR")
     first = LatencyTable.load(paths[0])
-    table = joined([first, *(LatencyTable.load(path, first.device) for path in paths[1:])])
+    table = join_tables([first, *(LatencyTable.load(path, first.device) for path in paths[1:])])
     table.save(out)
     return f"{out}: {len(table.readings)} structures, {len(table.specs)} kinds of layers"
 

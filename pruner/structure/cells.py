@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from latency_tables.spec import Cell, LayerSpec
+from latency_tables import Cell, LayerSpec
 
 from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms_of, is_free, is_pointwise, resolve_axis
 from ..graph import BATCH_HINT, find_input_dependent, operator_arguments, operator_name
@@ -58,7 +58,7 @@ def find_cells(
             tuple(used),
             tuple(width.size for width in widths),
             without,
-            spec.read_at(stride) if stride > 1 and "conv" in spec.operator else None,
+            spec.with_read_stride(stride) if stride > 1 and "conv" in spec.operator else None,
         )
         names[name] = LocatedCell(
             cell, widths, frozenset(node.name for node in nodes), blocks_of((anchor.name,), around)

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from latency_tables.source import Probe
-from latency_tables.spec import Cell
+from latency_tables import Cell, Probe
 
 from ..axes import Atom, Axis, AxisMap, axis_size, cut_program
 from ..graph import BATCH_HINT, Block, Program, build_probe_onnx, flatten_io, materialize

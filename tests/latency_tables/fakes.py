@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from latency_tables import Cell, Device, LayerSpec, Probe, Profile, Step
-from latency_tables.stopwatch import Lap
+from latency_tables.engines import Lap
 
 DEVICE = Device("Fake CPU", "", 2, "Linux", "fake", "1.0", 1, "fp32")
 OVERHEAD_MS = 0.02  # around each kernel, and once for the network

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 import solver
-from latency_tables import Context
+from latency_tables import Calibration
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
 from pruner.problem import objective_value as objective
 from pruner.search.solve_and_measure import describe_smallest
@@ -39,10 +39,10 @@ class Rule:
 
     def predict_total(self, cells, network=""):
         total = sum(float(self.predict(spec, [sizes])[0]) for spec, sizes in cells)
-        return self.context(None).total_ms(self.overhead_ms + total)
+        return self.calibration(None).total_ms(self.overhead_ms + total)
 
-    def context(self, net):
-        return Context()
+    def calibration(self, net):
+        return Calibration()
 
     def uncut_ms(self, net):
         return predict(net, self)
@@ -51,8 +51,8 @@ class Rule:
 class Crowded(Rule):
     """Networks are slower than their layers add up to."""
 
-    def context(self, net):
-        return Context(1.1)
+    def calibration(self, net):
+        return Calibration(1.1)
 
 
 class Sensitive(Rule):

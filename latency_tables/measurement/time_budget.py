@@ -1,0 +1,38 @@
+"""How long the next probe may be timed, so that a table takes about as long as it should."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..regression import Reading
+
+
+class TimeBudget:
+    """Shares a table's time among its probes: what quiet ones leave over goes to the others.
+
+    Args:
+        each_s: Seconds of a probe's repeat, on average: it is built, timed, a reference run as
+            long, and profiled.
+        shortest_s: The least that ``seconds`` is.
+        longest_s: The most.
+        repeats: How many are to come.
+    """
+
+    def __init__(self, each_s: float, shortest_s: float, longest_s: float, repeats: int) -> None:
+        self._each_s = each_s
+        self._shortest_s, self._longest_s = shortest_s, longest_s
+        self._remaining, self._saved_s = repeats, 0.0
+        self._extra_s: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """How long the next probe may be timed (``Limits.seconds``)."""
+        extra_s = float(np.median(self._extra_s)) if self._extra_s else 0.0
+        share = self._each_s + self._saved_s / max(self._remaining, 1) - extra_s
+        return float(np.clip(share / 2, self._shortest_s, self._longest_s))
+
+    def spend(self, seconds: float, reading: Reading) -> None:
+        """Book the last probe, which was built, warmed up and profiled besides its runs."""
+        self._remaining -= 1
+        self._saved_s += self._each_s - seconds
+        self._extra_s.append(seconds - 2e-3 * reading.runs * reading.latency_ms)
