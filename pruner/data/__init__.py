@@ -1,4 +1,4 @@
-"""Folders of images as batches of tensors, in an order that seed and epoch fix."""
+"""Reads folders of images as batches of tensors, in an order that seed and epoch fix."""
 
 from .image_folder import ImageData, open_images
 from .loader import Batches

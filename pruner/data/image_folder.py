@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from .loader import Batches, Split
 from ..errors import PrunerError
+from .loader import Batches, Split
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 _ENDINGS = {".jpg", ".jpeg", ".png"}
@@ -22,13 +22,17 @@ _ENDINGS = {".jpg", ".jpeg", ".png"}
 class ImageData:
     """The images under a folder: ``train/CLASS/*.jpg`` and ``val|test/CLASS/*.jpg``.
 
-    classes are the sorted names of the class folders over both splits; an image's label is its
-    place among them, so a class may have images in one split only.
+    Attributes:
+        folder: Where they are.
+        classes: Sorted names of the class folders of both splits; a label is an index into them, so
+            a class may have images in one split only.
+        preprocessing: What happens to an image before the network sees it.
+        workers: Processes that decode large training images.
     """
 
     folder: Path
     classes: tuple[str, ...]
-    how: Preprocessing
+    preprocessing: Preprocessing
     workers: int
     _train: Split = field(repr=False)
     _test: Split | None = field(repr=False)
@@ -42,22 +46,22 @@ class ImageData:
         limit: int | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> Batches:
-        """Shuffled training batches; without augmentation for scores and statistics."""
+        """Return shuffled training batches; see `Batches` for the arguments."""
         return Batches(self._train, batch, augment, True, seed, limit, shard, self.workers)
 
     def test(
         self, batch: int = 256, *, limit: int | None = None, shard: tuple[int, int] = (0, 1)
     ) -> Batches:
-        """All test images, in order; PrunerError where there are none."""
+        """Return batches of all test images, in order; PrunerError where there are none."""
         if self._test is None:
             raise PrunerError(f"{self.folder}: no images under val/CLASS or test/CLASS")
         return Batches(self._test, batch, limit=limit, shard=shard, workers=self.workers)
 
     def fingerprint(self) -> str:
-        """A digest of file names, classes and preprocessing: tells one data set from another."""
+        """Return a digest of file names, classes and preprocessing, which tells data sets apart."""
         splits = [self._train, *([self._test] if self._test else [])]
         names = [[str(p.relative_to(self.folder)) for p in split.files] for split in splits]
-        text = json.dumps([names, self.classes, asdict(self.how)])
+        text = json.dumps([names, self.classes, asdict(self.preprocessing)])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -75,23 +79,24 @@ def open_images(
 ) -> ImageData:
     """Find the images of a folder; nothing is decoded yet.
 
-    size
-        The network's input: (height, width) or a square's side.
-    outputs
-        The network's number of classes, to be checked against the folder's.
-    mean, std, crop, interpolation
-        See `Preprocessing`.
-    workers
-        Processes that decode large training images (default: the cores, at most 8).
-    cache_mb
-        Decoded images of a split are kept in memory if they take at most this many megabytes.
+    Args:
+        folder: Holds train and val or test, of class folders.
+        size: The network's input: (height, width) or a square's side.
+        outputs: The network's number of classes, to be checked against the folder's.
+        mean: See `Preprocessing`.
+        std: See `Preprocessing`.
+        crop: See `Preprocessing`.
+        interpolation: See `Preprocessing`.
+        workers: Processes that decode large training images (default: the cores, at most 8).
+        cache_mb: Decoded images of a split are kept in memory if they take at most that much.
 
-    Raises PrunerError where the folder, its train folder or its classes are missing, or where the
-    number of classes is not the network's.
+    Raises:
+        PrunerError: The folder, its train folder or its classes are missing, or the number of
+            classes is not the network's.
     """
     root = Path(folder)
     height, width = (size, size) if isinstance(size, int) else size
-    how = Preprocessing((height, width), tuple(mean), tuple(std), crop, interpolation)
+    preprocessing = Preprocessing((height, width), tuple(mean), tuple(std), crop, interpolation)
     if not root.is_dir():
         raise PrunerError(f"{root}: no such data folder")
     expected = "expected train/CLASS/*.jpg and val/CLASS/*.jpg or test/CLASS/*.jpg"
@@ -99,7 +104,7 @@ def open_images(
         inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
         raise PrunerError(f"{root}: no train folder; {expected}, found {inside}")
     held_out = next((n for n in ("val", "test") if (root / n).is_dir()), None)
-    found = {name: _scan(root / name) for name in ("train", held_out) if name}
+    found = {name: _find_images(root / name) for name in ("train", held_out) if name}
     classes = tuple(sorted({label for split in found.values() for label in split}))
     if not any(found["train"].values()):
         raise PrunerError(f"{root}: no images in class folders under train; {expected}")
@@ -110,15 +115,18 @@ def open_images(
         )
     if workers is None:
         workers = min(8, os.cpu_count() or 1)
-    splits = {name: _split(files, classes, how, cache_mb) for name, files in found.items()}
+    cache_bytes = cache_mb * 2**20
+    splits = {
+        name: _make_split(images, classes, preprocessing, cache_bytes)
+        for name, images in found.items()
+    }
     test = splits.get(held_out) if held_out else None
-    return ImageData(
-        root, classes, how, workers, splits["train"], test if test and test.files else None
-    )
+    test = test if test and test.files else None
+    return ImageData(root, classes, preprocessing, workers, splits["train"], test)
 
 
-def _scan(folder: Path) -> dict[str, list[Path]]:
-    """Image files by class folder, in name order; hidden files are left out."""
+def _find_images(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files by class folder, in name order, without hidden ones."""
     return {
         entry.name: sorted(
             p
@@ -130,9 +138,12 @@ def _scan(folder: Path) -> dict[str, list[Path]]:
     }
 
 
-def _split(
-    found: dict[str, list[Path]], classes: tuple[str, ...], how: Preprocessing, cache_mb: int
+def _make_split(
+    images: dict[str, list[Path]],
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+    cache_bytes: int,
 ) -> Split:
-    pairs = [(path, label) for label, name in enumerate(classes) for path in found.get(name, ())]
+    pairs = [(path, label) for label, name in enumerate(classes) for path in images.get(name, ())]
     labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
-    return Split(tuple(path for path, _ in pairs), labels, how, cache_mb * 2**20)
+    return Split(tuple(path for path, _ in pairs), labels, preprocessing, cache_bytes)

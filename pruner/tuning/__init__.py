@@ -1,9 +1,9 @@
-"""Trains a network towards a teacher, keeps checkpoints, and evaluates what it has become."""
+"""Fine-tunes a pruned network with its dense teacher, keeps checkpoints, and evaluates it."""
 
 from .bn_recalibration import recalibrate
 from .evaluate import evaluate
-from .history import History, TuneEvent
 from .recipe import Recipe
+from .reporting import History, TuneEvent
 from .trainer import finetune
 
 __all__ = [

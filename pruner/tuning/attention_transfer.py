@@ -1,8 +1,8 @@
-"""Where a network looks: maps of its activations' energy, which a student can learn of a teacher.
+"""Attention transfer: a student learns its teacher's maps of the activations' energy.
 
-Channels are cut and streams are turned, so the values of two networks do not compare channel by
-channel. The energy over all channels at every place does: cutting leaves places as they are
-(attention transfer: Zagoruyko and Komodakis 2017, arXiv 1612.03928).
+Channels are cut and residual streams rotated, so the activations of the two do not compare channel
+by channel. The energy over all channels does, at every position: pruning leaves positions as they
+are (Zagoruyko and Komodakis 2017, arXiv 1612.03928).
 """
 
 from __future__ import annotations
@@ -17,44 +17,48 @@ from torch.nn import functional
 from ..errors import PrunerError
 from ..graph import evaluation_mode
 
-# Kinds of layers that tell which axis of their result is the channels'.
-_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
-_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
+# Layers whose results have their channels at axis 1, and at the last axis.
+_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 
 
-def shared_maps(module: nn.Module, teacher: nn.Module, example: Tensor) -> dict[str, int]:
-    """Values that both networks have at the same places: the last one of every resolution.
+def find_shared_maps(module: nn.Module, teacher: nn.Module, example: Tensor) -> dict[str, int]:
+    """Find activations that both networks have at the same positions, the last of every resolution.
 
-    module, teacher
-        A cut network and the one that it was cut from, whose graphs have the same names.
-    example
-        A batch of inputs.
+    Args:
+        module: A pruned network.
+        teacher: The one that it was made from, whose nodes have the same names.
+        example: A batch of inputs.
 
-    Returns names of nodes -> the axis of the channels. Raises PrunerError where there are none.
+    Returns:
+        Names of nodes -> the axis of their channels.
+
+    Raises:
+        PrunerError: A network is no graph, or they share no activations.
     """
     if not isinstance(module, fx.GraphModule) or not isinstance(teacher, fx.GraphModule):
         raise PrunerError(
             "attention transfer needs networks made by pruner.trace and pruner.apply, whose parts "
             f"have the same names; got {type(module).__name__} and {type(teacher).__name__}"
         )
-    ours, theirs = _Places(module), _Places(teacher)
+    student, other = _MapRecorder(module), _MapRecorder(teacher)
     with evaluation_mode(module, teacher), torch.no_grad():
-        for places in (ours, theirs):
-            places.run(example, enable_io_processing=False)
+        for recorder in (student, other):
+            recorder.run(example, enable_io_processing=False)
     last: dict[tuple[int, ...], str] = {}
-    for name, shape in ours.shapes.items():
-        if shape == theirs.shapes.get(name) and len(shape) > 1:
+    for name, shape in student.positions.items():
+        if shape == other.positions.get(name) and len(shape) > 1:
             last[shape] = name
     if not last:
         raise PrunerError(
             "attention transfer: the network and its teacher share no map of more than one place; "
             "set attention to 0"
         )
-    return {name: ours.axes[name] for name in last.values()}
+    return {name: student.axes[name] for name in last.values()}
 
 
-def with_values(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:
-    """The same layers in a network that returns (its results, the values of these nodes)."""
+def return_values(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:
+    """Make a network of the same layers that returns (its results, the values of these nodes)."""
     graph = fx.Graph()
     copies: dict[fx.Node, Any] = {}
     results = graph.graph_copy(module.graph, copies)
@@ -63,52 +67,58 @@ def with_values(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:
     return fx.GraphModule(module, graph)
 
 
-def attention_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor], axes: Sequence[int]) -> Tensor:
-    """Mean over maps and images of ``|q - p|^2``, in [0, 2].
+def attention_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], axes: Sequence[int]
+) -> Tensor:
+    """Return the mean over maps and images of ``|q - p|^2``, in [0, 2].
 
-    q and p are the energies of a value at all its places, as vectors of length 1 (eq. 2 of the
+    q and p are the energies of an activation at all positions, as vectors of length 1 (eq. 2 of the
     paper, squared and without its factor).
+
+    Args:
+        student: Activations of the one network, [n, ...] each.
+        teacher: Those of the other, alike but for the number of channels.
+        axes: Axis of each one's channels.
     """
     distances = [
-        (_energy(x, axis) - _energy(y, axis)).square().sum(1).mean()
-        for x, y, axis in zip(ours, theirs, axes, strict=True)
+        (_measure_energy(x, axis) - _measure_energy(y, axis)).square().sum(1).mean()
+        for x, y, axis in zip(student, teacher, axes, strict=True)
     ]
     return torch.stack(distances).mean()
 
 
-def _energy(value: Tensor, axis: int) -> Tensor:
+def _measure_energy(value: Tensor, axis: int) -> Tensor:
+    """Return the energy at every position, [n, positions], each row of length 1."""
     return functional.normalize(value.float().square().sum(axis).flatten(1), dim=1)
 
 
-class _Places(fx.Interpreter):
-    """Runs a graph and notes, where the axis of the channels is known, the shape without it."""
+class _MapRecorder(fx.Interpreter):
+    """Runs a graph and records the shapes of all activations whose axis of channels is known."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.axes: dict[str, int] = {}
+        self.positions: dict[str, tuple[int, ...]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.whole: dict[str, tuple[int, ...]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run a node and record its value's shape."""
         value = super().run_node(n)
         if isinstance(value, Tensor) and value.is_floating_point() and n.op != "get_attr":
-            axis = self._axis(n, value)
+            axis = self._find_channels(n, value)
             if axis is not None and value.ndim > 2:
                 self.axes[n.name] = axis
-                self.whole[n.name] = tuple(value.shape)
-                places = list(value.shape[1:])
-                del places[axis - 1]
-                self.shapes[n.name] = tuple(p for p in places if p > 1) and tuple(places)
+                self.shapes[n.name] = tuple(value.shape)
+                sides = (*value.shape[1:axis], *value.shape[axis + 1 :])
+                self.positions[n.name] = sides if max(sides) > 1 else ()
         return value
 
-    def _axis(self, n: fx.Node, value: Tensor) -> int | None:
+    def _find_channels(self, n: fx.Node, value: Tensor) -> int | None:
         if n.op == "call_module":
             layer = self.fetch_attr(str(n.target))
-            if isinstance(layer, _FIRST):
+            if isinstance(layer, _CHANNELS_FIRST):
                 return 1
-            if isinstance(layer, _LAST):
+            if isinstance(layer, _CHANNELS_LAST):
                 return value.ndim - 1
-        for source in n.all_input_nodes:
-            if self.whole.get(source.name) == tuple(value.shape):
-                return self.axes[source.name]
-        return None
+        same = (s.name for s in n.all_input_nodes if self.shapes.get(s.name) == tuple(value.shape))
+        return next((self.axes[name] for name in same), None)

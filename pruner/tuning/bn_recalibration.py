@@ -1,4 +1,4 @@
-"""recalibrate: batch-norm statistics of a cut network, estimated anew."""
+"""Re-estimate the batch-norm statistics of a pruned network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from ..graph import evaluation_mode
 def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
     """Replace running means and variances by their averages over the batches.
 
-    Cutting channels changes what flows into every later normalization, and its statistics no longer
-    fit; this alone gives back much of the accuracy (Li et al. 2020, EagleEye, arXiv 2007.02491).
-    Only the statistics change: no weights, no modes, and dropout stays off. Every batch weighs the
-    same. Returns the number of batches; without batch norms, or batches, nothing happens.
+    Pruned channels change the inputs of every later normalization, so its statistics no longer fit;
+    new ones give back much of the accuracy (Li et al. 2020, EagleEye, arXiv 2007.02491). Nothing
+    else changes, dropout stays off, and every batch weighs the same.
+
+    Args:
+        module: A network, changed in place.
+        batches: Pairs of inputs and what is not looked at.
+
+    Returns:
+        The number of batches; 0, and nothing happens, without batch norms.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:

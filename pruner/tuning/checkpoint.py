@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import PrunerError
 from ..utils import digest_tensors, read_tensors, write_tensors
+from .ema import restart_average
+from .reporting import EpochResult
 
+CHECKPOINT = "checkpoint.safetensors"
 Identity = Mapping[str, Any]
 
 
@@ -21,16 +25,13 @@ Identity = Mapping[str, Any]
 class Checkpoint:
     """The state between two optimizer steps.
 
-    identity
-        What run this is: structure, start, data and settings, JSON-encodable; see `check`.
-    step
-        Optimizer steps done.
-    tensors
-        ``module/NAME``, ``average/NAME``, ``optimizer/PARAMETER/KEY`` and what else the run keeps.
-    notes
-        JSON-encodable rest: history, the optimizer's numbers.
+    Random numbers need no state: every step draws its own from (seed, step).
 
-    Random numbers need no state: they are drawn from (seed, step) anew at every step.
+    Attributes:
+        identity: What run this is: structure, start, data and settings, JSON-encodable.
+        step: Optimizer steps done.
+        tensors: ``module/NAME``, ``average/NAME``, ``optimizer/PARAMETER/KEY`` and ``sums``.
+        notes: JSON-encodable rest: results, times, the optimizer's numbers.
     """
 
     identity: Identity
@@ -50,60 +51,106 @@ class Checkpoint:
         return Checkpoint(header["identity"], header["step"], tensors, header["notes"])
 
     def check(self, identity: Identity, path: Path) -> None:
-        """PrunerError that names what differs, if this is a checkpoint of another run."""
-        told = [
-            f"{key} ({_short(self.identity.get(key))} there, {_short(identity.get(key))} here)"
+        """Raise a PrunerError that says what differs, if this is a checkpoint of another run."""
+        differences = [
+            f"{key} ({_shorten(self.identity.get(key))} there, {_shorten(identity.get(key))} here)"
             for key in sorted({*self.identity, *identity})
             if self.identity.get(key) != identity.get(key)
         ]
-        if told:
+        if differences:
             raise PrunerError(
-                f"{path}: checkpoint of another run; it differs in {', '.join(told)}; "
+                f"{path}: checkpoint of another run; it differs in {', '.join(differences)}; "
                 "remove it to start over, or give another folder"
             )
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """The tensors under a prefix, without it."""
+        """Return the tensors under a prefix, without it."""
         start = name + "/"
-        return {k[len(start) :]: v for k, v in self.tensors.items() if k.startswith(start)}
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
 
 
-def prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensor names with a prefix, for `Checkpoint.part` to take off again."""
-    return {f"{name}/{key}": value for key, value in tensors.items()}
+@dataclass
+class TrainingState:
+    """What changes over a run.
+
+    Attributes:
+        module: The network in training.
+        optimizer: Its optimizer.
+        scaler: Scales the loss for fp16, and does nothing otherwise.
+        average: Moving average of the network, where the recipe asks for one.
+        sums: Of this epoch, in this process: images, correct ones, loss times images; [3].
+        step: Optimizer steps done.
+        epoch_began_s: Seconds of the run when this epoch began.
+        results: The closed epochs.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    sums: Tensor
+    step: int = 0
+    epoch_began_s: float = 0.0
+    results: list[EpochResult] = field(default_factory=list)
+
+    def capture(self, identity: Identity, sums: Tensor, seconds: float) -> Checkpoint:
+        """Return a checkpoint of the state; sums are those of all processes."""
+        tensors, numbers = _flatten_optimizer(self.optimizer)
+        parts = {"module": self.module.state_dict(), "optimizer": tensors}
+        if self.average is not None:
+            parts["average"] = self.average.module.state_dict()
+        named = {f"{part}/{k}": v for part, found in parts.items() for k, v in found.items()}
+        notes = {
+            "optimizer": numbers,
+            "scaler": self.scaler.state_dict(),
+            "results": [asdict(result) for result in self.results],
+            "spent_s": seconds,
+            "epoch_began_s": self.epoch_began_s,
+        }
+        return Checkpoint(identity, self.step, {**named, "sums": sums}, notes)
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Load all but the sums from a checkpoint."""
+        self.module.load_state_dict(saved.part("module"))
+        _restore_optimizer(self.optimizer, saved.part("optimizer"), saved.notes["optimizer"])
+        self.scaler.load_state_dict(saved.notes["scaler"])
+        if self.average is not None:
+            self.average.module.load_state_dict(saved.part("average"))
+            restart_average(self.average, saved.step)
+        self.results = [EpochResult(**result) for result in saved.notes["results"]]
+        self.epoch_began_s, self.step = saved.notes["epoch_began_s"], saved.step
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's state per parameter, as named tensors and as numbers."""
+def _flatten_optimizer(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an optimizer's state as tensors and as numbers, by ``PARAMETER/KEY``."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     for parameter, entries in optimizer.state_dict()["state"].items():
         for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{parameter}/{key}"] = value
-            else:
-                numbers[f"{parameter}/{key}"] = value
+            (tensors if isinstance(value, Tensor) else numbers)[f"{parameter}/{key}"] = value
     return tensors, numbers
 
 
-def restore_optimizer(
+def _restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
-    """Put back what `flatten_optimizer` took; settings stay those of the optimizer."""
+    """Load the state that `_flatten_optimizer` returned; settings stay those of the optimizer."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**numbers, **tensors}.items():
         parameter, _, key = name.partition("/")
         state.setdefault(int(parameter), {})[key] = value
-    whole = optimizer.state_dict()
-    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def digest(module: nn.Module | None) -> str:
-    """A short digest of a network's state: names, shapes and values."""
+    """Return a short digest of a network's state: names, shapes and values."""
     state = {} if module is None else dict(sorted(module.state_dict().items()))
     return digest_tensors(state, "{name}{shape}{dtype}")[:16]
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 24 else text[:12] + "..."

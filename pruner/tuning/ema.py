@@ -1,53 +1,52 @@
-"""Average: an exponential moving average of a network's weights and statistics."""
+"""Exponential moving average of a network's weights and batch-norm statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
-class Average:
-    """Keeps a running average of every floating-point tensor of module's state.
+def build_average(module: nn.Module, decay: float) -> AveragedModel:
+    """Start an average from a network's present state.
 
-    decay is what a step keeps; early steps keep less, (1 + t) / (10 + t), so that the start is
-    forgotten. Other tensors (counters) are copied.
+    `AveragedModel.update_parameters` after step t (from 0) keeps min(decay, (1 + t) / (10 + t)) of
+    it, so that the start is forgotten. Integers (counters) are copied, and so are infinities.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
-
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Take in the state after optimizer step number step (from 0)."""
-        keep = min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - keep)
-            else:
-                self.state[name].copy_(value)
+    def update(kept: Tensors, new: Tensors, _: Tensor | int) -> None:
+        step = int(average.n_averaged) - 1  # on the CPU, unlike the argument
+        share = 1 - min(decay, (1 + step) / (10 + step))
+        for old, value in zip(kept, new):
+            mean = old.lerp(value, share) if value.is_floating_point() else value
+            old.copy_(torch.where(value.isinf(), value, mean))
 
-    @torch.no_grad()
-    def swap(self, module: nn.Module) -> None:
-        """Exchange the average and the network's state."""
-        for name, value in module.state_dict().items():
-            kept = value.clone()
-            value.copy_(self.state[name])
-            self.state[name].copy_(kept)
+    average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)
+    restart_average(average, 0)
+    return average
 
-    @contextmanager
-    def applied(self, module: nn.Module) -> Iterator[None]:
-        """Within this context the network has the average's state."""
-        self.swap(module)
-        try:
-            yield
-        finally:
-            self.swap(module)
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a saved state."""
-        for name, value in self.state.items():
-            value.copy_(state[name])
+def restart_average(average: AveragedModel, step: int) -> None:
+    """Tell an average how many steps it has seen."""
+    average.n_averaged.fill_(step + 1)  # from 0, the first update would copy the weights
+
+
+@contextmanager
+def averaged_state(module: nn.Module, average: AveragedModel | None) -> Iterator[None]:
+    """Give a network its average's state for a while."""
+    if average is None:
+        yield
+        return
+    trained = copy.deepcopy(module.state_dict())
+    module.load_state_dict(average.module.state_dict())
+    try:
+        yield
+    finally:
+        module.load_state_dict(trained)

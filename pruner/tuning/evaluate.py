@@ -1,4 +1,4 @@
-"""evaluate: accuracy and loss of a classifier on batches."""
+"""Accuracy and loss of a classifier on batches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from ..graph import evaluation_mode, extract_logits
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a network does on a data set.
+    """Result of a classifier on a data set.
 
-    accuracy is the share of images whose largest output is their class (0..1), loss the mean
-    cross-entropy in nats, images their number, seconds the time that it took.
+    Attributes:
+        accuracy: Share of images whose largest output is their class (0..1).
+        loss: Mean cross-entropy in nats.
+        images: Their number.
+        seconds: Time that the evaluation took.
     """
 
     accuracy: float
@@ -34,21 +37,27 @@ def evaluate(
     progress: Callable[[int, int | None], None] | None = None,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
-    """Run the batches (inputs, labels) through module in evaluation mode.
+    """Run batches through a network in evaluation mode, and leave it in the mode of before.
 
-    The module is left in the mode that it was in. progress is called with (batches done, batches in
-    all or None); reduce sums a tensor over processes, where each has a share of the images.
+    Args:
+        module: A classifier.
+        loader: Pairs of inputs and labels, int64 [n].
+        progress: Is called with (batches done, batches in all or None).
+        reduce: Sums a tensor over processes, where each has a share of the images.
+
+    Raises:
+        PrunerError: There are no images.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     total = len(loader) if isinstance(loader, Sized) else None
-    sums = torch.zeros(3, dtype=torch.float64)  # images, right ones, loss
+    sums = torch.zeros(3, dtype=torch.float64)  # images, correct ones, loss
     begun = time.perf_counter()
     with evaluation_mode(module), torch.inference_mode():
         for done, (inputs, labels) in enumerate(loader, 1):
             outputs = extract_logits(module(inputs.to(device))).float().cpu()
-            lost = nn.functional.cross_entropy(outputs, labels, reduction="sum")
-            right = (outputs.argmax(1) == labels).sum()
-            sums += torch.tensor([len(labels), right.item(), lost.item()], dtype=torch.float64)
+            loss = nn.functional.cross_entropy(outputs, labels, reduction="sum")
+            correct = (outputs.argmax(1) == labels).sum()
+            sums += torch.tensor([len(labels), correct.item(), loss.item()], dtype=torch.float64)
             if progress is not None:
                 progress(done, total)
     if reduce is not None:

@@ -1,4 +1,4 @@
-"""Mixup: every image becomes a mixture of two, and so do their labels."""
+"""Mixup: every image becomes a mixture of two, and so do their labels (arXiv 1710.09412)."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Mixture:
-    """How a batch was mixed: ``share * x + (1 - share) * x[partner]``.
+    """How a batch is mixed: ``share * x + (1 - share) * x[partner]``.
 
-    share lies in [0.5, 1], so that an image's own label counts at least half; partner is a
-    permutation, int64 [n].
+    Attributes:
+        share: In [0.5, 1], so that an image's own label counts at least half.
+        partner: A permutation of the images, int64 [n].
     """
 
     share: float
     partner: Tensor
 
-    def images(self, inputs: Tensor) -> Tensor:
-        """[n, ...], mixed."""
+    def mix_images(self, inputs: Tensor) -> Tensor:
+        """Mix a batch of images [n, ...]."""
         return self.share * inputs + (1 - self.share) * inputs[self.partner]
 
-    def labels(self, labels: Tensor, classes: int) -> Tensor:
-        """int64 [n] to probabilities [n, classes]."""
+    def mix_labels(self, labels: Tensor, classes: int) -> Tensor:
+        """Mix labels, int64 [n], to probabilities [n, classes]."""
         own = functional.one_hot(labels, classes).float()
         return self.share * own + (1 - self.share) * own[self.partner]
 
 
 def draw_mixture(count: int, alpha: float, device: torch.device) -> Mixture:
-    """A mixture of ``count`` images by Beta(alpha, alpha): Zhang et al. 2018, arXiv 1710.09412.
+    """Draw a mixture of ``count`` images by Beta(alpha, alpha) (Zhang et al. 2018).
 
-    From torch's generator of the CPU, whatever the device is.
+    The random numbers come from torch's generator of the CPU, whatever the device is.
     """
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     return Mixture(max(share, 1 - share), torch.randperm(count).to(device))

@@ -97,7 +97,7 @@ def test_an_epoch_shows_every_image_once(tmp_path):
     image_folder(tmp_path)
     data = open_images(tmp_path, 8)
     seen = torch.cat([x for x, _ in data.train(9, augment=False)])
-    kept = normalize(data._train.pixels(), data.how)
+    kept = normalize(data._train.load_pixels(), data.preprocessing)
     assert sorted(seen.flatten(1).sum(1).tolist()) == sorted(kept.flatten(1).sum(1).tolist())
 
 

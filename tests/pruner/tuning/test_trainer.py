@@ -19,11 +19,11 @@ import torch
 from pruner import Plan, apply, trace
 from pruner.data.image_folder import ImageData, open_images
 from pruner.errors import PrunerError
-from pruner.tuning.attention_transfer import attention_loss, shared_maps, with_values
+from pruner.tuning.attention_transfer import attention_loss, find_shared_maps, return_values
 from pruner.tuning.checkpoint import Checkpoint
-from pruner.tuning.distillation import distillation
-from pruner.tuning.ema import Average
+from pruner.tuning.ema import averaged_state, build_average
 from pruner.tuning.evaluate import evaluate
+from pruner.tuning.loss import distillation_loss
 from pruner.tuning.mixup import draw_mixture
 from pruner.tuning.recipe import Recipe
 from pruner.tuning.trainer import CHECKPOINT, finetune
@@ -104,10 +104,12 @@ def test_the_loss_is_that_of_hinton():
     p, q = torch.softmax(taught / 2, 1), torch.softmax(outputs / 2, 1)
     kl = (p * (p / q).log()).sum(1).mean()
     ce = -torch.softmax(outputs, 1)[torch.arange(5), labels].log().mean()
-    found = distillation(outputs, taught, labels, recipe)
+    found = distillation_loss(outputs, taught, labels, recipe)
     assert found.item() == pytest.approx((0.7 * ce + 0.3 * 4 * kl).item(), rel=1e-5)
-    assert distillation(outputs, None, labels, recipe).item() == pytest.approx(ce.item(), rel=1e-5)
-    alone = distillation(taught.clone(), taught, labels, replace(recipe, distill=1.0))
+    assert distillation_loss(outputs, None, labels, recipe).item() == pytest.approx(
+        ce.item(), rel=1e-5
+    )
+    alone = distillation_loss(taught.clone(), taught, labels, replace(recipe, distill=1.0))
     assert alone.item() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -120,11 +122,11 @@ def test_mixup_mixes_images_and_labels_alike():
     outputs = torch.randn(6, 3)
     for k in range(6):
         expected = share * images[k] + (1 - share) * images[partner[k]]
-        torch.testing.assert_close(mixture.images(images)[k], expected)
+        torch.testing.assert_close(mixture.mix_images(images)[k], expected)
     log = torch.log_softmax(outputs, 1)
     rows = torch.arange(6)
     plain = -(share * log[rows, labels] + (1 - share) * log[rows, labels[partner]]).mean()
-    found = distillation(outputs, None, mixture.labels(labels, 3), Recipe())
+    found = distillation_loss(outputs, None, mixture.mix_labels(labels, 3), Recipe())
     assert found.item() == pytest.approx(plain.item(), rel=1e-5)
 
 
@@ -134,7 +136,7 @@ def test_attention_is_compared_where_both_networks_have_a_map():
     net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
     plan = Plan({n: tuple(range(d.size - 1)) for n, d in net.dims.items()}, {})
     small, images = apply(net, plan), torch.randn(5, 3, 8, 8)
-    maps = shared_maps(small, net.module, images)
+    maps = find_shared_maps(small, net.module, images)
     places = {}
 
     class Spy(torch.fx.Interpreter):
@@ -146,8 +148,8 @@ def test_attention_is_compared_where_both_networks_have_a_map():
     with torch.no_grad():
         Spy(small).run(images)
         Spy(net.module).run(images)
-        results, ours = with_values(small, tuple(maps))(images)
-        _, theirs = with_values(net.module, tuple(maps))(images)
+        results, ours = return_values(small, tuple(maps))(images)
+        _, theirs = return_values(net.module, tuple(maps))(images)
         torch.testing.assert_close(results, small(images))
     assert maps == {"add": 1}  # the last value of 8 x 8 places
     expected = 0.0
@@ -159,7 +161,7 @@ def test_attention_is_compared_where_both_networks_have_a_map():
     assert found.item() == pytest.approx(expected, rel=1e-5) and expected > 0
     assert attention_loss(ours, ours, tuple(maps.values())).item() == 0
     with pytest.raises(PrunerError, match=r"pruner\.trace"):
-        shared_maps(Small(), net.module, images)
+        find_shared_maps(Small(), net.module, images)
 
 
 def test_a_student_learns_where_its_teacher_looks(data):
@@ -170,11 +172,11 @@ def test_a_student_learns_where_its_teacher_looks(data):
     apart = {}
     for weight in (0.0, 20.0):
         small = apply(net, plan)
-        maps = shared_maps(small, net.module, images)
+        maps = find_shared_maps(small, net.module, images)
         recipe = Recipe(batch=12, lr=0.02, distill=0.0, attention=weight, recalibrate=0)
         finetune(small, net.module, data, 6, recipe=recipe)
         with torch.no_grad():
-            ours, theirs = (with_values(m, tuple(maps))(images)[1] for m in (small, net.module))
+            ours, theirs = (return_values(m, tuple(maps))(images)[1] for m in (small, net.module))
             apart[weight] = attention_loss(ours, theirs, tuple(maps.values())).item()
         assert not any(module.training for module in small.modules())
     assert apart[20.0] < 0.7 * apart[0.0]
@@ -193,14 +195,14 @@ def test_the_rate_warms_up_and_falls_as_a_half_cosine():
 def test_the_moving_average_is_that_of_its_formula():
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(module.weight, 1.0)
-    average, expected = Average(module, 0.5), 1.0
+    average, expected = build_average(module, 0.5), 1.0
     for step, value in enumerate([3.0, -2.0, 5.0, 7.0, 1.0, 0.0, 2.0, 8.0, 9.0]):
         torch.nn.init.constant_(module.weight, value)
-        average.update(module, step)
+        average.update_parameters(module)
         keep = min(0.5, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * value
-    assert average.state["weight"].item() == pytest.approx(expected)
-    with average.applied(module):
+    assert average.module.weight.item() == pytest.approx(expected)
+    with averaged_state(module, average):
         assert module.weight.item() == pytest.approx(expected)
     assert module.weight.item() == 9.0
 
@@ -214,7 +216,7 @@ def test_one_step_is_that_of_the_plain_loop(data, optimizer):
     plain = copy.deepcopy(student).train()
     finetune(student, teacher, data, 1, recipe=recipe, seed=3)
     images, labels = next(data.train(36, seed=3).epoch(0))
-    loss = distillation(plain(images), teacher(images).detach(), labels, recipe)
+    loss = distillation_loss(plain(images), teacher(images).detach(), labels, recipe)
     loss.backward()
     for parameter in plain.parameters():
         decay = 0.1 if parameter.ndim > 1 else 0.0
