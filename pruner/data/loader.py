@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import PrunerError
-from ..utils import derive_seed, make_generator, require
+from ..utils import derive_seed, make_generator, wrong_value
 from .preprocessing import (
     Preprocessing,
     normalize,
@@ -79,8 +79,9 @@ class Batches:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        expected = f"at least one image for each of {self.shard[1]} processes"
-        require(self.batch >= self.shard[1], "batch", expected, self.batch)
+        if self.batch < self.shard[1]:
+            expected = f"at least one image for each of {self.shard[1]} processes"
+            raise wrong_value("batch", expected, self.batch)
 
     @property
     def images(self) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import PrunerError
-from ..utils import require
+from ..utils import wrong_value
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,16 +45,17 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        sized = len(self.size) == 2 and min(self.size) >= 1
-        require(sized, "image size", "(height, width)", self.size)
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise wrong_value("image size", "(height, width)", self.size)
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise PrunerError(
                 "mean and std: expected three numbers each, std above 0, "
                 f"got {self.mean!r} and {self.std!r}"
             )
-        require(0 < self.crop <= 1, "crop", "a number in (0, 1]", self.crop)
-        known = self.interpolation in _FILTERS
-        require(known, "interpolation", f"one of {sorted(_FILTERS)}", self.interpolation)
+        if not 0 < self.crop <= 1:
+            raise wrong_value("crop", "a number in (0, 1]", self.crop)
+        if self.interpolation not in _FILTERS:
+            raise wrong_value("interpolation", f"one of {sorted(_FILTERS)}", self.interpolation)
 
     @property
     def small(self) -> bool:

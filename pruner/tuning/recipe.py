@@ -1,4 +1,4 @@
-"""Recipe: how a network is tuned, as plain data."""
+"""Recipe: settings of a tuning run, as plain data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Recipe:
     ] = 0.5
     distill: Annotated[
         StrictFloat,
-        entry("the teacher's share of the loss, see `distillation`; 0: labels only", ge=0, le=1),
+        entry(
+            "the teacher's share of the loss, see `distillation_loss`; 0: labels only", ge=0, le=1
+        ),
         NUMBER,
     ] = 0.5
     temperature: Annotated[
@@ -90,9 +92,9 @@ class Recipe:
         default = 0.02 if self.optimizer == "sgd" else 5e-4
         return default if self.lr is None else self.lr
 
-    def lr_at(self, step: int, steps: int, steps_an_epoch: int) -> float:
-        """Return the learning rate of optimizer step number ``step`` of ``steps``."""
-        warm = min(round(self.warmup * steps_an_epoch), steps - 1)
+    def lr_at(self, step: int, steps: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of an optimizer step, counted from 0, of so many."""
+        warm = min(round(self.warmup * steps_per_epoch), steps - 1)
         if step < warm:
             return self.peak_lr * (step + 1) / (warm + 1)
         return self.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))

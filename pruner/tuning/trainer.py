@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..utils import require
+from ..utils import wrong_value
 from .checkpoint import CHECKPOINT
 from .loop import TrainingLoop, TuningData
 from .recipe import Recipe
@@ -55,7 +55,8 @@ def finetune(
         PrunerError: The checkpoint is damaged or of another run, outputs and classes do not fit, or
             the loss is no longer finite.
     """
-    require(epochs >= 0, "epochs", "0 or more", epochs)
+    if epochs < 0:
+        raise wrong_value("epochs", "0 or more", epochs)
     if accelerator is None:
         from accelerate import Accelerator
 
