@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,18 +39,14 @@ class SampleCriterion(Criterion):
     def watch(self, subject: Subject, slots: Iterable[Slot]) -> Iterator[None]:
         """Hook every layer that a slot's values can be seen at, and take the hooks off again."""
         self._seen = {}
-        watched: dict[str, set[str]] = {}
-        for slot in slots:
-            side = _find_side(subject, slot)
-            if side is not None:
-                watched.setdefault(slot.tensor.rpartition(".")[0], set()).add(side)
         handles = [subject.module.register_forward_pre_hook(self._begin_batch)]
-        for name, sides in watched.items():
+        keys = dict.fromkeys(_find_values(subject, slot) for slot in slots)
+        for name, side in filter(None, keys):
             layer = subject.module.get_submodule(name)
-            if "in" in sides:
-                handles.append(layer.register_forward_pre_hook(self._make_input_hook(name)))
-            if "out" in sides:
-                handles.append(layer.register_forward_hook(self._make_output_hook(name)))
+            if side == "in":
+                handles.append(layer.register_forward_pre_hook(partial(self._see_input, name)))
+            else:
+                handles.append(layer.register_forward_hook(partial(self._see_output, name)))
         try:
             yield
         finally:
@@ -59,16 +56,15 @@ class SampleCriterion(Criterion):
 
     def contribution(self, subject: Subject, slot: Slot) -> Tensor:
         """Return [samples, axis size] where the layer can be hooked, else the batch's [1, ...]."""
-        side = _find_side(subject, slot)
-        name, _, kind = slot.tensor.rpartition(".")
-        if side is None:
+        key = _find_values(subject, slot)
+        if key is None:
             parameter = subject.parameters[slot.tensor]
             gradient = subject.gradients.get(slot.tensor)
             values = parameter * (0 if gradient is None else gradient)
             return sum_to_axis(values, slot.axis)[None]
-        found = self._seen.get((name, side))
+        found = self._seen.get(key)
         # The layer's weight and bias are seen together: the weight speaks for both.
-        if found is None or kind == "bias":
+        if found is None or slot.tensor.rpartition(".")[2] == "bias":
             return torch.zeros(1, len(slot.owner))
         return found
 
@@ -76,21 +72,15 @@ class SampleCriterion(Criterion):
         self._seen.clear()
         self._samples = len(inputs[0])
 
-    def _make_input_hook(self, name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            # A view of its own: its gradient is that of this reader, not of all of them.
-            own = inputs[0].view_as(inputs[0])
-            self._record((name, "in"), layer, inputs[0], own)
-            return (own, *inputs[1:])
+    def _see_input(self, name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        # A view of its own: its gradient is that of this reader, not of all of them.
+        own = inputs[0].view_as(inputs[0])
+        self._record((name, "in"), layer, inputs[0], own)
+        return (own, *inputs[1:])
 
-        return hook
-
-    def _make_output_hook(self, name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            self._record((name, "out"), layer, output, output)
-            return output.clone()  # an in-place activation must not write over what is recorded
-
-        return hook
+    def _see_output(self, name: str, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        self._record((name, "out"), layer, output, output)
+        return output.clone()  # an in-place activation must not write over what is recorded
 
     def _record(
         self, key: tuple[str, str], layer: nn.Module, values: Tensor, graph: Tensor
@@ -117,16 +107,16 @@ def channel_axis(layer: nn.Module, values: Tensor) -> int:
     return values.ndim - 1 if isinstance(layer, nn.Linear) else 1
 
 
-def _find_side(subject: Subject, slot: Slot) -> str | None:
-    """Tell where a slot's values can be seen: at the layer's output, its input, or not at all."""
+def _find_values(subject: Subject, slot: Slot) -> tuple[str, str] | None:
+    """Name the layer and side, "in" or "out", that a slot's values can be seen at, if any."""
     layer = subject.find_layer(slot.tensor)
-    kind = slot.tensor.rpartition(".")[2]
+    name, _, kind = slot.tensor.rpartition(".")
     if kind not in ("weight", "bias"):
         return None
     if isinstance(layer, _NORMS):
-        return "out"
+        return name, "out"
     if not isinstance(layer, _LAYERS) or getattr(layer, "transposed", False):
         return None
     if slot.axis == 0:
-        return "out"
-    return "in" if getattr(layer, "groups", 1) == 1 else None
+        return name, "out"
+    return (name, "in") if getattr(layer, "groups", 1) == 1 else None

@@ -53,6 +53,20 @@ class Subject:
         """Return the module that holds a tensor."""
         return self.module.get_submodule(tensor.rpartition(".")[0])
 
+    def run(self, batch: Batch) -> tuple[Any, Any]:
+        """Run the module on a batch: outputs, and the targets on their device."""
+        outputs = self.module(*prepare_inputs(self.module, batch[0]))
+        return outputs, move_to_device(batch[1], next(iter(self.parameters.values())).device)
+
+    def update_gradients(self, loss: Tensor) -> None:
+        """Replace the gradients by those of a loss."""
+        # A parameter tied to another is one tensor: its gradient is asked for once, for both.
+        unique = list(dict.fromkeys(self.parameters.values()))
+        found = dict(zip(unique, torch.autograd.grad(loss, unique, allow_unused=True)))
+        by_name = {name: found[parameter] for name, parameter in self.parameters.items()}
+        self.gradients.clear()
+        self.gradients.update({n: g for n, g in by_name.items() if g is not None})
+
 
 def select_slots(subject: Subject, dim: Dim, *roles: str) -> Sequence[Slot]:
     """Select the Dim's slots in parameters, not buffers, that have one of the roles."""
@@ -166,9 +180,8 @@ def count_images(batch: Batch) -> int:
 
 def sum_to_axis(values: Tensor, axis: int) -> Tensor:
     """Sum in double precision over all axes but one: float64 [axis size]."""
-    return (
-        values.double().movedim(axis, 0).flatten(1).sum(1) if values.ndim > 1 else values.double()
-    )
+    values = values.double()
+    return values.movedim(axis, 0).flatten(1).sum(1) if values.ndim > 1 else values
 
 
 def fold_positions(values: Tensor, owner: np.ndarray, size: int) -> Tensor:

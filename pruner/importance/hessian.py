@@ -23,19 +23,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import PrunerError
-from ..graph import evaluation_mode, move_to_device
+from ..graph import evaluation_mode
 from ..structure import Importance, Network, Slot
 from ..utils import make_generator
-from .base import (
-    Batch,
-    Callback,
-    Loss,
-    Subject,
-    fold_positions,
-    prepare_inputs,
-    select_gates,
-    sum_to_axis,
-)
+from .base import Batch, Callback, Loss, Subject, fold_positions, select_gates, sum_to_axis
 from .network_criterion import NetworkCriterion
 
 
@@ -93,14 +84,10 @@ class _HessianOperator:
     """The Hessian of one batch's loss, as products with directions in parameter space."""
 
     def __init__(self, subject: Subject, loss: Loss, batch: Batch) -> None:
-        inputs, targets = batch
         self.parameters = list(dict.fromkeys(subject.parameters.values()))
-        outputs = subject.module(*prepare_inputs(subject.module, inputs))
+        outputs, targets = subject.run(batch)
         found = torch.autograd.grad(
-            loss(outputs, move_to_device(targets, self.parameters[0].device)),
-            self.parameters,
-            create_graph=True,
-            allow_unused=True,
+            loss(outputs, targets), self.parameters, create_graph=True, allow_unused=True
         )
         self.gradients = dict(zip(self.parameters, found))
 

@@ -21,17 +21,10 @@ from ..graph import (
     is_ungrouped,
     producer_of,
 )
-from ..reconstruction import (
-    Moments,
-    draw_positions,
-    fit_ridge,
-    mark_holdout,
-    sample_inputs,
-    split_groups,
-)
+from ..reconstruction import Moments, draw_positions, fit_ridge, mark_holdout, sample_inputs
 from ..structure import Dim, Network, Slot
 from ..utils import make_generator
-from .base import Batch, prepare_inputs
+from .base import Batch, prepare_inputs, sum_to_axis
 from .obs import Elimination, LinearReader, eliminate
 
 CHUNK = 10
@@ -109,8 +102,7 @@ class CalibrationStatistics:
             return eliminate(linear, dim.size, dim.options(), refit_sizes)
         power = np.zeros(dim.size)
         for slot, tensor in self._list_writers(dim):
-            rows = tensor.double().movedim(slot.axis, 0)
-            squares = rows.reshape(len(rows), -1).square().sum(1).cpu().numpy()
+            squares = sum_to_axis(tensor.double().square(), slot.axis).cpu().numpy()
             owned = slot.owner >= 0
             np.add.at(power, slot.owner[owned], squares[owned])
         order = np.argsort(power, kind="stable")
@@ -200,7 +192,7 @@ def collect_statistics(
             x, y = values[producer_of(node).name], values[node.name]
             at = draw_positions(layer, y, spatial_samples, tensor, k)
             rows = sample_inputs(layer, x, y.shape, at)
-            _add_rows(sums, tensor, rows, rows.flatten(2)[..., :0])
+            _add_rows(sums, tensor, rows, rows[..., :0])
         for name, block in net.blocks.items():
             x, y = (_sample_rows(values[n], spatial_samples, name, k)
                     for n in (block.skip, block.join))  # fmt: skip
@@ -229,7 +221,7 @@ def _add_rows(sums: dict[str, list[Moments]], key: str, x: Tensor, y: Tensor) ->
     if key not in sums:
         sums[key] = [Moments(1, x[0, 0].numel(), y.shape[-1]) for _ in range(2)]
     for part, chosen in zip(sums[key], (~held_out, held_out), strict=True):
-        part.add(split_groups(x[chosen], 1), split_groups(y[chosen], 1))
+        part.add(*(rows[chosen].flatten(0, 1).flatten(1)[None] for rows in (x, y)))
 
 
 def _summarize_reader(

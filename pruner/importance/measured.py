@@ -15,8 +15,9 @@ from .base import Batch, Callback, Loss, count_images, prepare_inputs
 from .divergence import mean_divergence, split_holdout, structure_divergence
 from .layer_statistics import CalibrationStatistics, collect_statistics
 from .network_criterion import NetworkCriterion
-from .obs import Elimination
 from .reconstruction import build_loss_curve, rank_by_elimination
+
+Floats = NDArray[np.float64]
 
 # Images that repair the layers behind a dropped block, and how many of those layers.
 BYPASSED, REPAIRED = 128, 8
@@ -39,15 +40,10 @@ class MeasuredCriterion(NetworkCriterion):
     name = "measured"
 
     def __init__(
-        self,
-        *,
-        spatial_samples: int = 64,
-        shares: tuple[float, ...] = SHARES,
-        places: int | None = None,
+        self, *, spatial_samples: int = 64, shares: tuple[float, ...] = SHARES, places: int = 0
     ) -> None:
         """Set the positions sampled of each image (places is the former name) and the widths."""
-        self.spatial_samples = spatial_samples if places is None else places
-        self.shares = shares
+        self.spatial_samples, self.shares = places or spatial_samples, shares
 
     def score(
         self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
@@ -57,8 +53,8 @@ class MeasuredCriterion(NetworkCriterion):
         few = [b for k, b in enumerate(fits) if k * count_images(b) < BYPASSED]
         sizes = {name: self._choose_sizes(dim) for name, dim in net.dims.items()}
         total = sum(map(len, sizes.values())) + len(net.blocks)
-        found: dict[str, Elimination] = {}
-        curves: dict[str, NDArray[np.float64]] = {}
+        scores: dict[str, dict[str, Floats]] = {}
+        curves: dict[str, Floats] = {}
         blocks: dict[str, float] = {}
         done = 0
         with evaluation_mode(net.module):
@@ -68,28 +64,29 @@ class MeasuredCriterion(NetworkCriterion):
             output = _find_output(net)
             dense = [values[output] for values in execution.values([output])]
             for start, part in _order_cuts(net, statistics, execution):
+                name = part.name
                 for _ in execution.values([], before=start):
                     pass  # moves the position
                 if isinstance(part, Block):
-                    plan = Plan({}, {part.name: False})
-                    blocks[part.name] = structure_divergence(
+                    plan = Plan({}, {name: False})
+                    blocks[name] = structure_divergence(
                         net, plan, few, held_out, dense, layers=REPAIRED
                     )
                     done += 1
                 else:
-                    elimination = statistics.eliminate(part, sizes[part.name])
+                    found = statistics.eliminate(part, sizes[name])
                     measured = {}
-                    for size in sizes[part.name]:
-                        changes = statistics.simulate_cut(part, elimination, size)
+                    for size in sizes[name]:
+                        changes = statistics.simulate_cut(part, found, size)
                         with _swap_parameters(net.module, changes):
                             results = (values[output] for values in execution.values([output]))
                             measured[size] = mean_divergence(results, dense)
-                    found[part.name] = elimination
-                    curves[part.name] = interpolate_curve(part, elimination.errors, measured)
+                    curves[name] = interpolate_curve(part, found.errors, measured)
+                    scores[name] = {"": rank_by_elimination(found, curves[name], part)}
                     done += len(measured)
                 if progress is not None:
                     progress(done, total)
-        parts = rank_by_elimination(found, curves, net.dims)
+        parts = {name: scores[name] for name in net.dims}
         return Importance(self.name, parts, {n: blocks[n] for n in net.blocks}, curves)
 
     def _choose_sizes(self, dim: Dim) -> list[int]:
@@ -101,19 +98,17 @@ class MeasuredCriterion(NetworkCriterion):
         return sorted({*nearest, int(options[0])}, reverse=True)
 
 
-def interpolate_curve(
-    dim: Dim, errors: Mapping[int, float], measured: Mapping[int, float]
-) -> NDArray[np.float64]:
-    """Interpolate a measured loss curve, piecewise as a power of the reconstruction's error.
+def interpolate_curve(dim: Dim, errors: Mapping[int, float], known: Mapping[int, float]) -> Floats:
+    """Interpolate a loss curve, piecewise as a power of the reconstruction's error.
 
     Args:
         dim: The Dim that is cut.
         errors: Option -> reconstruction's error.
-        measured: Some options -> divergence.
+        known: Some options -> divergence.
     """
-    known = sorted(measured, reverse=True)
-    x = np.log([max(errors[n], 1e-12 * max(errors.values(), default=1.0), 1e-300) for n in known])
-    y = np.log(np.maximum.accumulate([max(measured[n], 1e-9) for n in known]))
+    sizes = sorted(known, reverse=True)
+    x = np.log([max(errors[n], 1e-12 * max(errors.values(), default=1.0), 1e-300) for n in sizes])
+    y = np.log(np.maximum.accumulate([max(known[n], 1e-9) for n in sizes]))
     values = {dim.size: 0.0}
     for n in dim.options()[:-1]:
         e = np.log(max(errors[n], 1e-300))

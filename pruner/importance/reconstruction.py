@@ -25,9 +25,9 @@ class Reconstruction(NetworkCriterion):
 
     name = "reconstruction"
 
-    def __init__(self, *, spatial_samples: int = 64, places: int | None = None) -> None:
+    def __init__(self, *, spatial_samples: int = 64, places: int = 0) -> None:
         """Set the positions sampled of each image; places is the former name."""
-        self.spatial_samples = spatial_samples if places is None else places
+        self.spatial_samples = places or spatial_samples
 
     def score(
         self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
@@ -35,14 +35,14 @@ class Reconstruction(NetworkCriterion):
         """Refit every layer that reads a Dim, at all widths; see `NetworkCriterion.score`."""
         with evaluation_mode(net.module):
             statistics = collect_statistics(net, batches, self.spatial_samples)
-        found = {}
+        curves, parts = {}, {}
         for done, (name, dim) in enumerate(net.dims.items(), 1):
-            found[name] = statistics.eliminate(dim)
+            found = statistics.eliminate(dim)
+            curves[name] = build_loss_curve(dim, found.errors)
+            parts[name] = {"": rank_by_elimination(found, curves[name], dim)}
             if progress is not None:
                 progress(done, len(net.dims))
-        curves = {name: build_loss_curve(net.dims[name], f.errors) for name, f in found.items()}
         blocks = {name: statistics.measure_bypass(block) for name, block in net.blocks.items()}
-        parts = rank_by_elimination(found, curves, net.dims)
         return Importance(self.name, parts, blocks, curves)
 
 
@@ -53,18 +53,13 @@ def build_loss_curve(dim: Dim, errors: Mapping[int, float]) -> NDArray[np.float6
 
 
 def rank_by_elimination(
-    found: Mapping[str, Elimination],
-    curves: Mapping[str, NDArray[np.float64]],
-    dims: Mapping[str, Dim],
-) -> dict[str, dict[str, NDArray[np.float64]]]:
+    found: Elimination, curve: NDArray[np.float64], dim: Dim
+) -> NDArray[np.float64]:
     """Score indices in the order of elimination, as high as the Dim's loss curve is steep."""
-    result = {}
-    for name, dim in dims.items():
-        curve = np.interp(np.arange(dim.size - 1, -1, -1), dim.options(), curves[name])
-        steps = np.maximum.accumulate(np.diff(curve, prepend=0.0))
-        # Equal scores would lose the order.
-        steps = steps + 1e-9 * (steps[-1] or 1.0) * np.arange(dim.size)
-        scores = np.empty(dim.size)
-        scores[found[name].order] = steps
-        result[name] = {"": scores}
-    return result
+    steps = np.interp(np.arange(dim.size - 1, -1, -1), dim.options(), curve)
+    steps = np.maximum.accumulate(np.diff(steps, prepend=0.0))
+    # Equal scores would lose the order.
+    steps = steps + 1e-9 * (steps[-1] or 1.0) * np.arange(dim.size)
+    scores = np.empty(dim.size)
+    scores[found.order] = steps
+    return scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import PrunerError
 from ..utils import suggest_names
 from .activation import Activation
-from .base import Criterion
+from .base import Criterion, CustomCriterion, UserCriterion
 from .bn_scale import NormScale
 from .calibrated import CalibratedCriterion
 from .fisher import Fisher, TaylorSample
@@ -29,10 +29,32 @@ CRITERIA: dict[str, type[Criterion] | type[NetworkCriterion]] = {
 }  # fmt: skip
 
 
-def find_criterion(name: str) -> Criterion | NetworkCriterion:
-    """Build the criterion of a name; PrunerError names the known ones."""
-    if name not in CRITERIA:
-        hint = suggest_names(name, CRITERIA, 1, 0.6, repr)
-        hint = f" ({hint})" if hint else ""
-        raise PrunerError(f"unknown criterion {name!r}{hint}; known: {', '.join(sorted(CRITERIA))}")
-    return CRITERIA[name]()
+def resolve_criterion(
+    criterion: str | Criterion | NetworkCriterion | UserCriterion, batches: object
+) -> Criterion | NetworkCriterion:
+    """Build the criterion of a name or a function.
+
+    Raises:
+        PrunerError: The name is unknown, or the criterion needs batches and they are None.
+    """
+    if isinstance(criterion, str):
+        if criterion not in CRITERIA:
+            hint = suggest_names(criterion, CRITERIA, 1, 0.6, repr)
+            known = ", ".join(sorted(CRITERIA))
+            hint = f" ({hint})" if hint else ""
+            raise PrunerError(f"unknown criterion {criterion!r}{hint}; known: {known}")
+        method = CRITERIA[criterion]()
+    elif isinstance(criterion, (Criterion, NetworkCriterion)):
+        method = criterion
+    elif callable(criterion):
+        method = CustomCriterion(criterion, with_data=batches is not None)
+    else:
+        raise PrunerError(
+            f"criterion: a name, a Criterion or a function expected, got {criterion!r}"
+        )
+    if method.needs != "weights" and batches is None:
+        raise PrunerError(
+            f"criterion {method.name!r} needs data: give batches (on the command line --data DIR), "
+            "or choose one that looks at weights alone, such as 'magnitude'"
+        )
+    return method

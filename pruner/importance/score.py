@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PrunerError
-from ..graph import evaluation_mode, move_to_device
-from ..structure import Dim, Importance, Network, Slot
-from .base import (
-    Batch,
-    Callback,
-    Criterion,
-    CustomCriterion,
-    Loss,
-    Subject,
-    UserCriterion,
-    fold_positions,
-    prepare_inputs,
-)
+from ..graph import evaluation_mode
+from ..structure import Dim, Importance, Network
+from .base import Batch, Callback, Criterion, Loss, Subject, UserCriterion, fold_positions
 from .network_criterion import NetworkCriterion
-from .registry import find_criterion
+from .registry import resolve_criterion
 
 
 def score(
@@ -59,71 +49,43 @@ def score(
         PrunerError: The criterion is unknown, or needs data where there is none; or scores are not
             finite.
     """
-    method = _resolve_criterion(criterion, batches)
+    method = resolve_criterion(criterion, batches)
     if isinstance(method, NetworkCriterion):
         if not isinstance(net, Network):
             raise PrunerError(f"criterion {method.name!r} needs a network that pruner.trace made")
         assert batches is not None
         return method.score(net, list(batches), loss, progress)
-    subject = Subject.wrap(net.module)
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
     with evaluation_mode(net.module, gradients=True):
-        tally = _Tally(net.dims, {n: tuple(method.slots(subject, d)) for n, d in net.dims.items()})
+        tally = _Tally(method, Subject.wrap(net.module), net.dims)
         if method.needs == "weights":
-            with torch.no_grad():
-                tally.add(method, subject)
+            tally.add()
         else:
             assert batches is not None
-            _run_batches(method, subject, tally, batches, loss, progress)
+            _run_batches(tally, batches, loss, progress)
         return Importance(method.name, tally.average())
 
 
-def _resolve_criterion(
-    criterion: str | Criterion | NetworkCriterion | UserCriterion, batches: object
-) -> Criterion | NetworkCriterion:
-    if isinstance(criterion, str):
-        method = find_criterion(criterion)
-    elif isinstance(criterion, (Criterion, NetworkCriterion)):
-        method = criterion
-    elif callable(criterion):
-        method = CustomCriterion(criterion, with_data=batches is not None)
-    else:
-        raise PrunerError(
-            f"criterion: a name, a Criterion or a function expected, got {criterion!r}"
-        )
-    if method.needs != "weights" and batches is None:
-        raise PrunerError(
-            f"criterion {method.name!r} needs data: give batches (on the command line --data DIR), "
-            "or choose one that looks at weights alone, such as 'magnitude'"
-        )
-    return method
-
-
 def _run_batches(
-    method: Criterion,
-    subject: Subject,
-    tally: _Tally,
-    batches: Iterable[Batch],
-    loss: Loss | None,
-    progress: Callback,
+    tally: _Tally, batches: Iterable[Batch], loss: Loss | None, progress: Callback
 ) -> None:
-    if loss is None and method.needs == "gradients":
+    method, subject = tally.method, tally.subject
+    with_gradients = method.needs == "gradients"
+    if loss is None and with_gradients:
         raise PrunerError(
             f"criterion {method.name!r} needs a loss: loss(outputs, targets) -> scalar"
         )
-    device = next(iter(subject.parameters.values())).device
     total = len(batches) if isinstance(batches, Sized) else None
     count = 0
     with method.watch(subject, [slot for slots in tally.slots.values() for slot in slots]):
-        for inputs, targets in batches:
-            with torch.set_grad_enabled(method.needs == "gradients"):
-                outputs = subject.module(*prepare_inputs(subject.module, inputs))
-            if method.needs == "gradients":
+        for batch in batches:
+            with torch.set_grad_enabled(with_gradients):
+                outputs, targets = subject.run(batch)
+            if with_gradients:
                 assert loss is not None
-                _update_gradients(subject, loss(outputs, move_to_device(targets, device)))
-            with torch.no_grad():
-                tally.add(method, subject)
+                subject.update_gradients(loss(outputs, targets))
+            tally.add()
             count += 1
             if progress is not None:
                 progress(count, total)
@@ -131,33 +93,23 @@ def _run_batches(
         raise PrunerError(f"criterion {method.name!r}: batches are empty; give at least one")
 
 
-def _update_gradients(subject: Subject, loss: Tensor) -> None:
-    # A parameter tied to another is one tensor: its gradient is asked for once and given to both.
-    unique = list(dict.fromkeys(subject.parameters.values()))
-    found = torch.autograd.grad(loss, unique, allow_unused=True)
-    by_tensor = dict(zip(unique, found, strict=True))
-    subject.gradients.clear()
-    for name, parameter in subject.parameters.items():
-        gradient = by_tensor[parameter]
-        if gradient is not None:
-            subject.gradients[name] = gradient
-
-
 class _Tally:
     """Running sums of every Dim's parts over observations."""
 
-    def __init__(self, dims: Mapping[str, Dim], slots: Mapping[str, Sequence[Slot]]) -> None:
-        self.slots = slots
+    def __init__(self, method: Criterion, subject: Subject, dims: Mapping[str, Dim]) -> None:
+        self.method, self.subject = method, subject
+        self.slots = {name: tuple(method.slots(subject, dim)) for name, dim in dims.items()}
         self.sizes = {name: dim.size for name, dim in dims.items()}
         self.sums: dict[str, dict[str, Tensor]] = {name: {} for name in dims}
         self.rows: dict[str, int] = defaultdict(int)
 
-    def add(self, method: Criterion, subject: Subject) -> None:
+    @torch.no_grad()
+    def add(self) -> None:
         """Add the contributions of what the criterion has seen last."""
         for name, slots in self.slots.items():
             cells: dict[str, Tensor] = {}
             for slot in slots:
-                values = method.contribution(subject, slot).detach().double().cpu()
+                values = self.method.contribution(self.subject, slot).detach().double().cpu()
                 folded = fold_positions(values, slot.owner, self.sizes[name])
                 key = slot.cell or ""
                 cells[key] = cells[key] + folded if key in cells else folded
@@ -168,7 +120,7 @@ class _Tally:
             cells = {key: c.expand(rows, -1) for key, c in cells.items()}
             weights = torch.stack([c.abs() for c in cells.values()])
             share = weights / weights.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
-            rise = method.rise(torch.stack(list(cells.values())).sum(0))
+            rise = self.method.rise(torch.stack(list(cells.values())).sum(0))
             sums = self.sums[name]
             for key, part in zip(cells, (share * rise).sum(1), strict=True):
                 sums[key] = sums[key] + part if key in sums else part
