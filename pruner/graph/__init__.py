@@ -4,7 +4,7 @@ Everything here knows operators and tensors and nothing of pruning.
 """
 
 from .blocks import Block, drop_blocks
-from .capture import BATCH_HINT, Program, capture_program
+from .capture import capture_program
 from .eval_mode import evaluation_mode, move_to_device
 from .io_spec import decode_spec, encode_spec
 from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
@@ -17,22 +17,32 @@ from .linear_layers import (
     is_batch_norm,
     is_ungrouped,
     only_user,
-    producer_of,
 )
 from .materialize import materialize, put_module, put_tensor
 from .onnx.export import flatten_io, to_onnx
 from .onnx.template_cache import build_probe_onnx
-from .ops import find_input_dependent, operator_arguments, operator_name
+from .ops import find_input_dependent, is_mutable, operator_arguments, operator_name, producer_of
 from .outputs import extract_logits
+from .program import BATCH_HINT, Program
 from .staged_execution import StagedExecution
 from .tensor_names import group_tied_names, named_tensors
+from .torch_internals import (
+    BatchNorm,
+    Convolution,
+    FakeTensorMode,
+    io_nesting,
+    is_operator,
+    operator_schema,
+    set_io_nesting,
+)
 
 __all__ = [
-    "BATCH_HINT", "Block", "LAYERS_BY_NAME", "LAYER_SETTINGS", "LinearLayer", "Program",
-    "StagedExecution", "batch_norm_scale", "build_layer", "build_probe_onnx", "capture_program",
-    "decode_spec", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
-    "extract_logits", "find_batch_norm_after", "find_input_dependent", "flatten_io", "get_layer",
-    "group_tied_names", "is_batch_norm", "is_ungrouped", "layer_settings", "materialize",
+    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "LAYERS_BY_NAME",
+    "LAYER_SETTINGS", "LinearLayer", "Program", "StagedExecution", "batch_norm_scale",
+    "build_layer", "build_probe_onnx", "capture_program", "decode_spec", "drop_blocks",
+    "effective_weight", "encode_spec", "evaluation_mode", "extract_logits", "find_batch_norm_after",
+    "find_input_dependent", "flatten_io", "get_layer", "group_tied_names", "io_nesting",
+    "is_batch_norm", "is_mutable", "is_operator", "is_ungrouped", "layer_settings", "materialize",
     "move_to_device", "named_tensors", "only_user", "operator_arguments", "operator_name",
-    "producer_of", "put_module", "put_tensor", "to_onnx",
+    "operator_schema", "producer_of", "put_module", "put_tensor", "set_io_nesting", "to_onnx",
 ]  # fmt: skip

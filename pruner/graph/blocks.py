@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
+from .dead_nodes import remove_dead_nodes
 from .ops import operator_name
+
+_IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
 
 
 @dataclass(frozen=True)
 class Block:
     """A removable branch of ``join = skip + branch``.
 
-    join, skip
-        Nodes of the graph: dropping the block replaces join by skip.
-    nodes
-        The nodes that fall away with it (join included).
-    inside
-        The blocks that this one lies within, outermost first.
+    Attributes:
+        name: The branch's module, or one that tells it from others.
+        join: The node of the sum, which dropping the block replaces by skip.
+        skip: The node that is added to the branch.
+        nodes: The nodes that fall away with it (join included).
+        inside: The blocks that this one lies within, outermost first.
     """
 
     name: str
@@ -30,7 +33,7 @@ class Block:
 
 
 def drop_blocks(graph: fx.Graph, dropped: Sequence[Block]) -> None:
-    """Replace the joins by what skips the branch, then remove what nothing reads any more."""
+    """Replace the joins of blocks by their skips, in place, and remove what nothing reads then."""
     by_name = {node.name: node for node in graph.nodes}
     gone = {block.name for block in dropped}
     for block in dropped:
@@ -40,7 +43,7 @@ def drop_blocks(graph: fx.Graph, dropped: Sequence[Block]) -> None:
         skips = [s for s in join.args[:2] if isinstance(s, fx.Node) and s.name not in block.nodes]
         join.replace_all_uses_with(skips[0])
     if dropped:
-        _erase(graph)
+        remove_dead_nodes(graph)
         for node in list(graph.nodes):  # relu(relu(x)) is left where a block fell away
             source = node.args[0] if node.args else None
             if (
@@ -50,14 +53,4 @@ def drop_blocks(graph: fx.Graph, dropped: Sequence[Block]) -> None:
                 and source.args[1:] == node.args[1:]
             ):
                 node.replace_all_uses_with(source)
-        _erase(graph)
-
-
-_IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
-
-
-def _erase(graph: fx.Graph) -> None:
-    for node in reversed(list(graph.nodes)):
-        mutable = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
-        if not node.users and node.op not in ("placeholder", "output") and not mutable:
-            graph.erase_node(node)
+        remove_dead_nodes(graph)

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from .ops import operator_arguments, operator_name
+from .ops import DROPOUTS, is_mutable, operator_arguments, operator_name, producer_of
+from .torch_internals import is_higher_order, is_operator, operator_schema, overload_name
 
 _LIBRARY = torch.library.Library("msprune", "FRAGMENT")
-_DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 _END = 2**63 - 1
 
 
-def _stand_in(name: str) -> tuple[Any, Any]:
-    """An operator, and one of the same arguments that torch cannot take apart."""
+def _define_opaque(name: str) -> tuple[Any, Any]:
+    """Return an operator, and one of the same arguments that torch does not decompose."""
     original = getattr(torch.ops.aten, name).default
-    signature = str(original._schema).partition("(")[2]
+    signature = str(operator_schema(original)).partition("(")[2]
     _LIBRARY.define(f"whole_{name}({signature}", tags=())
 
     def call(x: Tensor, *rest: Any, **named: Any) -> Tensor:
@@ -35,60 +36,65 @@ def _stand_in(name: str) -> tuple[Any, Any]:
     return original, getattr(torch.ops.msprune, f"whole_{name}").default
 
 
-_WHOLE = dict(_stand_in(name) for name in ("batch_norm", *_DROPOUTS))
+_OPAQUE = dict(_define_opaque(name) for name in ("batch_norm", *DROPOUTS))
 
 
 def functionalize(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The same program, in which every in-place operator that is left has a functional twin."""
+    """Return a program in which every in-place operator that is left has a functional twin.
+
+    The given one is returned where it is such already, else it is left as it was.
+    """
     inputs = set(exported.graph_signature.user_inputs)
-    if not _is_tangled(exported.graph, inputs):
+    if not _needs_tracing(exported.graph, inputs):
         return exported
-    for module in exported.graph_module.modules():
-        if isinstance(module, fx.GraphModule):
-            _replace(module.graph, _WHOLE)
+    transparent = {opaque: original for original, opaque in _OPAQUE.items()}
+    modules = [m for m in exported.graph_module.modules() if isinstance(m, fx.GraphModule)]
+    try:
+        for module in modules:
+            _replace_targets(module.graph, _OPAQUE)
             module.recompile()
-    exported = exported.run_decompositions({})
-    _replace(exported.graph, {whole: original for original, whole in _WHOLE.items()})
-    return exported
+        traced = exported.run_decompositions({})
+    finally:
+        for module in modules:
+            _replace_targets(module.graph, transparent)
+            module.recompile()
+    _replace_targets(traced.graph, transparent)
+    return traced
 
 
-def _replace(graph: fx.Graph, targets: dict[Any, Any]) -> None:
+def _replace_targets(graph: fx.Graph, targets: Mapping[Any, Any]) -> None:
     for node in graph.nodes:
         if node.op == "call_function" and node.target in targets:
             node.target = targets[node.target]
 
 
-def _is_tangled(graph: fx.Graph, inputs: set[str]) -> bool:
+def _needs_tracing(graph: fx.Graph, inputs: set[str]) -> bool:
     """Whether some write is seen through another view, has no functional twin, or lies deeper."""
     position = {node: i for i, node in enumerate(graph.nodes)}
     families: dict[fx.Node, list[fx.Node]] = defaultdict(list)
     for node in graph.nodes:
-        families[root(node)].append(node)
+        families[find_memory_owner(node)].append(node)
     for node in graph.nodes:
-        if isinstance(node.target, torch._ops.HigherOrderOperator):
+        if is_higher_order(node.target):
             return True
         if not is_mutable(node):
             continue
-        base = root(node)
+        base = find_memory_owner(node)
         if base.op == "placeholder" and base.name not in inputs:
             continue  # a buffer: writing to it is what is meant
-        if base.op == "placeholder" or twin(node.target) is None:
+        if base.op == "placeholder" or find_functional_overload(node.target) is None:
             return True
-        variable, now = _variable(node), position[node]
+        variable, now = _find_variable(node), position[node]
         for other in families[base]:
-            if position[other] >= now or _variable(other) is variable:
+            if position[other] >= now or _find_variable(other) is variable:
                 continue
             if any(position[user] > now for user in other.users):
                 return True
     return False
 
 
-def is_mutable(node: fx.Node) -> bool:
-    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
-
-
-def root(node: fx.Node) -> fx.Node:
-    """The node whose memory this node's result may share."""
+def find_memory_owner(node: fx.Node) -> fx.Node:
+    """Find the node whose memory this node's result may share."""
     while _is_view(node) or is_mutable(node):
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node):
@@ -97,8 +103,8 @@ def root(node: fx.Node) -> fx.Node:
     return node
 
 
-def _variable(node: fx.Node) -> fx.Node:
-    """A tensor and the results of writing to it are one variable."""
+def _find_variable(node: fx.Node) -> fx.Node:
+    """Find the first of a tensor and the results of writing to it, which are one variable."""
     while is_mutable(node) and isinstance(node.args[0], fx.Node):
         node = node.args[0]
     return node
@@ -107,54 +113,51 @@ def _variable(node: fx.Node) -> fx.Node:
 def _is_view(node: fx.Node) -> bool:
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and _is_view(node.args[0])
-    if node.op != "call_function" or operator_name(node) in _DROPOUTS:
+    if node.op != "call_function" or operator_name(node) in DROPOUTS:
         return node.op == "call_function"
-    schema = getattr(node.target, "_schema", None)
+    schema = operator_schema(node.target)
     return schema is not None and any(
         value.alias_info is not None and not value.alias_info.is_write for value in schema.returns
     )
 
 
-def twin(target: Any) -> Any:
-    """``aten.relu`` for ``aten.relu_``: the functional operator of the same arguments, or None."""
-    if not isinstance(target, torch._ops.OpOverload):
+def find_functional_overload(target: Any) -> Any:
+    """Find ``aten.relu`` for ``aten.relu_``, the operator that writes nothing; None: none."""
+    if not is_operator(target):
         return None
-    name = target._schema.name.removeprefix("aten::")
+    name = operator_schema(target).name.removeprefix("aten::")
     packet = getattr(torch.ops.aten, name[:-1], None)
     if not name.endswith("_") or name.endswith("__") or packet is None:
         return None
-    wanted = [str(a.type) for a in target._schema.arguments]
-    names = [target._overloadname, *packet.overloads()]
+    wanted = [str(a.type) for a in operator_schema(target).arguments]
+    names = [overload_name(target), *packet.overloads()]
     for overload in (getattr(packet, n) for n in names if n in packet.overloads()):
-        schema = overload._schema
+        schema = operator_schema(overload)
         if not schema.is_mutable and [str(a.type) for a in schema.arguments] == wanted:
             return overload
     return None
 
 
-def positional(node: fx.Node) -> tuple[Any, ...]:
-    """The node's arguments with the defaults of those left out."""
+def fill_positional_arguments(node: fx.Node) -> tuple[Any, ...]:
+    """Return the node's positional arguments with the defaults of those left out."""
     given = operator_arguments(node)
-    schema = node.target._schema  # type: ignore[union-attr]
-    return tuple(given[a.name] for a in schema.arguments if not a.kwarg_only)
+    return tuple(given[a.name] for a in operator_schema(node.target).arguments if not a.kwarg_only)
 
 
-def simplified(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """The node in a plainer form, if there is one.
+def simplify_writes(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """Return a copy, slice or write to a slice in a plainer form, if there is one.
 
     A write to a slice is a concatenation of what stays and what is written: channels that are
     written and channels that stay are then parts of one axis. A slice of all is what it slices.
     """
     name = operator_name(node)
     if name == "copy":
-        return _copied(graph, node)
+        return _simplify_copy(graph, node)
     if name == "slice":
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        return source if tuple(node.args[2:]) in ((), (0, _END), (0, _END, 1)) else node
+        return producer_of(node) if tuple(node.args[2:]) in ((), (0, _END), (0, _END, 1)) else node
     if name not in ("slice_scatter", "select_scatter"):
         return node
-    whole, part, dim, start, end = _region(node, name)
+    whole, part, dim, start, end = _find_write(node, name)
     size = whole.meta["shape"][dim]
     if (start, end) == (0, size) and name == "slice_scatter":
         return part
@@ -179,7 +182,7 @@ def simplified(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return call(aten.cat.default, (parts, dim), size)
 
 
-def _copied(graph: fx.Graph, node: fx.Node) -> fx.Node:
+def _simplify_copy(graph: fx.Graph, node: fx.Node) -> fx.Node:
     target, source = node.args[:2]
     assert isinstance(target, fx.Node) and isinstance(source, fx.Node)
     if target.meta["dtype"] != source.meta["dtype"]:
@@ -195,8 +198,8 @@ def _copied(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return source
 
 
-def _region(node: fx.Node, name: str) -> tuple[fx.Node, fx.Node, int, Any, Any]:
-    """What is written to, what is written, along which axis, from where to where."""
+def _find_write(node: fx.Node, name: str) -> tuple[fx.Node, fx.Node, int, Any, Any]:
+    """Return what is written to, what is written, along which axis, from where to where."""
     args = operator_arguments(node)
     whole, part = args["self"], args["src"]
     shape = whole.meta["shape"]

@@ -17,7 +17,7 @@ from typing import Any
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
-from .materialize import children
+from .torch_internals import spec_children
 
 _LIBRARY = re.compile(r"transformers\.(modeling_outputs|models\.\w+\.modeling_\w+)\.(\w+)")
 
@@ -41,14 +41,15 @@ pytree.register_pytree_node(
 
 
 def encode_spec(spec: pytree.TreeSpec) -> Any:
-    """A tree's shape as JSON: None for a leaf, ``[kind, name, keys, parts]`` for what holds parts.
+    """Return a tree's shape as JSON: None for a leaf, else ``[kind, name, keys, parts]``.
 
-    Raises PrunerError for a class that is none of the above.
+    Raises:
+        PrunerError: Another class than sequences, dictionaries, named tuples and records.
     """
     if spec.is_leaf():
         return None
     kind, context = spec.type, spec.context
-    parts = [encode_spec(child) for child in children(spec)]
+    parts = [encode_spec(child) for child in spec_children(spec)]
     if kind in (tuple, list):
         return [kind.__name__, "", None, parts]
     if kind in (dict, OrderedDict):
@@ -57,7 +58,7 @@ def encode_spec(spec: pytree.TreeSpec) -> Any:
             return [label, "", keys, parts]
     if kind is namedtuple:  # its class is the context
         return ["namedtuple", context.__name__, list(context._fields), parts]
-    names = _fields(context, len(parts))
+    names = _read_names(context, len(parts))
     if names is None or not isinstance(kind, type):
         raise PrunerError(
             f"cannot store arguments or results nested in {getattr(kind, '__qualname__', kind)}: "
@@ -67,12 +68,12 @@ def encode_spec(spec: pytree.TreeSpec) -> Any:
 
 
 def decode_spec(content: Any) -> pytree.TreeSpec:
-    """The tree's shape that `encode_spec` wrote; warns where a library's class is not installed."""
-    return pytree.tree_structure(_example(content))
+    """Return the tree's shape that `encode_spec` wrote; warn of a class that is not installed."""
+    return pytree.tree_structure(_build_example(content))
 
 
-def _fields(context: Any, count: int) -> list[str] | None:
-    """The names of a record's parts, as transformers and torch.export keep them in the context."""
+def _read_names(context: Any, count: int) -> list[str] | None:
+    """Return the names of a record's parts, which transformers and torch.export keep in context."""
     nested = isinstance(context, list | tuple) and context and isinstance(context[0], list | tuple)
     names = context[0] if nested else context
     if isinstance(names, Iterable) and not isinstance(names, str):
@@ -82,11 +83,11 @@ def _fields(context: Any, count: int) -> list[str] | None:
     return None
 
 
-def _example(content: Any) -> Any:
+def _build_example(content: Any) -> Any:
     if content is None:
         return 0
     kind, name, keys, parts = content
-    values = [_example(part) for part in parts]
+    values = [_build_example(part) for part in parts]
     if kind in ("tuple", "list"):
         return tuple(values) if kind == "tuple" else values
     if kind in ("dict", "OrderedDict"):
@@ -96,13 +97,13 @@ def _example(content: Any) -> Any:
         return namedtuple(name, keys)(*values)  # type: ignore[misc]
     if kind != "class":
         raise PrunerError(f"the stored network nests its results in an unknown kind: {kind!r}")
-    found = _library_class(name)
+    found = _import_class(name)
     output = Output(zip(keys, values, strict=True))
     return output if found is None else found(**output)
 
 
-def _library_class(name: str) -> Any:
-    """A result class of transformers. A file can name no other module to be imported."""
+def _import_class(name: str) -> Any:
+    """Import a result class of transformers: a file can name no other module to be imported."""
     match = _LIBRARY.fullmatch(name)
     if match is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from torch import Tensor, fx, nn
@@ -11,104 +12,118 @@ from .layer_registry import LAYER_SETTINGS
 from .ops import operator_arguments, operator_name
 from .stochastic import DotProductAttention, DropPath
 
-Made = tuple[type[nn.Module], dict[str, Any], dict[str, Any], tuple[Any, ...]]
+Tensors = Mapping[str, Tensor]
+LayerCall = tuple[type[nn.Module], dict[str, Any], dict[str, Any], tuple[Any, ...]]
 """A layer's class and settings; its leaves' names and the nodes they come from; its inputs."""
-Maker: TypeAlias = "Callable[[dict[str, Any], Mapping[str, Tensor]], Made | None]"
+Matcher: TypeAlias = "Callable[[dict[str, Any], Tensors], LayerCall | None]"
 
 
-def layer_of(node: fx.Node, tensors: Mapping[str, Tensor]) -> Made | None:
-    """The layer that an operator is a call of, judged by its arguments, or None."""
-    make = _MAKERS.get(operator_name(node)) if node.op == "call_function" else None
-    return (
-        make({**operator_arguments(node), **node.meta.get("training", {})}, tensors)
-        if make
-        else None
-    )
+def match_layer(node: fx.Node, tensors: Tensors) -> LayerCall | None:
+    """Return the layer that an operator is a call of, judged by its arguments, or None."""
+    match = _MATCHERS.get(operator_name(node)) if node.op == "call_function" else None
+    if match is None:
+        return None
+    return match({**operator_arguments(node), **node.meta.get("training", {})}, tensors)
 
 
-def _tensor(node: Any, tensors: Mapping[str, Tensor]) -> Tensor | None:
+def _find_tensor(node: Any, tensors: Tensors) -> Tensor | None:
     if isinstance(node, fx.Node) and node.op == "get_attr":
         return tensors[str(node.target)]
     return None
 
 
-def _convolution(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    weight = _tensor(args["weight"], tensors)
-    if weight is None:
-        return None
+def _match_by_weight(match: Callable[[dict[str, Any], Tensor], LayerCall | None]) -> Matcher:
+    """Make a matcher for operators that are a layer only if their weight is a plain tensor."""
+
+    def match_weight(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
+        weight = _find_tensor(args["weight"], tensors)
+        return None if weight is None else match(args, weight)
+
+    return match_weight
+
+
+def _call(kind: type[nn.Module], made: dict[str, Any], args: dict[str, Any]) -> LayerCall:
+    """Return the call of a layer with a weight and perhaps a bias on one input."""
+    names = ("weight", "bias") if "bias" in args else ("weight",)
+    return kind, made, {name: args[name] for name in names}, (args["input"],)
+
+
+@_match_by_weight
+def _match_convolution(args: dict[str, Any], weight: Tensor) -> LayerCall:
     rank = weight.dim() - 2
-    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     padding = args["padding"]
     made = {
         "in_channels": weight.shape[1] * args["groups"],
         "out_channels": weight.shape[0],
         "kernel_size": tuple(weight.shape[2:]),
-        "stride": _tuple(args["stride"], rank),
-        "padding": padding if isinstance(padding, str) else _tuple(padding, rank),
-        "dilation": _tuple(args["dilation"], rank),
+        "stride": _spread(args["stride"], rank),
+        "padding": padding if isinstance(padding, str) else _spread(padding, rank),
+        "dilation": _spread(args["dilation"], rank),
         "groups": args["groups"],
         "bias": args["bias"] is not None,
     }
-    return kind, made, {"weight": args["weight"], "bias": args["bias"]}, (args["input"],)
+    return _call((nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1], made, args)
 
 
-def _transposed(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    weight = _tensor(args["weight"], tensors)
-    if weight is None:
-        return None
+@_match_by_weight
+def _match_transposed_convolution(args: dict[str, Any], weight: Tensor) -> LayerCall:
     rank = weight.dim() - 2
-    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1]
     made = {
         "in_channels": weight.shape[0],
         "out_channels": weight.shape[1] * args["groups"],
         "kernel_size": tuple(weight.shape[2:]),
         **{
-            name: _tuple(args[name], rank)
+            name: _spread(args[name], rank)
             for name in ("stride", "padding", "output_padding", "dilation")
         },
         "groups": args["groups"],
         "bias": args["bias"] is not None,
     }
-    return kind, made, {"weight": args["weight"], "bias": args["bias"]}, (args["input"],)
+    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1]
+    return _call(kind, made, args)
 
 
-def _tuple(value: Any, rank: int) -> tuple[int, ...]:
+def _spread(value: Any, rank: int) -> tuple[int, ...]:
+    """Return a setting for each of rank axes."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * rank if len(values) == 1 else values
 
 
-def _linear(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    weight = _tensor(args["weight"], tensors)
-    if weight is None or weight.dim() != 2:
+@_match_by_weight
+def _match_linear(args: dict[str, Any], weight: Tensor) -> LayerCall | None:
+    if weight.dim() != 2:
         return None
     made = {
         "in_features": weight.shape[1],
         "out_features": weight.shape[0],
         "bias": args["bias"] is not None,
     }
-    return nn.Linear, made, {"weight": args["weight"], "bias": args["bias"]}, (args["input"],)
+    return _call(nn.Linear, made, args)
 
 
-def _batch_norm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    return None if "frozen" in args else _normalized(args, tensors, _BATCH, args["training"])
+def _match_batch_norm(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
+    return None if "frozen" in args else _match_norm(args, tensors, _BATCH, args["training"])
 
 
-def _instance_norm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    return _normalized(args, tensors, _INSTANCE, args["use_input_stats"])
+def _match_instance_norm(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
+    return _match_norm(args, tensors, _INSTANCE, args["use_input_stats"])
 
 
 _BATCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 
 
-def _normalized(
+def _match_norm(
     args: dict[str, Any],
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     kinds: Mapping[int, type[nn.Module]],
     by_input: bool,
-) -> Made | None:
-    """by_input: whether the statistics are the input's, not those of training."""
-    mean, weight = _tensor(args["running_mean"], tensors), _tensor(args["weight"], tensors)
+) -> LayerCall | None:
+    """Match a norm; by_input: its statistics are the input's, not those of training."""
+    mean, weight = (
+        _find_tensor(args["running_mean"], tensors),
+        _find_tensor(args["weight"], tensors),
+    )
     kind, known = kinds.get(len(args["input"].meta["shape"])), weight if mean is None else mean
     if kind is None or known is None or (weight is None) != (args["bias"] is None):
         return None
@@ -125,32 +140,30 @@ def _normalized(
     return kind, made, leaves, (args["input"],)
 
 
-def _layer_norm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
+@_match_by_weight
+def _match_layer_norm(args: dict[str, Any], weight: Tensor) -> LayerCall:
     made = {
         "normalized_shape": tuple(args["normalized_shape"]),
         "eps": args["eps"],
         "elementwise_affine": True,
         "bias": args["bias"] is not None,
     }
-    if _tensor(args["weight"], tensors) is None:
-        return None
-    return nn.LayerNorm, made, {"weight": args["weight"], "bias": args["bias"]}, (args["input"],)
+    return _call(nn.LayerNorm, made, args)
 
 
-def _rms_norm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
+@_match_by_weight
+def _match_rms_norm(args: dict[str, Any], weight: Tensor) -> LayerCall:
     made = {
         "normalized_shape": tuple(args["normalized_shape"]),
         "eps": args["eps"],
         "elementwise_affine": True,
     }
-    if _tensor(args["weight"], tensors) is None:
-        return None
-    return nn.RMSNorm, made, {"weight": args["weight"]}, (args["input"],)
+    return _call(nn.RMSNorm, made, args)
 
 
-def _group_norm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    weight = _tensor(args["weight"], tensors)
-    if weight is None or args["bias"] is None:
+@_match_by_weight
+def _match_group_norm(args: dict[str, Any], weight: Tensor) -> LayerCall | None:
+    if args["bias"] is None:
         return None
     made = {
         "num_groups": args["num_groups"],
@@ -158,13 +171,11 @@ def _group_norm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | N
         "eps": args["eps"],
         "affine": True,
     }
-    return nn.GroupNorm, made, {"weight": args["weight"], "bias": args["bias"]}, (args["input"],)
+    return _call(nn.GroupNorm, made, args)
 
 
-def _embedding(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    weight = _tensor(args["weight"], tensors)
-    if weight is None:
-        return None
+@_match_by_weight
+def _match_embedding(args: dict[str, Any], weight: Tensor) -> LayerCall:
     padding = args["padding_idx"]
     made = {
         "num_embeddings": weight.shape[0],
@@ -174,17 +185,15 @@ def _embedding(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | No
     return nn.Embedding, made, {"weight": args["weight"]}, (args["indices"],)
 
 
-def _prelu(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    weight = _tensor(args["weight"], tensors)
-    if weight is None:
-        return None
+@_match_by_weight
+def _match_prelu(args: dict[str, Any], weight: Tensor) -> LayerCall:
     return nn.PReLU, {"num_parameters": weight.numel()}, {"weight": args["weight"]}, (args["self"],)
 
 
-def _recurrent(
-    kind: type[nn.RNNBase], gates: int, args: dict[str, Any], tensors: Mapping[str, Tensor]
-) -> Made | None:
-    """gates: how often the hidden size stands in the first axis of a weight."""
+def _match_recurrent(
+    kind: type[nn.RNNBase], gates: int, args: dict[str, Any], tensors: Tensors
+) -> LayerCall | None:
+    """Match a recurrent layer whose weights' first axis is so many gates times the hidden size."""
     directions = 2 if args["bidirectional"] else 1
     each = 4 if args["has_biases"] else 2
     params = args.get("params")
@@ -197,7 +206,7 @@ def _recurrent(
         for direction in range(directions)
         for one in kinds
     ]
-    first = _tensor(params[0], tensors)
+    first = _find_tensor(params[0], tensors)
     if first is None:
         return None
     made = {
@@ -213,31 +222,23 @@ def _recurrent(
     return kind, made, dict(zip(names, params)), (args["input"], state)
 
 
-def _lstm(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    return _recurrent(nn.LSTM, 4, args, tensors)
+def _match_without_tensors(kind: type[nn.Module]) -> Matcher:
+    """Make a matcher for an operator whose arguments have the names of the layer's settings."""
 
-
-def _gru(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    return _recurrent(nn.GRU, 3, args, tensors)
-
-
-def _without_tensors(kind: type[nn.Module]) -> Maker:
-    """For an operator whose arguments have the names of the layer's settings."""
-
-    def make(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made:
+    def match(args: dict[str, Any], tensors: Tensors) -> LayerCall:
         return kind, {name: args[name] for name in LAYER_SETTINGS[kind]}, {}, (args["input"],)
 
-    return make
+    return match
 
 
-def _feature_dropout(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
+def _match_feature_dropout(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
     rank = len(args["input"].meta["shape"])
     kind = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}.get(rank)
-    return _without_tensors(kind)(args, tensors) if kind else None
+    return _match_without_tensors(kind)(args, tensors) if kind else None
 
 
-def _attention(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | None:
-    """Only where something is dropped in training; else it stays a call of the operator."""
+def _match_attention(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
+    """Match an attention with dropout in training; others stay calls of the operator."""
     if not args["dropout_p"]:
         return None
     made = {
@@ -250,23 +251,25 @@ def _attention(args: dict[str, Any], tensors: Mapping[str, Tensor]) -> Made | No
     return DotProductAttention, made, {}, inputs
 
 
-_MAKERS: dict[str, Maker] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),
-    "linear": _linear,
-    "batch_norm": _batch_norm,
-    "instance_norm": _instance_norm,
-    "rms_norm": _rms_norm,
-    "layer_norm": _layer_norm,
-    "group_norm": _group_norm,
-    "embedding": _embedding,
-    "prelu": _prelu,
-    "lstm": _lstm,
-    "gru": _gru,
-    "dropout": _without_tensors(nn.Dropout),
-    "feature_dropout": _feature_dropout,
-    "alpha_dropout": _without_tensors(nn.AlphaDropout),
-    "feature_alpha_dropout": _without_tensors(nn.FeatureAlphaDropout),
-    "drop_path": _without_tensors(DropPath),
-    "scaled_dot_product_attention": _attention,
+_MATCHERS: dict[str, Matcher] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _match_convolution),
+    **dict.fromkeys(
+        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _match_transposed_convolution
+    ),
+    "linear": _match_linear,
+    "batch_norm": _match_batch_norm,
+    "instance_norm": _match_instance_norm,
+    "rms_norm": _match_rms_norm,
+    "layer_norm": _match_layer_norm,
+    "group_norm": _match_group_norm,
+    "embedding": _match_embedding,
+    "prelu": _match_prelu,
+    "lstm": partial(_match_recurrent, nn.LSTM, 4),
+    "gru": partial(_match_recurrent, nn.GRU, 3),
+    "dropout": _match_without_tensors(nn.Dropout),
+    "feature_dropout": _match_feature_dropout,
+    "alpha_dropout": _match_without_tensors(nn.AlphaDropout),
+    "feature_alpha_dropout": _match_without_tensors(nn.FeatureAlphaDropout),
+    "drop_path": _match_without_tensors(DropPath),
+    "scaled_dot_product_attention": _match_attention,
 }

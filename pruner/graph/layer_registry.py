@@ -54,7 +54,7 @@ LAYERS_BY_NAME = {layer.__name__: layer for layer in LAYER_SETTINGS}
 
 
 def layer_settings(layer: nn.Module) -> dict[str, Any]:
-    """The arguments that make this layer again (``bias`` as yes or no)."""
+    """Return the arguments that make this layer again (``bias`` as yes or no)."""
     values = {name: getattr(layer, name) for name in LAYER_SETTINGS[type(layer)]}
     if "bias" in values and not isinstance(layer, nn.RNNBase):
         values["bias"] = values["bias"] is not None
@@ -62,6 +62,6 @@ def layer_settings(layer: nn.Module) -> dict[str, Any]:
 
 
 def build_layer(kind: type[nn.Module], made: Mapping[str, Any]) -> nn.Module:
-    """An empty layer (on the meta device: its tensors are put in afterwards)."""
+    """Make an empty layer (on the meta device: its tensors are put in afterwards)."""
     with torch.device("meta"):
         return kind(**made)

@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from .capture import Program
-from .layer_matching import layer_of
+from .dead_nodes import remove_dead_nodes
+from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
-from .ops import operator_name
+from .ops import operator_name, producer_of
+from .program import Program
+from .torch_internals import child_modules, forget_tensor, set_io_nesting, spec_children
 
 
 def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
-    """A ``torch.fx.GraphModule`` in eval mode that computes what the Program says.
+    """Make a ``torch.fx.GraphModule`` in evaluation mode that computes what the Program says.
 
     Operators that are calls of a ``torch.nn`` layer with tensors of its own become that layer,
     under the name that the tensors had; all else stays a call of the ATen operator. Tensors are
@@ -30,9 +31,9 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
     layers: dict[str, nn.Module] = {}
-    names = _Names(program)
+    names = _ModuleNames(program)
     for node in program.graph.nodes:
-        target = _as_layer(node, program.tensors, layers, names)
+        target = _build_call(node, program.tensors, layers, names)
         if target is None:
             made = graph.node_copy(node, new.__getitem__)
             made.meta = {}
@@ -40,8 +41,8 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
             prefix, inputs = target
             inputs = fx.node.map_arg(inputs, new.__getitem__)
             made = graph.create_node("call_module", prefix, inputs, {}, name=node.name)
-        if operator_name(node) == "getitem" and _is_lstm(new[node.args[0]], layers):
-            made = _state(graph, made)
+        if operator_name(node) == "getitem" and _is_lstm(new[producer_of(node)], layers):
+            made = _unpack_state(graph, made)
         new[node] = made
     for path in sorted(layers):
         put_module(root, path, layers[path])
@@ -52,11 +53,9 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     for path, tensor in tied.items():
         put_tensor(root, path, tensor)
     for module in layers.values():
-        fill_counters(module)
-    for node in reversed(list(graph.nodes)):
-        if node.op == "get_attr" and not node.users:
-            graph.erase_node(node)
-    nest(graph, program.in_spec, program.out_spec)
+        _fill_counters(module)
+    remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
+    _nest_io(graph, program.in_spec, program.out_spec)
     result = fx.GraphModule(root, graph, class_name=name)
     for path, tensor in program.tensors.items():  # a counter beside what the graph reads
         if not isinstance(tensor, nn.Parameter):
@@ -66,8 +65,8 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     return result.eval()
 
 
-class _Names:
-    """The module that a tensor, or an operator without tensors, belongs to."""
+class _ModuleNames:
+    """Finds the module that a tensor, or an operator without tensors, belongs to."""
 
     def __init__(self, program: Program) -> None:
         self.others: dict[str, list[str]] = defaultdict(list)
@@ -82,24 +81,25 @@ class _Names:
             if name != f"{prefix}."
         }
 
-    def owner(self, source: fx.Node, leaf: str, path: str) -> str | None:
-        """The module in which this tensor is the leaf; of several the one at path."""
+    def find_owner(self, source: fx.Node, leaf: str, path: str) -> str | None:
+        """Find the module in which this tensor is the leaf; of several the one at path."""
         names = [str(source.target), *self.others[str(source.target)]]
         owners = [owner for owner, _, last in (n.rpartition(".") for n in names) if last == leaf]
         return path if path in owners else owners[0] if owners else None
 
-    def free(self, node: fx.Node) -> str:
-        """The operator's module where that holds nothing else, or a new name within it."""
+    def choose(self, node: fx.Node) -> str:
+        """Return the operator's module where that holds nothing else, or a new name within it."""
         path = str(node.meta.get("path", ""))
         if path and self.calls[path] == 1 and path not in self.held:
             return path
         return f"{path}.{node.name}" if path else node.name
 
 
-def _as_layer(
-    node: fx.Node, tensors: Mapping[str, Tensor], layers: dict[str, nn.Module], names: _Names
+def _build_call(
+    node: fx.Node, tensors: Mapping[str, Tensor], layers: dict[str, nn.Module], names: _ModuleNames
 ) -> tuple[str, tuple[Any, ...]] | None:
-    made = layer_of(node, tensors)
+    """Build the layer that a node calls, or find it; return its name and inputs, None: no layer."""
+    made = match_layer(node, tensors)
     if made is None:
         return None
     kind, values, leaves, inputs = made
@@ -109,9 +109,9 @@ def _as_layer(
             continue
         if not isinstance(source, fx.Node) or source.op != "get_attr":
             return None
-        prefixes.add(names.owner(source, leaf, str(node.meta.get("path"))))
+        prefixes.add(names.find_owner(source, leaf, str(node.meta.get("path"))))
     if not leaves:
-        prefixes = {names.free(node)}
+        prefixes = {names.choose(node)}
     if len(prefixes) != 1 or not (prefix := prefixes.pop()):
         return None
     known = layers.get(prefix)
@@ -130,8 +130,8 @@ def _is_lstm(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
     return node.op == "call_module" and isinstance(layers[str(node.target)], nn.LSTM)
 
 
-def _state(graph: fx.Graph, item: fx.Node) -> fx.Node:
-    """The operator returns (output, hidden, cell), the layer (output, (hidden, cell))."""
+def _unpack_state(graph: fx.Graph, item: fx.Node) -> fx.Node:
+    """Unpack an item of an LSTM: the operator returns (y, h, c), the layer (y, (h, c))."""
     layer, index = item.args
     if index == 0:
         return item
@@ -141,19 +141,18 @@ def _state(graph: fx.Graph, item: fx.Node) -> fx.Node:
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
     """Hang a module under its dotted name, making the containers on the way."""
-    parent, last = _parent(root, path)
-    held = parent._modules.get(last)
+    parent, last = _make_parent(root, path)
+    held = child_modules(parent).get(last)
     if held is not None:  # a container that was made for what lies below: move its children over
-        for name, child in held._modules.items():
+        for name, child in child_modules(held).items():
             module.add_module(name, child)
     parent.add_module(last, module)
 
 
 def put_tensor(root: nn.Module, path: str, tensor: Tensor, persistent: bool = True) -> None:
     """Register a parameter or buffer under its dotted name, in place of the one there."""
-    parent, last = _parent(root, path)
-    parent._parameters.pop(last, None)
-    parent._buffers.pop(last, None)
+    parent, last = _make_parent(root, path)
+    forget_tensor(parent, last)
     if isinstance(parent, nn.RNNBase):
         setattr(parent, last, tensor)  # which keeps its list of flat weights up to date
     elif isinstance(tensor, nn.Parameter):
@@ -162,10 +161,10 @@ def put_tensor(root: nn.Module, path: str, tensor: Tensor, persistent: bool = Tr
         parent.register_buffer(last, tensor, persistent)
 
 
-def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+def _make_parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     *containers, last = path.split(".")
     for name in containers:
-        child = root._modules.get(name)
+        child = child_modules(root).get(name)
         if child is None:
             child = nn.Module()
             root.add_module(name, child)
@@ -173,14 +172,14 @@ def _parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     return root, last
 
 
-def fill_counters(module: nn.Module) -> None:
-    """Batch norm's own counter may have no tensor in the graph; nothing else may be missing."""
-    for name, buffer in list(module._buffers.items()):
-        if buffer is not None and buffer.is_meta:
-            module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+def _fill_counters(module: nn.Module) -> None:
+    """Set counters of batch norms to zero: they alone may have no tensor in the graph."""
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        if buffer.is_meta:
+            setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
 
 
-def nest(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec) -> None:
+def _nest_io(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec) -> None:
     """Let the module take and return arguments nested as the model's were."""
     flat: list[Any] = [node.name for node in graph.nodes if node.op == "placeholder"]
     output = next(node for node in graph.nodes if node.op == "output")
@@ -189,21 +188,14 @@ def nest(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec) -
     if plain_in and plain_out:
         output.args = (output.args[0][0],)
         return
-    info = _PyTreeInfo(_argument_names(in_spec, flat), in_spec, out_spec)
-    graph.set_codegen(_PyTreeCodeGen(info))
+    set_io_nesting(graph, _name_arguments(in_spec, flat), in_spec, out_spec)
 
 
-def children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
-    """The specs one level down (torch renamed the accessor)."""
-    method = getattr(spec, "children", None)
-    return list(method() if callable(method) else spec.children_specs)
-
-
-def _argument_names(in_spec: pytree.TreeSpec, flat: list[str]) -> list[str]:
-    """One name for each argument of forward, positional ones first."""
-    args, kwargs = children(in_spec)
+def _name_arguments(in_spec: pytree.TreeSpec, flat: list[str]) -> list[str]:
+    """Return a name for each argument of forward, positional ones first."""
+    args, kwargs = spec_children(in_spec)
     names, taken = [], 0
-    for position, child in enumerate(children(args)):
+    for position, child in enumerate(spec_children(args)):
         names.append(flat[taken] if child.num_leaves == 1 else f"argument_{position}")
         taken += child.num_leaves
     return [*names, *map(str, kwargs.context or [])]

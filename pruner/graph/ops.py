@@ -6,34 +6,49 @@ from typing import Any
 
 from torch import fx
 
+from .torch_internals import operator_schema
+
+DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+
 
 def operator_name(node: fx.Node) -> str:
-    """``"conv2d"`` for ``aten.conv2d.default``, ``"getitem"`` for ``operator.getitem``."""
-    schema = getattr(node.target, "_schema", None)
+    """Return ``"conv2d"`` for ``aten.conv2d.default``, ``"getitem"`` for ``operator.getitem``."""
+    schema = operator_schema(node.target)
     if schema is not None:
         return str(schema.name).partition("::")[2]
     return getattr(node.target, "__name__", str(node.target))
 
 
 def operator_arguments(node: fx.Node) -> dict[str, Any]:
-    """The operator's arguments by their names in its schema, defaults filled in."""
-    schema = node.target._schema  # type: ignore[union-attr]
+    """Return the operator's arguments by their names in its schema, defaults filled in."""
     values: dict[str, Any] = {}
-    for i, argument in enumerate(schema.arguments):
+    for i, argument in enumerate(operator_schema(node.target).arguments):
         if i < len(node.args):
             values[argument.name] = node.args[i]
-        elif argument.name in node.kwargs:
-            values[argument.name] = node.kwargs[argument.name]
         else:
-            values[argument.name] = argument.default_value
+            values[argument.name] = node.kwargs.get(argument.name, argument.default_value)
     return values
 
 
-def find_input_dependent(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
-    """The nodes whose values change with those of the network's inputs, or only with their sizes.
+def is_mutable(node: fx.Node) -> bool:
+    """Whether the node's operator writes to one of its arguments."""
+    return bool(getattr(operator_schema(node.target), "is_mutable", False))
 
-    sizes
-        Count the latter too: a class token that is expanded to the batch.
+
+def producer_of(node: fx.Node) -> fx.Node:
+    """Return the node whose result is a node's first argument."""
+    found = node.args[0]
+    assert isinstance(found, fx.Node)
+    return found
+
+
+def find_input_dependent(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
+    """Find the nodes whose values change with those of the network's inputs.
+
+    Args:
+        graph: A captured graph.
+        sizes: Count nodes that only change with the inputs' sizes too: a class token that is
+            expanded to the batch.
     """
     live: set[fx.Node] = set()
     for node in graph.nodes:

@@ -11,11 +11,16 @@ from ..errors import PrunerError
 
 
 def extract_logits(results: Any, kind: type = Tensor) -> Any:
-    """The scores that a loss or an accuracy looks at: the tensor itself, or its entry ``logits``.
+    """Return the scores that a loss or an accuracy looks at: the tensor, or its entry ``logits``.
 
-    Classifiers return a tensor; those of Hugging Face a record that calls it ``logits``. With
-    another kind, fx.Node, the same of what a graph returns. Raises PrunerError for anything else:
-    which of several results is meant, nobody can know.
+    Classifiers return a tensor; those of Hugging Face a record that calls it ``logits``.
+
+    Args:
+        results: What a network returns.
+        kind: ``fx.Node`` for what a graph returns.
+
+    Raises:
+        PrunerError: Anything else: which of several results is meant, nobody can know.
     """
     if isinstance(results, kind):
         return results

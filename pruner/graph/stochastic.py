@@ -1,4 +1,4 @@
-"""What a network draws at random in training: an operator for the graph, layers for the module."""
+"""Randomness of training: an operator for the graph, layers for the module."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ class DropPath(nn.Module):
         self.p, self.mode, self.scale_by_keep = p, mode, scale_by_keep
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drop samples in training; return x in evaluation."""
         if not self.training or self.p == 0.0:
             return x
         keep = 1.0 - self.p
         size = [x.shape[0] if self.mode == "row" else 1, *[1] * (x.dim() - 1)]
-        drawn = x.new_empty(size).bernoulli_(keep)
+        mask = x.new_empty(size).bernoulli_(keep)
         if self.scale_by_keep and keep > 0.0:
-            drawn.div_(keep)
-        return x * drawn
+            mask.div_(keep)
+        return x * mask
 
     def extra_repr(self) -> str:
+        """Return the settings, as torch prints them."""
         return f"p={self.p:g}, mode={self.mode!r}"
 
 
@@ -51,6 +53,7 @@ class DotProductAttention(nn.Module):
         self.p, self.is_causal, self.scale, self.gqa = p, is_causal, scale, gqa
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Any = None) -> Tensor:
+        """Return the values, weighted by softmax(query key^T scale) with dropout in training."""
         return functional.scaled_dot_product_attention(
             query, key, value, mask,
             dropout_p=self.p if self.training else 0.0,
@@ -58,4 +61,5 @@ class DotProductAttention(nn.Module):
         )  # fmt: skip
 
     def extra_repr(self) -> str:
+        """Return the settings, as torch prints them."""
         return f"p={self.p:g}, is_causal={self.is_causal}, scale={self.scale}"

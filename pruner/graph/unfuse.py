@@ -1,4 +1,4 @@
-"""Fused projections told apart: the parts that a graph selects out of a reshape become a split.
+"""The pass by which the parts that a graph selects out of a reshape become a split.
 
 ``linear -> reshape(..., 3, heads, width) -> permute -> unbind`` computes query, key and value as
 one regular tensor, which would hold their widths together. A split of the linear's output, each
@@ -23,8 +23,12 @@ _MOST_PARTS = 8
 
 
 @dataclass(frozen=True)
-class _Fused:
-    """source's axis is (parts, ...) after the reshape; chain leads from it to the selections."""
+class _FusedProjection:
+    """A tensor whose axis is (parts, ...) after a reshape, read by selections of single parts.
+
+    The chain of operators leads from the reshape to the selections, before which the parts stand
+    in axis place.
+    """
 
     reshape: fx.Node
     chain: tuple[fx.Node, ...]
@@ -34,16 +38,16 @@ class _Fused:
     readers: tuple[tuple[fx.Node, int], ...]
 
 
-def separate(graph: fx.Graph) -> None:
+def unfuse_projections(graph: fx.Graph) -> None:
     """Rewrite every fused projection of the graph, in place."""
     for node in list(graph.nodes):
         if node.op == "call_function" and operator_name(node) in _RESHAPES:
-            fused = _recognize(node)
+            fused = _find_fused(node)
             if fused is not None:
-                _rewrite(graph, fused)
+                _split(graph, fused)
 
 
-def _recognize(reshape: fx.Node) -> _Fused | None:
+def _find_fused(reshape: fx.Node) -> _FusedProjection | None:
     source = reshape.args[0]
     if not isinstance(source, fx.Node):
         return None
@@ -61,21 +65,23 @@ def _recognize(reshape: fx.Node) -> _Fused | None:
     chain: list[fx.Node] = []
     node, place = reshape, axis
     while True:
-        readers = _selections(node, place, parts)
+        readers = _find_selections(node, place, parts)
         if readers is not None:
-            return _Fused(reshape, tuple(chain), parts, axis, place, readers)
+            return _FusedProjection(reshape, tuple(chain), parts, axis, place, readers)
         if len(node.users) != 1:
             return None
         node = next(iter(node.users))
-        moved = _follow(node, place) if node.op == "call_function" else None
+        moved = _track_axis(node, place) if node.op == "call_function" else None
         if moved is None:
             return None
         chain.append(node)
         place = moved
 
 
-def _selections(node: fx.Node, place: int, parts: int) -> tuple[tuple[fx.Node, int], ...] | None:
-    """The nodes that take single parts, with which; None if anything else reads the tensor."""
+def _find_selections(
+    node: fx.Node, place: int, parts: int
+) -> tuple[tuple[fx.Node, int], ...] | None:
+    """Find the nodes that take single parts, and which; None if anything else reads the tensor."""
     found: list[tuple[fx.Node, int]] = []
     rank = len(node.meta["shape"])
     for user in node.users:
@@ -89,8 +95,8 @@ def _selections(node: fx.Node, place: int, parts: int) -> tuple[tuple[fx.Node, i
     return tuple(found) or None
 
 
-def _follow(node: fx.Node, place: int) -> int | None:
-    """Where an axis stands after an operator of the chain, None where that is not plain."""
+def _track_axis(node: fx.Node, place: int) -> int | None:
+    """Return where an axis stands after an operator of the chain, None where that is not plain."""
     source = node.args[0]
     if not isinstance(source, fx.Node):
         return None  # an einsum, a concatenation
@@ -110,7 +116,7 @@ def _follow(node: fx.Node, place: int) -> int | None:
     return None
 
 
-def _rewrite(graph: fx.Graph, fused: _Fused) -> None:
+def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
     reshape, source = fused.reshape, fused.reshape.args[0]
     assert isinstance(source, fx.Node)
     shape, path = source.meta["shape"], reshape.meta["path"]
@@ -134,13 +140,13 @@ def _rewrite(graph: fx.Graph, fused: _Fused) -> None:
         with graph.inserting_before(reader):
             name = f"{reader.name}_part"
             node = add(name, operator.getitem, (split, index), {}, part_shape)
-            for step, after in ((reshape, fused.axis), *_places(fused)):
+            for step, after in ((reshape, fused.axis), *_track_parts(fused)):
                 size = list(step.meta["shape"])
                 size[after] = 1
                 args = list(step.args)
                 args[0] = node
                 if step is reshape:
-                    args = _with_one(step, args, fused.axis)
+                    args = _select_one_part(step, args, fused.axis)
                 full = f"{name}_{step.name}"
                 node = add(full, step.target, tuple(args), step.kwargs, tuple(size))
             taken = tuple(n for d, n in enumerate(node.meta["shape"]) if d != fused.place)
@@ -149,19 +155,19 @@ def _rewrite(graph: fx.Graph, fused: _Fused) -> None:
         reader.replace_all_uses_with(last)
 
 
-def _places(fused: _Fused) -> list[tuple[fx.Node, int]]:
-    """Where the axis of the parts stands after each step of the chain."""
+def _track_parts(fused: _FusedProjection) -> list[tuple[fx.Node, int]]:
+    """Pair each step of the chain with where the axis of the parts stands after it."""
     result, place = [], fused.axis
     for step in fused.chain:
-        moved = _follow(step, place)
+        moved = _track_axis(step, place)
         assert moved is not None
         place = moved
         result.append((step, place))
     return result
 
 
-def _with_one(reshape: fx.Node, args: list[Any], axis: int) -> list[Any]:
-    """The reshape's arguments with one part instead of all."""
+def _select_one_part(reshape: fx.Node, args: list[Any], axis: int) -> list[Any]:
+    """Return the reshape's arguments with one part instead of all."""
     if operator_name(reshape) == "unflatten":
         args[2] = [1, *args[2][1:]]
     else:

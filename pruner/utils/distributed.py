@@ -8,12 +8,12 @@ from ..errors import PrunerError
 
 
 def process_rank() -> int:
-    """0 for the first process, and for the only one."""
+    """Return this process's number: 0 for the first, and for the only one."""
     return int(os.environ.get("RANK", "0"))
 
 
 def require_single_process(verb: str) -> None:
-    """Raise PrunerError for what several processes cannot do together."""
+    """Raise PrunerError where several processes run a command that works in one."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
         raise PrunerError(
@@ -23,7 +23,7 @@ def require_single_process(verb: str) -> None:
 
 
 def leave_process_group() -> None:
-    """Take leave of the others: a process that just ends may abort while another still waits."""
+    """Leave the others in order: a process that just ends may abort while another still waits."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():

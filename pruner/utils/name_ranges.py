@@ -1,4 +1,4 @@
-"""Names that differ in numbers only, said in one: ``blocks.{0-11}.mlp``."""
+"""Names that differ in numbers only, written as one: ``blocks.{0-11}.mlp``."""
 
 from __future__ import annotations
 
@@ -13,42 +13,51 @@ _NUMBER = re.compile(r"\d+")
 def group_names(names: Iterable[tuple[str, Hashable]]) -> list[tuple[str, list[str]]]:
     """Group (name, trait) by trait and by name but for its numbers, in order of appearance.
 
-    Returns (the family's name, its members). A family's name stands for its members exactly: where
-    not all combinations of the numbers are there, it is split by the first of them.
+    Args:
+        names: Pairs of a name and whatever else the members of a group have in common.
+
+    Returns:
+        Pairs of a group's name and its members. The name stands for its members exactly: where not
+        all combinations of the numbers are there, the group is split by the first of them.
     """
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for name, trait in names:
         groups[_NUMBER.sub("#", name), trait].append(name)
-    return [(_said(part), part) for members in groups.values() for part in _complete(members)]
+    return [
+        (_format_group(part), part)
+        for members in groups.values()
+        for part in _split_complete(members)
+    ]
 
 
-def _complete(names: list[str]) -> list[list[str]]:
-    columns = _columns(names)
+def _split_complete(names: list[str]) -> list[list[str]]:
+    """Split names into groups that hold all combinations of their numbers."""
+    columns = _number_columns(names)
     if prod(map(len, columns)) == len(names):
         return [names]
     first = next(i for i, column in enumerate(columns) if len(column) > 1)
     groups: dict[int, list[str]] = defaultdict(list)
     for name in names:
-        groups[_numbers(name)[first]].append(name)
-    return [part for group in groups.values() for part in _complete(group)]
+        groups[_find_numbers(name)[first]].append(name)
+    return [part for group in groups.values() for part in _split_complete(group)]
 
 
-def _said(names: list[str]) -> str:
+def _format_group(names: list[str]) -> str:
     parts = _NUMBER.split(names[0])
-    pairs = zip(_columns(names), parts[1:])
-    return parts[0] + "".join(_ranges(column) + part for column, part in pairs)
+    pairs = zip(_number_columns(names), parts[1:])
+    return parts[0] + "".join(_format_ranges(column) + part for column, part in pairs)
 
 
-def _columns(names: list[str]) -> list[list[int]]:
-    """The different numbers at every place."""
-    return [sorted(set(column)) for column in zip(*map(_numbers, names))]
+def _number_columns(names: list[str]) -> list[list[int]]:
+    """Return the different numbers at every place."""
+    return [sorted(set(column)) for column in zip(*map(_find_numbers, names))]
 
 
-def _numbers(name: str) -> list[int]:
+def _find_numbers(name: str) -> list[int]:
     return [int(number) for number in _NUMBER.findall(name)]
 
 
-def _ranges(numbers: list[int]) -> str:
+def _format_ranges(numbers: list[int]) -> str:
     if len(numbers) == 1:
         return str(numbers[0])
     runs: list[list[int]] = []
@@ -57,5 +66,5 @@ def _ranges(numbers: list[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    said = [f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs]
-    return "{" + ",".join(said) + "}"
+    texts = [f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs]
+    return "{" + ",".join(texts) + "}"

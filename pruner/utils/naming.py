@@ -7,7 +7,7 @@ from itertools import takewhile
 
 
 def choose_unused_name(name: str, taken: Container[str]) -> str:
-    """The name, numbered where it is taken."""
+    """Return the name, numbered where it is taken."""
     if name not in taken:
         return name
     number = 2
@@ -17,6 +17,6 @@ def choose_unused_name(name: str, taken: Container[str]) -> str:
 
 
 def find_common_path(paths: Iterable[str]) -> str:
-    """The innermost module that all these dotted names lie in; empty for the network itself."""
+    """Return the innermost module that all dotted names lie in; empty for the network itself."""
     levels = zip(*(path.split(".") for path in paths))
     return ".".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))

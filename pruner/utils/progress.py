@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-_PACED_BY = 4  # lines
-# done, total (0: unknown) and a short remark.
+_ESTIMATE_LINES = 4
 Advance = Callable[..., None]
+"""Called with done, total (0: unknown) and a short remark."""
 
 
 class ProgressDisplay:
-    """Where a step says what it does: bars that move on a terminal, a line now and then elsewhere.
+    """What a step does: bars that move on a terminal, a line now and then elsewhere.
 
     Everything goes to stderr, so that stdout holds results only.
     """
@@ -31,7 +31,7 @@ class ProgressDisplay:
         return self.stream.isatty()
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print one line that stays."""
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
         else:
@@ -39,12 +39,12 @@ class ProgressDisplay:
 
     @contextmanager
     def task(self, label: str) -> Iterator[Advance]:
-        """Call what it yields as ``advance(done, total, note="")`` whenever something is done."""
-        with self._live(label) if self.live else self._plain(label) as advance:
+        """Yield ``advance(done, total, note="")``, to be called whenever something is done."""
+        with self._show_bar(label) if self.live else self._print_lines(label) as advance:
             yield advance
 
     @contextmanager
-    def _live(self, label: str) -> Iterator[Advance]:
+    def _show_bar(self, label: str) -> Iterator[Advance]:
         from rich import progress as rich
         from rich.console import Console
 
@@ -71,23 +71,25 @@ class ProgressDisplay:
                 self._bars = None
 
     @contextmanager
-    def _plain(self, label: str) -> Iterator[Advance]:
-        # When the last lines were said, and what was done: steps need not all be as long, so the
-        # estimate is by the present pace.
-        said = deque([(time.monotonic(), 0.0)], maxlen=_PACED_BY)
+    def _print_lines(self, label: str) -> Iterator[Advance]:
+        # When the last lines were printed, and what was done: steps need not all be as long, so
+        # the estimate is by the present speed.
+        printed = deque([(time.monotonic(), 0.0)], maxlen=_ESTIMATE_LINES)
 
         def advance(done: float, total: float | None = None, note: str = "") -> None:
             now = time.monotonic()
             finished = total is not None and 0 < total <= done
-            since, before = said[0]
-            if done == said[-1][1] and len(said) > 1:
+            since, before = printed[0]
+            if done == printed[-1][1] and len(printed) > 1:
                 return
-            if now - said[-1][0] < self.every_s and not finished:
+            if now - printed[-1][0] < self.every_s and not finished:
                 return
             left = ""
             if total and before < done < total:
-                left = f", about {_span((now - since) * (total - done) / (done - before))} left"
-            said.append((now, done))
+                left = (
+                    f", about {_format_span((now - since) * (total - done) / (done - before))} left"
+                )
+            printed.append((now, done))
             share = f"{done:g} of {total:g}" if total else f"{done:g}"
             self.say(f"{label}: {share}{', ' + note if note else ''}{left}")
 
@@ -95,17 +97,18 @@ class ProgressDisplay:
 
 
 class SilentProgress(ProgressDisplay):
-    """Says nothing: for use from Python."""
+    """Progress that is not shown: for use from Python."""
 
     def say(self, text: str) -> None:
-        pass
+        """Print nothing."""
 
     @contextmanager
     def task(self, label: str) -> Iterator[Advance]:
+        """Yield a function that does nothing."""
         yield lambda *values, **keywords: None
 
 
-def _span(seconds: float) -> str:
+def _format_span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

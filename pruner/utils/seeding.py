@@ -8,11 +8,11 @@ import torch
 
 
 def derive_seed(*keys: int | str) -> int:
-    """A 56-bit seed from a tuple of numbers and words, the same on every machine."""
+    """Derive a 56-bit seed from numbers and words, the same on every machine."""
     text = "/".join(str(key) for key in keys)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def make_generator(*keys: int | str) -> torch.Generator:
-    """A CPU generator that starts from `derive_seed` the keys."""
+    """Make a CPU generator that starts from `derive_seed` of the keys."""
     return torch.Generator().manual_seed(derive_seed(*keys))

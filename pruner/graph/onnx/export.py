@@ -1,4 +1,4 @@
-"""ONNX export through ``torch.onnx``, ONNX nodes named after the nodes of the graph.
+"""Export through ``torch.onnx``, ONNX nodes named after the nodes of the graph.
 
 An ONNX model takes and returns plain tensors, so a network with keyword or nested arguments is
 looked at as its graph is: tensors in, one after the other, tensors out.
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from ..capture import by_name
+from ..dynamic_batch import free_batch
+from ..torch_internals import child_modules, io_nesting, share_contents
 from .transpose_pass import merge_transpositions
 
 if TYPE_CHECKING:
@@ -34,19 +35,23 @@ def to_onnx(
     *,
     dynamic_batch: bool = False,
 ) -> onnx.ModelProto:
-    """The module as an ONNX model, batch normalizations folded into their convolutions.
+    """Export a module as an ONNX model, batch normalizations folded into their convolutions.
 
     Where ``module`` is a ``torch.fx.GraphModule``, every ONNX node, and every value that is not an
     input, an output or an initializer, is called ``<graph node>/<name>``: an engine's per-operator
     times then lead back to the graph. Initializers keep their ``state_dict`` names.
 
-    inputs, kwargs
-        Example arguments, nested as the module takes them; of a ``GraphModule`` also one after the
-        other (``Network.inputs``). The ONNX inputs are the tensors, in this order, under the names
-        of the arguments. With ``dynamic_batch`` the first axis of each is free.
+    Args:
+        module: In evaluation mode.
+        inputs: Example arguments, nested as the module takes them; of a ``GraphModule`` also one
+            after the other (``Network.inputs``). The ONNX inputs are the tensors, in this order,
+            under the names of the arguments.
+        kwargs: Example keyword arguments.
+        dynamic_batch: Leave the first axis of every input free.
 
-    Raises ``ValueError`` where the module is in training mode (what is exported is inference), and
-    where a ``GraphModule`` takes another number of values.
+    Raises:
+        ValueError: The module is in training mode (what is exported is inference), or a
+            ``GraphModule`` takes another number of values.
     """
     if module.training:
         raise ValueError("to_onnx exports inference: call module.eval() first")
@@ -54,29 +59,30 @@ def to_onnx(
     kwargs = dict(kwargs or {})
     if isinstance(module, fx.GraphModule):
         module, inputs = flatten_io(module, inputs, kwargs)
-        module, names = _wrapped(module)
+        module, names = _wrap_operators(module)
         kwargs = {}
-    with _quiet():
+    with _silence_exporter():
         model = _export(module, inputs, kwargs, dynamic_batch)
     merge_transpositions(model)
-    _rename(model, names)
+    _name_operators(model, names)
     return model
 
 
 def flatten_io(
     module: fx.GraphModule, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
 ) -> tuple[fx.GraphModule, tuple[Tensor, ...]]:
-    """The same network as a function of plain tensors, and the tensors to call it with.
+    """Return the network as a function of plain tensors, and the tensors to call it with.
 
     It shares the module's tensors; what among its results is no tensor is left out. Arguments that
     are no tensors (None, numbers) stand in the graph since tracing, and fall away.
 
-    Raises ``ValueError`` where the network takes another number of arguments.
+    Raises:
+        ValueError: The network takes another number of arguments.
     """
     kwargs = dict(kwargs or {})
-    info = getattr(module.graph._codegen, "pytree_info", None)
-    if info is not None:  # in the order in which the network was traced
-        kwargs = {name: kwargs[name] for name in info.orig_args if name in kwargs} or kwargs
+    nesting = io_nesting(module.graph)
+    if nesting is not None:  # in the order in which the network was traced
+        kwargs = {name: kwargs[name] for name in nesting[0] if name in kwargs} or kwargs
     leaves = pytree.tree_leaves((inputs, kwargs))
     taken = [node for node in module.graph.nodes if node.op == "placeholder"]
     if len(leaves) != len(taken):
@@ -99,29 +105,19 @@ def _export(
 ) -> onnx.ModelProto:
     shapes: Any = None
     if dynamic_batch:
-        batch = torch.export.Dim("batch")
-
-        def doubled(x: Any) -> Any:  # one example of batch 1 would be specialized to 1
-            one = isinstance(x, Tensor) and x.dim() and len(x) == 1
-            return torch.cat([x, x]) if one else x
-
-        inputs, kwargs = pytree.tree_map(doubled, (inputs, kwargs))
-        free = pytree.tree_map(
-            lambda x: {0: batch} if isinstance(x, Tensor) and x.dim() else None, (inputs, kwargs)
-        )
-        shapes = by_name(module, *free)
+        inputs, kwargs, shapes = free_batch(module, inputs, kwargs, torch.export.Dim("batch"))
     with torch.no_grad():
         exported = torch.export.export(module, inputs, kwargs, dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(exported, dynamo=True, verbose=False)
         assert program is not None
-        if _dangling(program.model_proto):
+        if _reads_unwritten(program.model_proto):
             # The exporter's simplification loses a bound where one value is clamped twice.
             program = torch.onnx.export(exported, dynamo=True, verbose=False, optimize=False)
             assert program is not None
     return program.model_proto
 
 
-def _dangling(model: onnx.ModelProto) -> bool:
+def _reads_unwritten(model: onnx.ModelProto) -> bool:
     """Whether an operator reads a value that nothing writes."""
     graph = model.graph
     known = {""} | {v.name for v in (*graph.input, *graph.initializer)}
@@ -129,7 +125,7 @@ def _dangling(model: onnx.ModelProto) -> bool:
     return any(name not in known for node in graph.node for name in node.input)
 
 
-class _Call(nn.Module):
+class _OperatorModule(nn.Module):
     """One node of a graph as a module, so that the exporter's scopes carry its name."""
 
     def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
@@ -146,20 +142,20 @@ class _Call(nn.Module):
 
 
 class _Hole:
+    """The place of an input among the arguments of a node."""
+
     def __init__(self, index: int) -> None:
         self.index = index
 
 
-def _wrapped(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
-    """A copy of the graph in which every operator is a module; wrapper -> graph node."""
+def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
+    """Copy a graph so that every operator is a module; return it and wrapper -> graph node."""
     graph = fx.Graph()
     root = nn.Module()
     for name, value in vars(module).items():  # constants that get_attr nodes read
         if isinstance(value, torch.Tensor):
             setattr(root, name, value)
-    root._modules.update(module._modules)
-    root._parameters.update(module._parameters)
-    root._buffers.update(module._buffers)
+    share_contents(root, module)
     names: dict[str, str] = {}
     new: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
@@ -176,28 +172,28 @@ def _wrapped(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
         if node.op == "call_module":
             function: Any = module.get_submodule(str(node.target))
         elif node.op == "call_method":
-            function = _method(str(node.target))
+            function = _bind_method(str(node.target))
         else:
-            function = _attention if node.target is _ATTENTION else node.target
+            function = _attend if node.target is _ATTENTION else node.target
         wrapper = f"{_WRAPPER}{len(names)}"
         names[wrapper] = node.name
-        root.add_module(wrapper, _Call(function, args, kwargs))
+        root.add_module(wrapper, _OperatorModule(function, args, kwargs))
         new[node] = graph.call_module(wrapper, tuple(new[v] for v in values))
         new[node].name = node.name
     copy = fx.GraphModule(root, graph)
     # A GraphModule takes over what its graph names; the layers that the wrappers hold come under
     # their own names here, so that their parameters keep their names.
-    copy._modules.update(module._modules)
+    child_modules(copy).update(child_modules(module))
     return copy.eval() if not module.training else copy, names
 
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
-def _attention(
+def _attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Any, **named: Any
 ) -> Tensor:
-    """Attention over four axes, which is all that the exporter knows: axes in front are folded."""
+    """Attend over four axes, which is all that the exporter knows: fold those in front."""
     if query.dim() == 4:
         return _ATTENTION(query, key, value, mask, *rest, **named)
     front = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
@@ -213,11 +209,12 @@ def _attention(
     return result.reshape(*front, *result.shape[-2:])
 
 
-def _method(name: str) -> Callable[..., Any]:
+def _bind_method(name: str) -> Callable[..., Any]:
     return lambda value, *args, **kwargs: getattr(value, name)(*args, **kwargs)
 
 
-def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+def _name_operators(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Name ONNX nodes and their values after the graph's nodes that they come from."""
     graph = model.graph
     fixed = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
     renamed: dict[str, str] = {}
@@ -238,8 +235,8 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints and logs its steps; errors still come as exceptions."""
+def _silence_exporter() -> Iterator[None]:
+    """Silence the exporter, which prints and logs its steps; errors still come as exceptions."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""ONNX models of probes: exported once for a structure, then only the weights' shapes change."""
+"""Models of probes: exported once for a structure, then only the weights' shapes change."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from ..ops import operator_name
 from ..tensor_names import named_tensors
+from ..torch_internals import BatchNorm, Convolution
 from .export import to_onnx
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ _FOLDED_BIAS = ".weight_bias"  # what the exporter's folding of a batch normaliz
 class _Template:
     """A model without its weights, and where the shapes come from of those that have other names.
 
-    axes
-        Weight of the model -> for each of its axes a tensor of the module and its axis that is as
-        long, or a length.
+    Attributes:
+        model: The ONNX model.
+        axes: Weight of the model -> for each of its axes a tensor of the module and its axis that
+            is as long, or a length.
     """
 
     model: onnx.ModelProto
@@ -43,24 +45,24 @@ class _Template:
 
 
 def build_probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
-    """The network as a serialized ONNX model **for timing**: its weights are random.
+    """Build a serialized ONNX model of a network **for timing**: its weights are random.
 
     A network whose graph equals that of an earlier call in all but widths takes over its ONNX
     graph, with weights and reshapes of the new widths; that takes milliseconds where an export
     takes seconds.
     Any other network, and any that does not pass ONNX's own shape inference, is exported.
     """
-    key = _signature(module, inputs)
+    key = _structure_key(module, inputs)
     template = _templates.get(key)
     if template is not None:
         _templates.move_to_end(key)
-        model = _filled(template, module)
+        model = _fill_template(template, module)
         if model is not None:
             return model
-    filled = _with_random_weights(module)
+    filled = _randomize_weights(module)
     exported = to_onnx(filled, inputs)
     if key not in _templates:  # a template that failed once is not made again
-        _templates[key] = _template(exported, filled)
+        _templates[key] = _make_template(exported, filled)
         while len(_templates) > _KEPT:
             _templates.popitem(last=False)
     else:
@@ -69,9 +71,12 @@ def build_probe_onnx(module: fx.GraphModule, inputs: tuple[Any, ...]) -> bytes:
     return data
 
 
-def _with_random_weights(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy without two equal tensors: the exporter would make one of them, and a fresh batch
-    normalization's zero shift would vanish, though a trained one's does not."""
+def _randomize_weights(module: fx.GraphModule) -> fx.GraphModule:
+    """Copy a network so that no two tensors are equal.
+
+    The exporter would make one of them, and a fresh batch normalization's zero shift would vanish,
+    though a trained one's does not.
+    """
     module = copy.deepcopy(module)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -84,37 +89,39 @@ def _with_random_weights(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def _signature(module: fx.GraphModule, inputs: tuple[Any, ...]) -> str:
-    """Equal for graphs that differ in the widths of their layers only."""
+def _structure_key(module: fx.GraphModule, inputs: tuple[Any, ...]) -> str:
+    """Return a digest that is equal for graphs that differ in the widths of layers only."""
     index = {node: i for i, node in enumerate(module.graph.nodes)}
     lines = [str([(tuple(x.shape), str(x.dtype)) for x in inputs])]
     for node in module.graph.nodes:
-        own, numbers = node.args, _numbers(node)
+        own, numbers = node.args, _width_numbers(node)
         if numbers is not None:
             free = ["width" if isinstance(n, int) and n >= 0 else n for n in numbers]
             own = (own[0], free, *own[2:])
         args = fx.node.map_arg((own, node.kwargs), lambda n: f"%{index[n]}")
-        layer = _layer(module.get_submodule(str(node.target))) if node.op == "call_module" else ""
+        layer = (
+            _layer_key(module.get_submodule(str(node.target))) if node.op == "call_module" else ""
+        )
         lines.append(f"{node.name}|{node.op}|{node.target}|{args}|{layer}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _numbers(node: fx.Node) -> list[Any] | None:
-    """The numbers that tell an operator widths, nodes and -1 among them; ``None``: it has none."""
+def _width_numbers(node: fx.Node) -> list[Any] | None:
+    """Return the numbers that tell an operator widths, nodes and -1 among them; None: no such."""
     if node.op != "call_function" or operator_name(node) not in _NUMBERED or len(node.args) < 2:
         return None
     numbers = node.args[1]
     return list(numbers) if isinstance(numbers, (list, tuple)) else None
 
 
-def _layer(layer: nn.Module) -> str:
-    if isinstance(layer, nn.modules.conv._ConvNd):
+def _layer_key(layer: nn.Module) -> str:
+    if isinstance(layer, Convolution):
         group = "all" if 1 < layer.groups == layer.in_channels else str(layer.groups)
         fixed = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
         return f"{type(layer).__name__}{fixed}{group}{layer.bias is not None}"
     if isinstance(layer, nn.Linear):
         return f"Linear{layer.bias is not None}"
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+    if isinstance(layer, BatchNorm):
         return f"{type(layer).__name__}{layer.eps}{layer.affine}{layer.track_running_stats}"
     if isinstance(layer, nn.LayerNorm):
         axes, affine = len(layer.normalized_shape), layer.elementwise_affine
@@ -122,22 +129,22 @@ def _layer(layer: nn.Module) -> str:
     return repr(layer)
 
 
-def _template(model: onnx.ModelProto, module: fx.GraphModule) -> _Template | None:
-    """The model without its weights; ``None`` where it is not known what one of them is made of."""
+def _make_template(model: onnx.ModelProto, module: fx.GraphModule) -> _Template | None:
+    """Strip a model of its weights; None where it is not known what one of them is made of."""
     import onnx
     from onnx import numpy_helper
 
-    state, others = _state(module)
+    state, others = _split_tensors(module)
     light = onnx.ModelProto()
     light.CopyFrom(model)
     axes: dict[str, tuple[tuple[str, int] | int, ...]] = {}
     for tensor in light.graph.initializer:
         if tensor.name in others:
             continue
-        if _shape(tensor.name, state) is None:
+        if _weight_shape(tensor.name, state) is None:
             if int(np.prod(tensor.dims)) <= _SMALL:
                 continue
-            found = _axes(numpy_helper.to_array(tensor), state)
+            found = _find_axes(numpy_helper.to_array(tensor), state)
             if found is None:
                 return None
             axes[tensor.name] = found
@@ -150,10 +157,10 @@ def _template(model: onnx.ModelProto, module: fx.GraphModule) -> _Template | Non
     return _Template(light, axes)
 
 
-def _axes(
+def _find_axes(
     values: NDArray[Any], state: Mapping[str, torch.Tensor]
 ) -> tuple[tuple[str, int] | int, ...] | None:
-    """Of which tensor a constant has the values, and along which of its axes each of its own runs.
+    """Find the tensor that a constant has the values of, and the axes that its own run along.
 
     The exporter folds what is done to weights alone: it transposes them, or picks of them (the
     biases of relative positions). No two tensors of the module have values in common, so these
@@ -164,7 +171,7 @@ def _axes(
     for name, tensor in state.items():
         own = tensor.detach().numpy()
         for place in np.argwhere(own == values.flat[0]).tolist():
-            along = [_along(line, own, place) for line in lines]
+            along = [_find_line(line, own, place) for line in lines]
             if all(
                 axis is not None or np.isin(line, own).all() for axis, line in zip(along, lines)
             ):
@@ -174,8 +181,8 @@ def _axes(
     return None
 
 
-def _along(line: NDArray[Any], own: NDArray[Any], place: list[int]) -> int | None:
-    """The axis of ``own`` that is this line, where it goes through that place."""
+def _find_line(line: NDArray[Any], own: NDArray[Any], place: list[int]) -> int | None:
+    """Find the axis of ``own`` that is this line, where it goes through that place."""
     for axis in range(own.ndim):
         index: list[Any] = [*place]
         index[axis] = slice(None)
@@ -184,15 +191,17 @@ def _along(line: NDArray[Any], own: NDArray[Any], place: list[int]) -> int | Non
     return None
 
 
-def _state(module: fx.GraphModule) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Tensors by name, tied ones and buffers that are not saved too: floating ones, and others."""
+def _split_tensors(
+    module: fx.GraphModule,
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return floating tensors by name, and others, tied and unsaved ones too."""
     state = named_tensors(module, tied=True)
     floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     return floating, {name: tensor for name, tensor in state.items() if name not in floating}
 
 
 def _free_flatten(model: onnx.ModelProto, module: fx.GraphModule) -> None:
-    """``flatten(x, start)`` is exported as a reshape to numbers; here it follows its input."""
+    """Let ``flatten(x, start)``, exported as a reshape to numbers, follow its input, in place."""
     from onnx import numpy_helper
 
     starts = {
@@ -212,24 +221,24 @@ def _free_flatten(model: onnx.ModelProto, module: fx.GraphModule) -> None:
         model.graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
 
 
-def _filled(template: _Template, module: fx.GraphModule) -> bytes | None:
-    """The template with random weights of the module's shapes; ``None`` where it does not fit."""
+def _fill_template(template: _Template, module: fx.GraphModule) -> bytes | None:
+    """Fill a template with random weights of the module's shapes; None where it does not fit."""
     import onnx
     from onnx import numpy_helper
 
     model = onnx.ModelProto()
     model.CopyFrom(template.model)
-    (state, others), layers = _state(module), dict(module.named_modules())
+    (state, others), layers = _split_tensors(module), dict(module.named_modules())
     for node in model.graph.node:
         layer = layers.get(node.input[1].removesuffix(".weight")) if len(node.input) > 1 else None
-        if node.op_type == "Conv" and isinstance(layer, nn.modules.conv._ConvNd):
+        if node.op_type == "Conv" and isinstance(layer, Convolution):
             for attribute in node.attribute:
                 if attribute.name == "group":
                     attribute.i = layer.groups
-    if not _renumbered(model, module):
+    if not _renumber(model, module):
         return None
     random = np.random.default_rng(0)
-    shapes = {t.name: _shape(t.name, state) for t in model.graph.initializer}
+    shapes = {t.name: _weight_shape(t.name, state) for t in model.graph.initializer}
     for name, axes in template.axes.items():
         shapes[name] = tuple(
             axis if isinstance(axis, int) else int(state[axis[0]].shape[axis[1]]) for axis in axes
@@ -241,7 +250,7 @@ def _filled(template: _Template, module: fx.GraphModule) -> bytes | None:
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         elif shape is not None:
             tensor.dims[:] = shape
-    if not _consistent(model, {name for name, shape in shapes.items() if shape is not None}):
+    if not _shapes_fit(model, {name for name, shape in shapes.items() if shape is not None}):
         return None
     for tensor in model.graph.initializer:
         shape = shapes[tensor.name]
@@ -255,12 +264,14 @@ def _filled(template: _Template, module: fx.GraphModule) -> bytes | None:
     return data
 
 
-def _renumbered(model: onnx.ModelProto, module: fx.GraphModule) -> bool:
-    """Gives every reshape and split the module's numbers; ``False`` where one has no place for
-    them. What the module computes of its inputs' sizes stays as it was."""
+def _renumber(model: onnx.ModelProto, module: fx.GraphModule) -> bool:
+    """Give every reshape and split the module's numbers; False where one has no place for them.
+
+    What the module computes of its inputs' sizes stays as it was.
+    """
     from onnx import numpy_helper
 
-    told = {node.name: node for node in module.graph.nodes if _numbers(node) is not None}
+    told = {node.name: node for node in module.graph.nodes if _width_numbers(node) is not None}
     constants = {t.name: t for t in model.graph.initializer}
     # The exporter makes splits late, and does not say of what; they are in the graph's order.
     splits = [node for node in told.values() if _NUMBERED[operator_name(node)] == "Split"]
@@ -271,7 +282,7 @@ def _renumbered(model: onnx.ModelProto, module: fx.GraphModule) -> bool:
         own = splits.pop(0) if late else told.get(node.name.partition("/")[0])
         if own is None or node.op_type != _NUMBERED[operator_name(own)]:
             continue
-        numbers = _numbers(own) or []
+        numbers = _width_numbers(own) or []
         before = constants.get(node.input[1]) if len(node.input) > 1 else None
         if before is None or list(before.dims) != [len(numbers)]:
             return False
@@ -286,14 +297,14 @@ def _renumbered(model: onnx.ModelProto, module: fx.GraphModule) -> bool:
     return True
 
 
-def _shape(name: str, state: dict[str, Any]) -> tuple[int, ...] | None:
+def _weight_shape(name: str, state: dict[str, Any]) -> tuple[int, ...] | None:
     if name in state:
         return tuple(state[name].shape)
     weight = state.get(name.removesuffix("_bias")) if name.endswith(_FOLDED_BIAS) else None
     return None if weight is None else (int(weight.shape[0]),)
 
 
-def _consistent(model: onnx.ModelProto, weights: set[str]) -> bool:
+def _shapes_fit(model: onnx.ModelProto, weights: set[str]) -> bool:
     """Whether shape inference, which knows every operator, finds the shapes to fit together."""
     import onnx
 

@@ -1,4 +1,4 @@
-"""Transpositions that the ONNX exporter writes as reshapes, as the one operator that they are."""
+"""The pass that makes transpositions written as reshapes the one operator that they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def merge_transpositions(model: onnx.ModelProto) -> None:
-    """Reshape, Transpose, Reshape that swap the last two axes of a value become one Transpose.
+    """Merge Reshape, Transpose, Reshape that swap a value's last two axes, in place.
 
     So the exporter turns the keys of attention, with numbers that are right for one width only.
     Runtimes take a plain transposition into the product that reads it.
@@ -20,7 +20,7 @@ def merge_transpositions(model: onnx.ModelProto) -> None:
     graph = model.graph
     if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
         return  # what its branches read is not looked at
-    shapes = _shapes(model)
+    shapes = _infer_shapes(model)
     writer = {name: place for place, node in enumerate(graph.node) for name in node.output}
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(v.name for v in graph.output)
@@ -37,17 +37,22 @@ def merge_transpositions(model: onnx.ModelProto) -> None:
             shapes.get(name) for name in (first.input[0], middle.input[0], last.output[0])
         )
         alone = readers[first.output[0]] == readers[middle.output[0]] == 1
-        if before and folded and alone and _swaps(before, folded, list(_perm(middle)), after):
+        if (
+            before
+            and folded
+            and alone
+            and _swaps_last_axes(before, folded, list(_permutation(middle)), after)
+        ):
             middle.input[0], middle.output[0] = first.input[0], last.output[0]
-            _perm(middle)[:] = [*range(len(before) - 2), len(before) - 1, len(before) - 2]
+            _permutation(middle)[:] = [*range(len(before) - 2), len(before) - 1, len(before) - 2]
             dead |= {fold, place}
     if dead:
         for place in sorted(dead, reverse=True):
             del graph.node[place]
-        _drop_unread(graph)
+        _remove_unread(graph)
 
 
-def _swaps(before: Shape, folded: Shape, perm: list[int], after: Shape | None) -> bool:
+def _swaps_last_axes(before: Shape, folded: Shape, perm: list[int], after: Shape | None) -> bool:
     """Whether all axes but two are folded into one, those swapped, and the others unfolded."""
     *front, rows, columns = before
     return (
@@ -59,12 +64,12 @@ def _swaps(before: Shape, folded: Shape, perm: list[int], after: Shape | None) -
     )
 
 
-def _perm(transpose: Any) -> Any:
+def _permutation(transpose: Any) -> Any:
     return next(a.ints for a in transpose.attribute if a.name == "perm")
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
-    """Sizes of every value, and names of those that are free."""
+def _infer_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    """Infer the sizes of every value, and the names of those that are free."""
     import onnx
 
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -89,8 +94,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     }
 
 
-def _drop_unread(graph: Any) -> None:
-    """What computed the numbers of reshapes that are no longer there."""
+def _remove_unread(graph: Any) -> None:
+    """Remove what computed the numbers of reshapes that are no longer there."""
     unread = [0]
     while unread:
         read = {name for node in graph.node for name in node.input}

@@ -146,7 +146,7 @@ def test_weights_that_the_exporter_folds_follow_what_they_are_made_of(monkeypatc
         probe = net.probe(sizes)
         data = probe.onnx()
         quick = onnx.load_from_string(data)
-        full = to_onnx(probe_export._with_random_weights(probe.module), probe.inputs)
+        full = to_onnx(probe_export._randomize_weights(probe.module), probe.inputs)
         found, expected = (
             sorted(tuple(t.dims) for t in m.graph.initializer if np.prod(t.dims) > 64)
             for m in (quick, full)
@@ -166,7 +166,7 @@ def test_attention_of_other_widths_takes_over_the_graph(monkeypatch):
         module = attending(*widths)
         quick = probe_export.build_probe_onnx(module, (x,))
         assert len(exports) == 1
-        full = to_onnx(probe_export._with_random_weights(module), (x,))
+        full = to_onnx(probe_export._randomize_weights(module), (x,))
         found, expected = (
             sorted(tuple(t.dims) for t in m.graph.initializer if np.prod(t.dims) > 64)
             for m in (onnx.load_from_string(quick), full)

@@ -1,0 +1,168 @@
+"""An exported program in one canonical form.
+
+Tensors are ``get_attr`` nodes under their ``state_dict`` names, in-place operators are functional,
+the several ways to split a tensor are one, and assertions are gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import OutputKind
+
+from .dead_nodes import remove_dead_nodes
+from .functionalize import (
+    fill_positional_arguments,
+    find_functional_overload,
+    find_memory_owner,
+    functionalize,
+    simplify_writes,
+)
+from .ops import is_mutable, operator_name, producer_of
+from .program import Program
+from .tensor_names import group_tied_names
+
+_ASSERTIONS = ("_assert", "sym_constrain")
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+
+
+def canonicalize(exported: torch.export.ExportedProgram, batch: int, model: nn.Module) -> Program:
+    """Return an exported program in canonical form, in a graph of its own.
+
+    Args:
+        exported: What ``torch.export`` read of the model.
+        batch: The number that stands for the dynamic batch.
+        model: The model, for the names of its tied tensors.
+    """
+    exported = functionalize(exported)
+    names, tensors, transient = _read_tensors(exported)
+    graph = fx.Graph()
+    new: dict[fx.Node, fx.Node] = {}
+    holders: dict[fx.Node, list[fx.Node]] = defaultdict(list)  # the inverse of new
+
+    def put(node: fx.Node, made: fx.Node) -> None:
+        new[node] = made
+        holders[made].append(node)
+
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            if not node.users:
+                continue
+            made = graph.create_node("get_attr", names[node.name], name=node.name)
+        elif node.op == "placeholder":
+            made = graph.placeholder(node.name)
+        elif node.op == "output":
+            _put_output(graph, exported, fx.node.map_arg(node.args[0], new.__getitem__))
+            continue
+        elif any(word in str(node.target) for word in _ASSERTIONS):
+            continue
+        else:
+            made = graph.node_copy(node, new.__getitem__)
+        value = node.meta.get("val")
+        made.meta = {"shape": _plain_shape(value, batch), "path": _module_path(node),
+                     "dtype": getattr(value, "dtype", None)}  # fmt: skip
+        if is_mutable(made) and find_memory_owner(made).op == "call_function":
+            written = producer_of(made)
+            made.args = fill_positional_arguments(made)  # the twin may have other defaults
+            made.target = find_functional_overload(made.target)
+            for earlier in holders.pop(written, []):
+                put(earlier, made)
+        _unify_split(made)
+        if made.op == "call_function" and made.target in _VIEWS:
+            # If a view can be had depends on strides, which a cut changes.
+            made.target = torch.ops.aten.reshape.default
+        put(node, simplify_writes(graph, made))
+    remove_dead_nodes(graph)
+    used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    tied = _find_tied(model, used)
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
+    spec = exported.call_spec
+    return Program(graph, tensors, spec.in_spec, spec.out_spec, batch, tied, transient)
+
+
+def _read_tensors(
+    exported: torch.export.ExportedProgram,
+) -> tuple[dict[str, str], dict[str, Tensor], frozenset[str]]:
+    """Return names of the graph's placeholders, tensors by these, names not in state_dict."""
+    signature = exported.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors: dict[str, Tensor] = {}
+    for name in names.values():
+        value = exported.state_dict.get(name)
+        # constants, and buffers that state_dict leaves out (persistent=False), are kept apart
+        tensors[name] = exported.constants[name] if value is None else value
+    transient = {n for n in names.values() if n not in exported.state_dict}
+    return names, tensors, frozenset(transient)
+
+
+def _find_tied(model: nn.Module, used: set[str]) -> dict[str, str]:
+    """Find other names of the graph's tensors: of tied weights, and of modules held twice."""
+    return {
+        name: kept
+        for group in group_tied_names(model)
+        for kept in [name for name in group if name in used][:1]
+        for name in group
+        if name not in used
+    }
+
+
+def _put_output(graph: fx.Graph, exported: torch.export.ExportedProgram, values: Any) -> None:
+    """Return the results; write the buffers that the network writes, leave its inputs alone."""
+    results = []
+    for value, spec in zip(values, exported.graph_signature.output_specs):
+        if spec.kind is OutputKind.USER_OUTPUT:
+            results.append(value)
+        elif spec.kind is OutputKind.BUFFER_MUTATION:
+            buffer = next(
+                (n for n in graph.nodes if n.op == "get_attr" and n.target == spec.target), None
+            ) or graph.get_attr(spec.target)
+            buffer.meta.setdefault("shape", value.meta["shape"])
+            made = graph.call_function(torch.ops.aten.copy_.default, (buffer, value))
+            made.meta.update(value.meta)
+    graph.output(tuple(results))
+
+
+def _plain_shape(value: Any, batch: int) -> Any:
+    """Return integers for a tensor's sizes, a list for several, None for what is no tensor."""
+    if isinstance(value, Tensor):
+        return tuple(_plain_size(size, batch) for size in value.shape)
+    if isinstance(value, list | tuple):
+        return [_plain_shape(item, batch) for item in value]
+    return None
+
+
+def _plain_size(size: Any, batch: int) -> int:
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression.subs({symbol: batch for symbol in expression.free_symbols}))
+
+
+def _module_path(node: fx.Node) -> str:
+    """Return the dotted name of the innermost module that the operator was called in."""
+    stack = [
+        entry[0]
+        for key, entry in (node.meta.get("nn_module_stack") or {}).items()
+        if not str(key).startswith("_empty")
+    ]
+    return str(stack[-1]) if stack else ""
+
+
+def _unify_split(node: fx.Node) -> None:
+    """Make chunk and split split_with_sizes: the sizes of the parts are then plain numbers."""
+    if node.op != "call_function" or operator_name(node) not in ("chunk", "split"):
+        return
+    source, dim = node.args[0], node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+    assert isinstance(source, fx.Node) and isinstance(dim, int)
+    sizes = [shape[dim] for shape in node.meta["shape"]]
+    if dim == 0 or dim == -len(source.meta["shape"]):
+        return  # parts of the batch are not plain numbers
+    node.target = torch.ops.aten.split_with_sizes.default
+    node.args, node.kwargs = (source, sizes, dim), {}

@@ -1,0 +1,83 @@
+"""Private interfaces of torch that the package relies on, each behind one name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode as _FakeTensorMode
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+"""Every batch normalization."""
+RunningNorm = nn.modules.batchnorm._NormBase
+"""Every batch and instance normalization."""
+Convolution = nn.modules.conv._ConvNd
+"""Every convolution, transposed ones too."""
+Dropout = nn.modules.dropout._DropoutNd
+"""Every dropout."""
+FakeTensorMode = _FakeTensorMode
+"""Under it, operators compute shapes and nothing else."""
+
+
+def operator_schema(target: Any) -> Any:
+    """Return the schema of an ATen operator, None for any other call."""
+    return getattr(target, "_schema", None)
+
+
+def is_operator(target: Any) -> bool:
+    """Whether a call's target is one overload of a dispatcher's operator, such as an ATen one."""
+    return isinstance(target, torch._ops.OpOverload)
+
+
+def is_higher_order(target: Any) -> bool:
+    """Whether a call's target is an operator that runs a graph."""
+    return isinstance(target, torch._ops.HigherOrderOperator)
+
+
+def overload_name(target: Any) -> str:
+    """Return ``"Tensor"`` for ``aten.add.Tensor``."""
+    return str(target._overloadname)
+
+
+def io_nesting(graph: fx.Graph) -> tuple[list[str], pytree.TreeSpec, pytree.TreeSpec] | None:
+    """Return the names of forward's arguments, their and the results' specs; None: all is flat."""
+    info = getattr(graph._codegen, "pytree_info", None)
+    return None if info is None else (list(info.orig_args), info.in_spec, info.out_spec)
+
+
+def set_io_nesting(
+    graph: fx.Graph,
+    names: Sequence[str],
+    in_spec: pytree.TreeSpec,
+    out_spec: pytree.TreeSpec | None,
+) -> None:
+    """Let a graph's module take and return nested values, its arguments under these names."""
+    graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(list(names), in_spec, out_spec)))
+
+
+def spec_children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+    """Return the specs one level down (torch renamed the accessor)."""
+    method = getattr(spec, "children", None)
+    return list(method() if callable(method) else spec.children_specs)
+
+
+def child_modules(module: nn.Module) -> dict[str, Any]:
+    """Return a module's own registry of children, to be changed in place."""
+    return module._modules
+
+
+def forget_tensor(module: nn.Module, name: str) -> None:
+    """Take a parameter or buffer from a module's registries, if it is there."""
+    module._parameters.pop(name, None)
+    module._buffers.pop(name, None)
+
+
+def share_contents(module: nn.Module, source: nn.Module) -> None:
+    """Let a module hold all that another holds: children, parameters and buffers."""
+    module._modules.update(source._modules)
+    module._parameters.update(source._parameters)
+    module._buffers.update(source._buffers)
