@@ -11,7 +11,6 @@ from .algebra import (
     Sum,
     atoms_of,
     factors_of,
-    freeze_axis,
     is_free,
     parts_of,
     resolve_axis,
@@ -26,6 +25,6 @@ from .validate import validate_axes
 
 __all__ = [
     "Atom", "Axes", "Axis", "AxisMap", "Product", "REDUCTIONS", "Sum", "atoms_of", "axis_owners",
-    "axis_size", "cut_program", "factors_of", "freeze_axis", "is_free", "is_pointwise", "kept_mask",
+    "axis_size", "cut_program", "factors_of", "is_free", "is_pointwise", "kept_mask",
     "owner_indices", "parts_of", "propagate_axes", "resolve_axis", "validate_axes",
 ]  # fmt: skip

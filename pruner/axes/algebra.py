@@ -13,7 +13,7 @@ Sum, no Product within a Product, no Sum as the first factor of a Product (it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
@@ -132,10 +132,11 @@ def atoms_of(axis: Axis) -> Iterator[Atom]:
             yield from atoms_of(child)
 
 
-def freeze_axis(axis: Axis, reason: str) -> None:
-    """Forbid to cut any index of an axis; the first reason given for an atom stays."""
-    for atom in atoms_of(axis):
-        atom.reason = atom.reason or reason
+def freeze_axes(axes: Iterable[Axis], reason: str) -> None:
+    """Forbid to cut any index of axes; the first reason given for an atom stays."""
+    for axis in axes:
+        for atom in atoms_of(axis):
+            atom.reason = atom.reason or reason
 
 
 def is_free(axis: Axis) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from ..graph import Program, operator_name
-from .algebra import UNIT, Atom, Axis, freeze_axis
+from .algebra import UNIT, Atom, Axis, freeze_axes
 from .unification import unify_axes
 
 Axes: TypeAlias = "list[Axis]"
@@ -92,8 +92,7 @@ class AxisMap:
     def freeze_node(self, node: fx.Node, reason: str) -> Result:
         """Freeze every axis that a node reads and return new frozen ones for its results."""
         for source in node.all_input_nodes:
-            for axis in self.all_axes(source):
-                freeze_axis(axis, reason)
+            freeze_axes(self.all_axes(source), reason)
         shape = node.meta["shape"]
         if isinstance(shape, list):
             return [self.new_frozen_axes(one, reason) if one is not None else [] for one in shape]
@@ -105,7 +104,7 @@ class AxisMap:
         memo: dict[int, Any] = {id(one): one for one in shared}
         result = copy.deepcopy(self, memo)
         for atom, reason in reasons.items():
-            freeze_axis(memo[id(atom)], reason)
+            freeze_axes([memo[id(atom)]], reason)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Propagates axes through a Program: one rule an operator, and what has none is frozen."""
+"""Propagates axes through a Program by one rule an operator; what has none is frozen."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from torch import fx
 
 from ..graph import Program, operator_name
-from .algebra import freeze_axis
+from .algebra import freeze_axes
 from .axis_map import AxisMap, describe_node
 from .rules import RULES
 from .rules.base import is_pointwise
-from .rules.elementwise import pointwise
+from .rules.elementwise import match_pointwise
 
 
 def propagate_axes(program: Program) -> AxisMap:
@@ -32,38 +32,39 @@ def propagate_axes(program: Program) -> AxisMap:
             )
         elif node.op == "output":
             for result in node.all_input_nodes:
-                for axis in axis_map.axes[result]:
-                    freeze_axis(axis, "an output of the network")
+                freeze_axes(axis_map.axes[result], "an output of the network")
         else:
             axis_map.axes[node] = _apply_rule(axis_map, node)
     return axis_map
 
 
 def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:
+    """Return new axes for a parameter or buffer; those of integers are frozen."""
     tensor = axis_map.program.tensors[str(node.target)]
     reason = None if tensor.is_floating_point() or tensor.is_complex() else "a table of indices"
     return [axis_map.new_axis(size, reason) for size in tensor.shape]
 
 
 def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
+    """Return the axes of an operator's results; freeze them where no rule knows it."""
     name = operator_name(node)
-    rule = RULES.get(name) or (pointwise if is_pointwise(node) else None)
+    rule = RULES.get(name) or (match_pointwise if is_pointwise(node) else None)
     schema = getattr(node.target, "_schema", None)
     if node.meta["shape"] is None and schema is None:
         return []  # arithmetic on sizes
     if rule is not None and not (schema is not None and schema.is_mutable):
         result = rule(axis_map, node)
-        if _fits(result, node.meta["shape"]):
+        if _has_shape(result, node.meta["shape"]):
             return result
     axis_map.unsupported.append(node)
     return axis_map.freeze_node(node, f"{describe_node(node)} has no rule")
 
 
-def _fits(result: Any, shape: Any) -> bool:
-    """A rule that gets a shape wrong is treated as no rule: nothing is guessed."""
+def _has_shape(result: Any, shape: Any) -> bool:
+    """Return whether axes have a shape; a rule that gets it wrong is treated as no rule."""
     if isinstance(shape, list):
         return len(result) == len(shape) and all(
-            one is None or _fits(axes, one) for axes, one in zip(result, shape)
+            one is None or _has_shape(axes, one) for axes, one in zip(result, shape)
         )
     if shape is None:
         return True

@@ -69,14 +69,14 @@ def _write_argument(node: fx.Node, path: tuple[int | str, ...], number: int) -> 
     """Put a number at a place in a node's (immutable) arguments."""
     first, *rest = path
 
-    def put(value: Any, steps: list[int | str]) -> Any:
+    def replace_at(value: Any, steps: list[int | str]) -> Any:
         if not steps:
             return number
         items = list(value)
-        items[int(steps[0])] = put(items[int(steps[0])], steps[1:])
+        items[int(steps[0])] = replace_at(items[int(steps[0])], steps[1:])
         return items
 
     if isinstance(first, str):
-        node.kwargs = {**node.kwargs, first: put(node.kwargs[first], rest)}
+        node.kwargs = {**node.kwargs, first: replace_at(node.kwargs[first], rest)}
     else:
-        node.args = tuple(put(a, rest) if i == first else a for i, a in enumerate(node.args))
+        node.args = tuple(replace_at(a, rest) if i == first else a for i, a in enumerate(node.args))

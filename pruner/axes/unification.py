@@ -13,7 +13,7 @@ from .algebra import (
     atoms_of,
     concatenate,
     factors_of,
-    freeze_axis,
+    freeze_axes,
     is_free,
     multiply,
     parts_of,
@@ -127,12 +127,12 @@ def unify_axes(x: Axis, y: Axis, reason: str = "its two descriptions do not fit 
                 return True
         elif _unify_products(x, y, reason):
             return True
-    freeze_axis(x, reason)
-    freeze_axis(y, reason)
+    freeze_axes((x, y), reason)
     return False
 
 
 def _unify_sums(x: Axis, y: Axis, reason: str) -> bool:
+    """Unify two axes part by part."""
     while x.size and y.size:
         head_x, head_y = parts_of(x)[0], parts_of(y)[0]
         size = min(head_x.size, head_y.size)
@@ -146,6 +146,7 @@ def _unify_sums(x: Axis, y: Axis, reason: str) -> bool:
 
 
 def _unify_products(x: Axis, y: Axis, reason: str) -> bool:
+    """Unify two axes factor by factor."""
     while x.size > 1:
         head_x, head_y = factors_of(x)[0], factors_of(y)[0]
         size = min(head_x.size, head_y.size)
@@ -162,7 +163,7 @@ def _unify_products(x: Axis, y: Axis, reason: str) -> bool:
 def bind_atom(atom: Atom, axis: Axis) -> None:
     """Refine an atom: from now on it is an (equally large) axis."""
     if atom.reason is not None:
-        freeze_axis(axis, atom.reason)
+        freeze_axes([axis], atom.reason)
     atom.bound = axis
 
 

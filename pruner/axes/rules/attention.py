@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
-from ..algebra import freeze_axis, resolve_axis
+from ..algebra import freeze_axes, resolve_axis
 from ..axis_map import AxisMap, Result
 from ..unification import split_product
 from .base import rule
@@ -14,13 +14,12 @@ from .contraction import broadcast
 
 @rule("scaled_dot_product_attention")
 def attention(axis_map: AxisMap, node: fx.Node) -> Result:
-    """query [..., L, E], key [..., S, E], value [..., S, V] -> [..., L, V]."""
+    """Relate query [..., L, E], key [..., S, E], value [..., S, V] -> [..., L, V]."""
     args = operator_arguments(node)
     query, key, value = (axis_map.axes_of(args[name]) for name in ("query", "key", "value"))
     axis_map.unify(query[-1], key[-1], node)
     axis_map.unify(key[-2], value[-2], node)
-    for axis in (query[-2], key[-2]):
-        freeze_axis(axis, "attended over")
+    freeze_axes((query[-2], key[-2]), "attended over")
     if args["scale"] is None:  # its default follows the width: hold it where it was trained
         node.kwargs = {**node.kwargs, "scale": resolve_axis(query[-1]).size ** -0.5}
     axis_map.reduction_axes[node] = (len(query) - 1,)
@@ -37,7 +36,6 @@ def attention(axis_map: AxisMap, node: fx.Node) -> Result:
         )
     if isinstance(args["attn_mask"], fx.Node):
         bias = axis_map.axes_of(args["attn_mask"])
-        for axis in bias[-2:]:
-            freeze_axis(axis, "attended over")
+        freeze_axes(bias[-2:], "attended over")
         broadcast(axis_map, node, heads, bias[:-2])
     return [*heads, query[-2], value[-1]]

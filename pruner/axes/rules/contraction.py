@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import fx
 
-from ...graph import operator_arguments
-from ..algebra import Axis, freeze_axis, multiply, resolve_axis
+from ...graph import operator_arguments, operator_name
+from ..algebra import Axis, freeze_axes, multiply, resolve_axis
 from ..axis_map import Axes, AxisMap, Result
 from ..unification import split_product
 from .base import rule
@@ -14,83 +14,47 @@ KERNEL = "a kernel's extent"
 MAP = "a feature map's extent"
 
 
-@rule("conv1d", "conv2d", "conv3d")
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
-    """weight [out, in / groups, *kernel]; in = groups * i, out = groups * o."""
-    args = operator_arguments(node)
-    x, weight, groups = (
-        axis_map.axes_of(args["input"]),
-        axis_map.axes_of(args["weight"]),
-        args["groups"],
-    )
-    channel = len(x) - len(weight) + 1
-    _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
-    split_in = split_product(x[channel], groups)
-    split_out = split_product(weight[0], groups)
-    if split_in is None or split_out is None:
-        return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
-    axis_map.unify(split_in[0], split_out[0], node)
-    axis_map.unify(split_in[1], weight[1], node)
-    axis_map.set_role(args["weight"], 0, "out")
-    axis_map.set_role(args["weight"], 1, "in")
-    if groups > 1:
-        _groups(axis_map, node, split_in[0])
-    out = multiply((split_out[0], split_out[1]))
-    _bias(axis_map, node, args["bias"], out)
-    return [
-        *x[:channel],
-        out,
-        *axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP),
-    ]
+    """Relate x [..., in, *map] and weight [out, in / groups, *kernel], in = groups * i.
 
-
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-def transposed_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
-    """weight [in, out / groups, *kernel]; in = groups * i, out = groups * o."""
+    The weight of a transposed convolution is [in, out / groups, *kernel].
+    """
     args = operator_arguments(node)
-    x, weight, groups = (
-        axis_map.axes_of(args["input"]),
-        axis_map.axes_of(args["weight"]),
-        args["groups"],
-    )
-    channel = len(x) - len(weight) + 1
-    _freeze_maps(axis_map, x[channel + 1 :], weight[2:])
+    x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
+    groups, channel = args["groups"], len(x) - len(weight) + 1
+    transposed = "transpose" in operator_name(node)
+    freeze_axes(x[channel + 1 :], MAP)
+    freeze_axes(weight[2:], KERNEL)
     split = split_product(x[channel], groups)
-    if split is None:
+    written = (weight[0], weight[1]) if transposed else split_product(weight[0], groups)
+    if split is None or written is None:
         return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
-    axis_map.unify(multiply(split), weight[0], node)
-    # one group each is depthwise: then the group is the channel that is written
-    axis_map.set_role(
-        args["weight"], 0, "in" if resolve_axis(split[1]).size > 1 or groups == 1 else "out"
-    )
-    axis_map.set_role(args["weight"], 1, "out")
+    if transposed:
+        axis_map.unify(multiply(split), weight[0], node)
+        written = (split[0], weight[1])
+        # one group each is depthwise: then the group is the channel that is written
+        depthwise = resolve_axis(split[1]).size == 1 and groups > 1
+        roles = ("out" if depthwise else "in", "out")
+    else:
+        axis_map.unify(split[0], written[0], node)
+        axis_map.unify(split[1], weight[1], node)
+        roles = ("out", "in")
+    for i, role in enumerate(roles):
+        axis_map.set_role(args["weight"], i, role)
     if groups > 1:
-        _groups(axis_map, node, split[0])
-    out = multiply((split[0], weight[1]))
-    _bias(axis_map, node, args["bias"], out)
-    return [
-        *x[:channel],
-        out,
-        *axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP),
-    ]
-
-
-def _groups(axis_map: AxisMap, node: fx.Node, axis: Axis) -> None:
-    """The number of groups follows their axis."""
-    place = [a.name for a in node.target._schema.arguments].index("groups")  # type: ignore[union-attr]
-    axis_map.set_symbolic(node, (place,) if place < len(node.args) else ("groups",), axis)
-
-
-def _freeze_maps(axis_map: AxisMap, extents: Axes, kernel: Axes) -> None:
-    for axis in extents:
-        freeze_axis(axis, MAP)
-    for axis in kernel:
-        freeze_axis(axis, KERNEL)
+        names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
+        place = names.index("groups")
+        axis_map.set_symbolic(node, (place if place < len(node.args) else "groups",), split[0])
+    out = multiply(written)
+    _match_bias(axis_map, node, args["bias"], out)
+    maps = axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP)
+    return [*x[:channel], out, *maps]
 
 
 @rule("linear")
 def linear(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """weight [out, in], over the last axis."""
+    """Relate x [..., in] and weight [out, in]."""
     args = operator_arguments(node)
     x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
     axis_map.unify(x[-1], weight[-1], node)
@@ -99,11 +63,12 @@ def linear(axis_map: AxisMap, node: fx.Node) -> Axes:
         axis_map.set_role(args["weight"], 0, "out")
     out = weight[:-1]
     if out:
-        _bias(axis_map, node, args["bias"], out[0])
+        _match_bias(axis_map, node, args["bias"], out[0])
     return [*x[:-1], *out]
 
 
-def _bias(axis_map: AxisMap, node: fx.Node, bias: fx.Node | None, out: Axis) -> None:
+def _match_bias(axis_map: AxisMap, node: fx.Node, bias: fx.Node | None, out: Axis) -> None:
+    """Make the axis of a bias, where there is one, that of the output."""
     if bias is not None:
         axis_map.unify(axis_map.axes_of(bias)[0], out, node)
         axis_map.set_role(bias, 0, "out")
@@ -111,16 +76,16 @@ def _bias(axis_map: AxisMap, node: fx.Node, bias: fx.Node | None, out: Axis) -> 
 
 @rule("embedding")
 def embedding(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """weight [entries, width]: a row for every index."""
+    """Return the axes of the indices and the width of weight [entries, width]."""
     weight, indices = (axis_map.axes_of(source) for source in node.args[:2])
-    freeze_axis(weight[0], "a table's entries")
+    freeze_axes(weight[:1], "a table's entries")
     axis_map.set_role(node.args[0], 1, "out")
     return [*indices, weight[1]]
 
 
 @rule("matmul", "bmm", "mm")
 def matmul(axis_map: AxisMap, node: fx.Node) -> Result:
-    """[..., m, k] @ [..., k, n], leading axes broadcast."""
+    """Relate [..., m, k] @ [..., k, n] -> [..., m, n], leading axes broadcast."""
     left, right = (axis_map.axes_of(source) for source in node.args[:2])
     if min(len(left), len(right)) < 2:
         return axis_map.freeze_node(node, "a matrix-vector product")
@@ -133,7 +98,7 @@ def matmul(axis_map: AxisMap, node: fx.Node) -> Result:
 
 
 def broadcast(axis_map: AxisMap, node: fx.Node, left: Axes, right: Axes) -> Axes:
-    """The leading axes of a product of batches of matrices."""
+    """Return the leading axes of a product of batches of matrices."""
     if len(left) < len(right):
         left, right = right, left
     extra = len(left) - len(right)
@@ -147,7 +112,7 @@ def broadcast(axis_map: AxisMap, node: fx.Node, left: Axes, right: Axes) -> Axes
 
 @rule("addmm", "baddbmm")
 def addmm(axis_map: AxisMap, node: fx.Node) -> Result:
-    """bias + left @ right; some models keep their linear layers so, with weight [in, out]."""
+    """Relate bias + left @ right; some models write linear layers so, with weight [in, out]."""
     bias, left, right = (axis_map.axes_of(source) for source in node.args[:3])
     if node.kwargs.get("beta", 1) != 1 or len(left) != len(right):
         return axis_map.freeze_node(node, "a scaled sum and product")
@@ -164,10 +129,12 @@ def addmm(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("einsum")
 def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Axes with the same letter are one; an ellipsis stands for the axes in front."""
+    """Make axes with the same letter one; an ellipsis stands for the axes in front."""
     equation, operands = node.args[0], node.args[1]
     assert isinstance(equation, str) and isinstance(operands, list | tuple)
-    terms, output = _terms(equation, [len(axis_map.axes_of(operand)) for operand in operands])
+    terms, output = _parse_equation(
+        equation, [len(axis_map.axes_of(operand)) for operand in operands]
+    )
     letters: dict[str, Axis] = {}
     for term, operand in zip(terms, operands):
         if len(set(term)) != len(term):
@@ -180,7 +147,7 @@ def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     summed = [letter for letter in letters if letter not in output]
     for letter in summed:
         if sum(letter in term for term in terms) < 2 and letter not in terms[0]:
-            freeze_axis(letters[letter], "summed over by einsum")
+            freeze_axes([letters[letter]], "summed over by einsum")
     axis_map.reduction_axes[node] = tuple(
         i for i, letter in enumerate(terms[0]) if letter in summed
     )
@@ -190,18 +157,18 @@ def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     return [letters[letter] for letter in output]
 
 
-def _terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """The letters of every operand and of the result, an ellipsis spelled out in capitals."""
+def _parse_equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """Return the letters of every operand and of the result, an ellipsis as capitals."""
     left, arrow, output = equation.replace(" ", "").partition("->")
     terms = left.split(",")
-    hidden = max((r - len(t) + 3 for t, r in zip(terms, ranks) if "..." in t), default=0)
+    count = max((r - len(t) + 3 for t, r in zip(terms, ranks) if "..." in t), default=0)
     spare = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in equation]
-    front = "".join(spare[:hidden])
+    front = "".join(spare[:count])
     if not arrow:  # then the letters that occur once, in alphabetical order
         once = sorted(c for c in set(left) - set(",.") if left.count(c) == 1)
         output = ("..." if "..." in left else "") + "".join(once)
     full = [
-        term.replace("...", front[hidden - (rank - len(term) + 3) :]) if "..." in term else term
+        term.replace("...", front[count - (rank - len(term) + 3) :]) if "..." in term else term
         for term, rank in zip(terms, ranks)
     ]
     return full, output.replace("...", front)

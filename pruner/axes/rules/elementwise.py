@@ -17,8 +17,8 @@ SAME_SHAPE = (
 
 
 @rule(*SAME_SHAPE)
-def pointwise(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Every axis of an input is that of the output, but for broadcast ones of size one."""
+def match_pointwise(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Make every axis of an input that of the output, but for broadcast ones of size one."""
     shape = axis_map.shape_of(node)
     result: Axes = [axis_map.new_axis(size) for size in shape]
     for source in node.all_input_nodes:
@@ -33,5 +33,5 @@ def pointwise(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("to", "type_as")
 def cast(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """A second tensor gives its type only, not its shape."""
+    """Return the axes of the first tensor: a second one gives its type only."""
     return list(axis_map.axes_of(node.args[0]))

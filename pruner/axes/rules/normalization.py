@@ -12,11 +12,11 @@ from .base import rule
 
 @rule("batch_norm", "instance_norm")
 def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Scale, shift and statistics go with the channels (axis 1)."""
+    """Match scale, shift and statistics with the channels (axis 1)."""
     args = operator_arguments(node)
     x = axis_map.axes_of(args["input"])
     for name in ("weight", "bias", "running_mean", "running_var"):
-        _along(axis_map, node, args[name], x[1:2])
+        _match_parameter(axis_map, node, args[name], x[1:2])
     if args.get("training") or args.get("use_input_stats"):  # weights are standardized so
         axis_map.reduction_axes[node] = tuple(range(2, len(x)))
     return x
@@ -24,12 +24,12 @@ def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("layer_norm", "rms_norm")
 def layer_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Over the last axes; their sizes stand in ``normalized_shape``."""
+    """Match scale and shift with the last axes, whose sizes stand in ``normalized_shape``."""
     args = operator_arguments(node)
     x, count = axis_map.axes_of(args["input"]), len(args["normalized_shape"])
     axis_map.reduction_axes[node] = tuple(range(len(x) - count, len(x)))
     for name in ("weight", "bias"):
-        _along(axis_map, node, args.get(name), x[-count:])
+        _match_parameter(axis_map, node, args.get(name), x[-count:])
     for i, axis in enumerate(x[-count:]):
         axis_map.set_symbolic(node, (1, i), axis)
     return x
@@ -37,7 +37,7 @@ def layer_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("group_norm")
 def group_norm(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Groups can go as a whole; channels can go from every group alike."""
+    """Split the channels: groups go as a whole, or channels from every group alike."""
     args = operator_arguments(node)
     x = axis_map.axes_of(args["input"])
     split = split_product(x[1], args["num_groups"])
@@ -45,12 +45,13 @@ def group_norm(axis_map: AxisMap, node: fx.Node) -> Result:
         return axis_map.freeze_node(node, "a group norm whose groups cut across joined channels")
     axis_map.reduction_axes[node] = (1,)
     for name in ("weight", "bias"):
-        _along(axis_map, node, args[name], x[1:2])
+        _match_parameter(axis_map, node, args[name], x[1:2])
     axis_map.set_symbolic(node, (1,), split[0])
     return x
 
 
-def _along(axis_map: AxisMap, node: fx.Node, tensor: fx.Node | None, axes: Axes) -> None:
+def _match_parameter(axis_map: AxisMap, node: fx.Node, tensor: fx.Node | None, axes: Axes) -> None:
+    """Make the axes of a parameter, where there is one, those that it scales or shifts."""
     if tensor is None:
         return
     for i, (mine, theirs) in enumerate(zip(axis_map.axes_of(tensor), axes)):

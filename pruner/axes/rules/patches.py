@@ -1,11 +1,11 @@
-"""Channels and map exchange places: patches, pixel shuffle, sampling."""
+"""Operators between channels and map: patches, pixel shuffle, sampling, gathers."""
 
 from __future__ import annotations
 
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import Atom, concatenate, freeze_axis, multiply
+from ..algebra import Atom, concatenate, freeze_axes, multiply
 from ..axis_map import Axes, AxisMap, Result
 from ..unification import split_product, split_sum
 from .base import rule
@@ -14,62 +14,59 @@ from .contraction import KERNEL, MAP
 
 @rule("im2col")
 def im2col(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """[..., C, H, W] -> [..., C * kernel, positions]."""
+    """Relate [..., C, H, W] -> [..., C * kernel, positions]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
-    for axis in x[-2:]:
-        freeze_axis(axis, MAP)
+    freeze_axes(x[-2:], MAP)
     kernel = Atom(shape[-2] // max(x[-3].size, 1), KERNEL)
     return [*x[:-3], multiply((x[-3], kernel)), *axis_map.new_frozen_axes(shape[-1:], MAP)]
 
 
 @rule("col2im")
 def col2im(axis_map: AxisMap, node: fx.Node) -> Result:
-    """[..., C * kernel, positions] -> [..., C, H, W]."""
+    """Relate [..., C * kernel, positions] -> [..., C, H, W]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
-    freeze_axis(x[-1], MAP)
+    freeze_axes(x[-1:], MAP)
     pieces = split_product(x[-2], shape[-3])
     if pieces is None:
         return axis_map.freeze_node(node, "patches that cut across joined channels")
-    freeze_axis(pieces[1], KERNEL)
+    freeze_axes(pieces[1:], KERNEL)
     return [*x[:-2], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
 @rule("unfold")
 def unfold(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Windows along one axis: their number in its place, their extent at the end."""
+    """Put the number of windows in the place of an axis, their extent at the end."""
     args = operator_arguments(node)
     x, shape = list(axis_map.axes_of(node.args[0])), axis_map.shape_of(node)
     dim = args["dimension"] % len(x)
-    freeze_axis(x[dim], MAP)
+    freeze_axes([x[dim]], MAP)
     x[dim] = axis_map.new_axis(shape[dim], MAP)
     return [*x, axis_map.new_axis(shape[-1], KERNEL)]
 
 
 @rule("pixel_shuffle")
 def pixel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
-    """[..., C * r * r, H, W] -> [..., C, H * r, W * r]."""
+    """Relate [..., C * r * r, H, W] -> [..., C, H * r, W * r]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     pieces = split_product(x[-3], shape[-3])
     if pieces is None:
         return axis_map.freeze_node(node, "a pixel shuffle that cuts across joined channels")
-    for axis in (pieces[1], *x[-2:]):
-        freeze_axis(axis, MAP)
+    freeze_axes((pieces[1], *x[-2:]), MAP)
     return [*x[:-3], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """[..., C, H * r, W * r] -> [..., C * r * r, H, W]."""
+    """Relate [..., C, H * r, W * r] -> [..., C * r * r, H, W]."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
-    for axis in x[-2:]:
-        freeze_axis(axis, MAP)
+    freeze_axes(x[-2:], MAP)
     inner = Atom(shape[-3] // x[-3].size, MAP)
     return [*x[:-3], multiply((x[-3], inner)), *axis_map.new_frozen_axes(shape[-2:], MAP)]
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
-    """groups * c -> c * groups."""
+    """Relate groups * c -> c * groups."""
     x, groups = axis_map.axes_of(node.args[0]), operator_arguments(node)["groups"]
     pieces = split_product(x[1], groups)
     if pieces is None:
@@ -81,7 +78,7 @@ def channel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("glu")
 def glu(axis_map: AxisMap, node: fx.Node) -> Result:
-    """first half * sigmoid(second half)."""
+    """Make the two halves of an axis one: first * sigmoid(second)."""
     x = list(axis_map.axes_of(node.args[0]))
     dim = operator_arguments(node)["dim"] % len(x)
     halves = split_sum(x[dim], x[dim].size // 2)
@@ -94,17 +91,16 @@ def glu(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
 def grid_sampler(axis_map: AxisMap, node: fx.Node) -> Result:
-    """input [N, C, *map], grid [N, *out, rank] -> [N, C, *out]."""
+    """Relate input [N, C, *map] and grid [N, *out, rank] -> [N, C, *out]."""
     x, grid = axis_map.axes_of(node.args[0]), axis_map.axes_of(node.args[1])
-    for axis in (*x[2:], *grid[1:]):
-        freeze_axis(axis, MAP)
+    freeze_axes((*x[2:], *grid[1:]), MAP)
     axis_map.unify(x[0], grid[0], node)
     return [*x[:2], *grid[1:-1]]
 
 
 @rule("gather", "take_along_dim")
 def gather(axis_map: AxisMap, node: fx.Node) -> Result:
-    """The axis gathered from is frozen; along the others the index has the tensor's axes."""
+    """Freeze the axis that is gathered from; the others are those of the index."""
     args = operator_arguments(node)
     index = args["index"] if "index" in args else args["indices"]
     x, chosen = axis_map.axes_of(node.args[0]), axis_map.axes_of(index)
@@ -113,8 +109,7 @@ def gather(axis_map: AxisMap, node: fx.Node) -> Result:
     dim = args["dim"] % len(x)
     for d, (mine, theirs) in enumerate(zip(x, chosen)):
         if d == dim:
-            freeze_axis(mine, "gathered from")
-            freeze_axis(theirs, "gathered from")
+            freeze_axes((mine, theirs), "gathered from")
         elif mine.size == theirs.size:
             axis_map.unify(mine, theirs, node)
         else:
@@ -124,17 +119,18 @@ def gather(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("index_select")
 def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Freeze the axis that is indexed; the others pass."""
     args = operator_arguments(node)
     x = list(axis_map.axes_of(node.args[0]))
     dim = args["dim"] % len(x)
-    freeze_axis(x[dim], "indexed")
+    freeze_axes([x[dim]], "indexed")
     x[dim] = axis_map.new_axis(axis_map.shape_of(node)[dim], "indexed")
     return x
 
 
 @rule("slice_scatter")
 def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
-    """A part of an axis is written anew: what was there ends, what is written begins."""
+    """Relate a tensor to what is written over a part of one of its axes."""
     args = operator_arguments(node)
     x, written = axis_map.axes_of(node.args[0]), axis_map.axes_of(args["src"])
     dim, size = args["dim"] % len(x), x[args["dim"]].size

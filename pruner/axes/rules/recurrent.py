@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT, Atom, Axis, concatenate, freeze_axis, multiply
+from ..algebra import UNIT, Atom, Axis, concatenate, freeze_axes, multiply
 from ..axis_map import AxisMap, Result
 from .base import rule
 
@@ -14,7 +14,7 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 @rule(*GATES)
 def recurrent(axis_map: AxisMap, node: fx.Node) -> Result:
-    """x [batch, time, in] or [time, batch, in]; weights [gates * hidden, in or hidden].
+    """Relate x [batch, time, in] or [time, batch, in] and weights [gates * hidden, in or hidden].
 
     A silenced hidden unit stays at zero from a zero start: its gates multiply zero.
     """
@@ -26,14 +26,16 @@ def recurrent(axis_map: AxisMap, node: fx.Node) -> Result:
     each = 4 if args["has_biases"] else 2
     if len(params) != each * directions * args["num_layers"]:
         return axis_map.freeze_node(node, f"{name} with a projection")
-    freeze_axis(x[-2 if args["batch_first"] else 0], "time")
+    freeze_axes([x[-2 if args["batch_first"] else 0]], "time")
     size = axis_map.shape_of(params[1])[-1]
     hidden: Axis = axis_map.new_axis(size)
     out = concatenate([hidden] * directions)
     for layer in range(args["num_layers"]):
         for direction in range(directions):
             start = each * (layer * directions + direction)
-            _one(axis_map, node, params[start : start + each], x[-1] if layer == 0 else out, hidden)
+            _match_parameters(
+                axis_map, node, params[start : start + each], x[-1] if layer == 0 else out, hidden
+            )
     states = args["hx"] if isinstance(args["hx"], list | tuple) else [args["hx"]]
     first = axis_map.axes_of(states[0])
     for state in states:
@@ -43,8 +45,10 @@ def recurrent(axis_map: AxisMap, node: fx.Node) -> Result:
     return [result, *[[*first[:-1], hidden] for _ in node.meta["shape"][1:]]]
 
 
-def _one(axis_map: AxisMap, node: fx.Node, params: list[fx.Node], into: Axis, hidden: Axis) -> None:
-    """The parameters of one layer and direction: input, hidden, and their biases."""
+def _match_parameters(
+    axis_map: AxisMap, node: fx.Node, params: list[fx.Node], into: Axis, hidden: Axis
+) -> None:
+    """Match the weights of input and state, and their biases, of one layer and direction."""
     count = GATES[operator_name(node)]
     gates = multiply((Atom(count, "the gates of a cell") if count > 1 else UNIT, hidden))
     for tensor, read in zip(params, (into, hidden)):

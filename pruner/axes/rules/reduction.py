@@ -1,11 +1,11 @@
-"""Means, sums and softmax: what runs along an axis runs over what is left of it."""
+"""Reductions, softmax and scans: what runs along an axis."""
 
 from __future__ import annotations
 
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT, freeze_axis
+from ..algebra import UNIT, freeze_axes
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 
@@ -20,8 +20,8 @@ POSITIONS = ("max", "min", "argmax", "argmin", "any", "all", "prod", "median")
 
 
 @rule(*REDUCTIONS, *POSITIONS)
-def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
-    """The reduced axes end; the others pass."""
+def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
+    """End the axes that are reduced over; the others pass."""
     args = operator_arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
@@ -35,8 +35,7 @@ def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
     if operator_name(node) in REDUCTIONS:
         axis_map.reduction_axes[node] = tuple(sorted(reduced))
     else:
-        for d in reduced:
-            freeze_axis(x[d], f"reduced by {operator_name(node)}")
+        freeze_axes([x[d] for d in reduced], f"reduced by {operator_name(node)}")
     kept: Axes = [
         UNIT if d in reduced else axis
         for d, axis in enumerate(x)
@@ -48,7 +47,7 @@ def reduction(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax")
 def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Over what is left of its axis, like a normalization."""
+    """Let softmax run over what is left of its axis, like a normalization."""
     x = axis_map.axes_of(node.args[0])
     if x:
         axis_map.reduction_axes[node] = (operator_arguments(node)["dim"] % len(x),)
@@ -56,8 +55,8 @@ def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 
 @rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu")
-def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
-    """The axis worked along is frozen, in its old and its new size; the others pass."""
+def freeze_ordered_axis(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze the axes whose positions are put in order, in both sizes; the others pass."""
     args = operator_arguments(node)
     source = node.args[0]
     assert isinstance(source, fx.Node)
@@ -67,10 +66,9 @@ def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     )
     chosen = range(len(x)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     worked = {d % len(x) for d in chosen} if x else set()
-    for d in worked:
-        freeze_axis(x[d], reason)
+    freeze_axes([x[d] for d in worked], reason)
 
-    def after(shape: tuple[int, ...]) -> Axes:
+    def resize(shape: tuple[int, ...]) -> Axes:
         return [
             axis_map.new_axis(shape[d], reason) if d in worked and shape[d] != axis.size else axis
             for d, axis in enumerate(x)
@@ -78,5 +76,5 @@ def along_an_axis(axis_map: AxisMap, node: fx.Node) -> Result:
 
     shape = node.meta["shape"]
     if isinstance(shape, list):
-        return [after(one) if len(one) == len(x) else [] for one in shape]
-    return after(shape) if len(shape) == len(x) else axis_map.freeze_node(node, "a changed shape")
+        return [resize(one) if len(one) == len(x) else [] for one in shape]
+    return resize(shape) if len(shape) == len(x) else axis_map.freeze_node(node, "a changed shape")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT, Axis, concatenate, freeze_axis, is_free, multiply, resolve_axis
+from ..algebra import UNIT, Axis, concatenate, freeze_axes, is_free, multiply, resolve_axis
 from ..axis_map import Axes, AxisMap, Result
 from ..unification import merge_frozen, split_product, split_sum
 from .base import rule
@@ -19,20 +19,23 @@ CONSTANT = "a constant's extent"
 
 @rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as")
 def reshape(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Row-major: the product of all axes stays, and is cut anew from the left."""
+    """Split the row-major product of all axes anew from the left."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     shape = axis_map.shape_of(node)
-    result = _cut_anew(multiply(axis_map.axes_of(source)), shape)
+    result = _split_axes(multiply(axis_map.axes_of(source)), shape)
     if result is None:  # a map that was cut into windows in another way
-        result = _cut_anew(multiply(merge_frozen(axis_map.axes_of(source), axis_map.batch)), shape)
+        result = _split_axes(
+            multiply(merge_frozen(axis_map.axes_of(source), axis_map.batch)), shape
+        )
     if result is None:
         return axis_map.freeze_node(node, "a reshape that cuts across axes")
-    _shape_literals(axis_map, node, result)
+    _follow_target(axis_map, node, result)
     return result
 
 
-def _cut_anew(rest: Axis, shape: Sequence[int]) -> Axes | None:
+def _split_axes(rest: Axis, shape: Sequence[int]) -> Axes | None:
+    """Split an axis into factors of these sizes; None where it cannot be."""
     result: Axes = []
     for size in shape:
         pieces = split_product(rest, size)
@@ -43,8 +46,8 @@ def _cut_anew(rest: Axis, shape: Sequence[int]) -> Axes | None:
     return result
 
 
-def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
-    """Numbers in the target shape follow their axes."""
+def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
+    """Let the numbers in the target shape follow their axes."""
     name = operator_name(node)
     if name in ("flatten", "reshape_as", "view_as"):
         return
@@ -62,8 +65,7 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
         given[computed[0]] = -1
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
     elif computed:
-        for i in computed:
-            freeze_axis(axes[i], "its size is computed in the graph")
+        freeze_axes([axes[i] for i in computed], "its size is computed in the graph")
     for i, number in enumerate(given):
         if isinstance(number, int) and number != -1:
             axis_map.set_symbolic(node, (place, i), axes[i])
@@ -71,12 +73,14 @@ def _shape_literals(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
 
 @rule("permute")
 def permute(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Put the axes in their new order."""
     x = axis_map.axes_of(node.args[0])
     return [x[d] for d in operator_arguments(node)["dims"]]
 
 
 @rule("transpose", "swapaxes")
 def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Exchange two axes."""
     x = list(axis_map.axes_of(node.args[0]))
     _, first, second = operator_arguments(node).values()
     x[first], x[second] = x[second], x[first]
@@ -85,11 +89,13 @@ def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("t")
 def matrix_transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Reverse at most two axes."""
     return list(reversed(axis_map.axes_of(node.args[0])))
 
 
 @rule("unsqueeze")
 def unsqueeze(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Insert an axis of size one."""
     x = list(axis_map.axes_of(node.args[0]))
     x.insert(operator_arguments(node)["dim"] % (len(x) + 1), UNIT)
     return x
@@ -97,6 +103,7 @@ def unsqueeze(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("squeeze")
 def squeeze(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Leave out the chosen axes that have size one."""
     x = axis_map.axes_of(node.args[0])
     dims = operator_arguments(node).get("dim", range(len(x)))
     chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}
@@ -105,7 +112,7 @@ def squeeze(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("expand", "broadcast_to")
 def expand(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Axes of size one become new ones; the rest pass."""
+    """Replace axes of size one by new ones; the rest pass."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     given = node.args[1]
     assert isinstance(given, Sequence)
@@ -124,7 +131,7 @@ def expand(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("repeat", "tile")
 def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
-    """The whole axis, so many times one after the other."""
+    """Put the whole axis so many times one after the other: copies * axis."""
     x, counts = axis_map.axes_of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
     shape = axis_map.shape_of(node)
     counts = [1] * (len(shape) - len(counts)) + counts
@@ -148,7 +155,7 @@ def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("repeat_interleave")
 def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Every position so many times before the next one."""
+    """Put every position so many times before the next one: axis * copies."""
     args = operator_arguments(node)
     source, count, dim = args.get("self"), args["repeats"], args.get("dim")
     if not isinstance(count, int) or dim is None or not isinstance(source, fx.Node):
@@ -161,7 +168,7 @@ def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("cat", "concat")
 def cat(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Along one axis the parts stand side by side; the others are one."""
+    """Concatenate along one axis; the others are one."""
     tensors = [axis_map.axes_of(source) for source in node.args[0]]  # type: ignore[union-attr]
     dim = operator_arguments(node)["dim"] % len(tensors[0])
     for other in tensors[1:]:
@@ -175,6 +182,7 @@ def cat(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("stack")
 def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Make the tensors' axes one and insert a frozen axis of the tensors."""
     tensors = [axis_map.axes_of(source) for source in node.args[0]]  # type: ignore[union-attr]
     for other in tensors[1:]:
         for x, y in zip(tensors[0], other):
@@ -187,6 +195,7 @@ def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("split_with_sizes")
 def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Split an axis into parts, whose sizes follow them."""
     source, sizes = node.args[0], node.args[1]
     x = axis_map.axes_of(source)
     dim = operator_arguments(node)["dim"] % len(x)
@@ -203,6 +212,7 @@ def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("slice")
 def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Split the part between two constant bounds off, which follow it; freeze other slices."""
     args = operator_arguments(node)
     x = axis_map.axes_of(node.args[0])
     dim = args["dim"] % len(x)
@@ -212,7 +222,7 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     start, end = args["start"] or 0, args["end"]
     plain = isinstance(start, int) and isinstance(end, int | None) and args["step"] == 1
     if not is_free(axis) or not plain:
-        freeze_axis(axis, "sliced")
+        freeze_axes([axis], "sliced")
         return [*x[:dim], axis_map.new_axis(size, "sliced"), *x[dim + 1 :]]
     begin = start % axis.size if start < 0 else start
     first = split_sum(axis, begin)
@@ -228,22 +238,25 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("select")
 def select(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Freeze and leave out the axis that is selected from."""
     x = axis_map.axes_of(node.args[0])
     dim = operator_arguments(node)["dim"] % len(x)
-    freeze_axis(x[dim], "selected from")
+    freeze_axes([x[dim]], "selected from")
     return [*x[:dim], *x[dim + 1 :]]
 
 
 @rule("unbind")
 def unbind(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze and leave out the axis that is taken apart."""
     x = axis_map.axes_of(node.args[0])
     dim = operator_arguments(node)["dim"] % len(x)
-    freeze_axis(x[dim], "selected from")
+    freeze_axes([x[dim]], "selected from")
     return [[*x[:dim], *x[dim + 1 :]] for _ in node.meta["shape"]]
 
 
 @rule("getitem")
 def getitem(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Return the axes of one of several results."""
     source, index = node.args
     assert node.target is operator.getitem and isinstance(index, int)
     return axis_map.axes[source][index]  # type: ignore[index, no-any-return]
@@ -251,17 +264,16 @@ def getitem(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("index")
 def index(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Advanced indexing by one run of index tensors: their shape stands where the run was."""
+    """Put the shape of index tensors in the place of the run of axes that they index."""
     x, indices = axis_map.axes_of(node.args[0]), node.args[1]
     assert isinstance(indices, Sequence)
     used = [d for d, one in enumerate(indices) if one is not None]
     if not used or used != list(range(used[0], used[-1] + 1)):
         return axis_map.freeze_node(node, "indexing by separated axes")
-    for d in used:
-        freeze_axis(x[d], "indexed")
+    freeze_axes([x[d] for d in used], "indexed")
     for one in indices:
-        for axis in axis_map.axes.get(one, ()) if isinstance(one, fx.Node) else ():
-            freeze_axis(axis, "an index")
+        if isinstance(one, fx.Node):
+            freeze_axes(axis_map.all_axes(one), "an index")
     shape = axis_map.shape_of(node)
     before, after = used[0], len(x) - used[-1] - 1
     middle = shape[before : len(shape) - after]
@@ -270,7 +282,7 @@ def index(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("pad", "constant_pad_nd")
 def pad(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Constants on both sides: along channels they are parts of a Sum, which may be cut too."""
+    """Add constants on both sides; along channels they are parts of a Sum and may be cut too."""
     args = operator_arguments(node)
     x, pads = axis_map.axes_of(node.args[0]), args["pad"]
     mode, value = args.get("mode", "constant"), args.get("value")
@@ -282,7 +294,7 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
             continue
         numbers = all(isinstance(n, int) and n >= 0 for n in (before, after))
         if not numbers or mode != "constant" or value or not is_free(x[d]):
-            freeze_axis(x[d], "padded")
+            freeze_axes([x[d]], "padded")
             result[d] = axis_map.new_axis(shape[d], "padded")
             continue
         sides = [
@@ -298,7 +310,7 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
 
 @rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty")
 def constant(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """A constant may grow and shrink with what it is joined to."""
+    """Return new axes: a constant may shrink with what it is joined to."""
     place = 1 if operator_name(node).startswith("new_") else 0
     result: Axes = []
     for i, size in enumerate(axis_map.shape_of(node)):
@@ -312,11 +324,10 @@ def constant(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("arange", "linspace", "eye", "scalar_tensor", "sym_size", "meshgrid", "one_hot", "outer",
       "searchsorted", "bucketize", "nonzero", "tril_indices", "triu_indices")  # fmt: skip
-def frozen_constant(axis_map: AxisMap, node: fx.Node) -> Result:
+def freeze_constant(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze what a constant that depends on positions reads and what it gives."""
     for source in node.all_input_nodes:
-        for axis in axis_map.axes.get(source) or ():
-            if not isinstance(axis, list):
-                freeze_axis(axis, CONSTANT)
+        freeze_axes(axis_map.all_axes(source), CONSTANT)
     shape = node.meta["shape"]
     if shape is None:
         return []

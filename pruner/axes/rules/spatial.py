@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_name
-from ..algebra import freeze_axis
+from ..algebra import freeze_axes
 from ..axis_map import AxisMap, Result
 from .base import rule
 from .contraction import MAP
@@ -23,13 +23,12 @@ RANK = {**dict.fromkeys(ONE_D, 1), **dict.fromkeys(TWO_D, 2), **dict.fromkeys(TH
 
 
 @rule(*RANK)
-def spatial(axis_map: AxisMap, node: fx.Node) -> Result:
-    """The last one, two or three axes are the map; those before them pass."""
+def resample_map(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Replace the map, the last one, two or three axes; those before it pass."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     x, rank = axis_map.axes_of(source), RANK[operator_name(node)]
-    for axis in x[-rank:]:
-        freeze_axis(axis, MAP)
+    freeze_axes(x[-rank:], MAP)
     shape = node.meta["shape"]
     if isinstance(shape, list):
         return [[*x[:-rank], *axis_map.new_frozen_axes(one[-rank:], MAP)] for one in shape]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pruner.axes.algebra import Atom, freeze_axis
+from pruner.axes.algebra import Atom, freeze_axes
 
 
 def test_the_first_reason_stays():
     atom = Atom(4)
-    freeze_axis(atom, "first")
-    freeze_axis(atom, "second")
+    freeze_axes([atom], "first")
+    freeze_axes([atom], "second")
     assert atom.reason == "first"
