@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from ..graph import Program, operator_name
+from ..graph import Program, is_mutable, operator_name, operator_schema
 from .algebra import freeze_axes
 from .axis_map import AxisMap, describe_node
 from .rules import RULES
@@ -49,10 +49,9 @@ def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
     """Return the axes of an operator's results; freeze them where no rule knows it."""
     name = operator_name(node)
     rule = RULES.get(name) or (match_pointwise if is_pointwise(node) else None)
-    schema = getattr(node.target, "_schema", None)
-    if node.meta["shape"] is None and schema is None:
+    if node.meta["shape"] is None and operator_schema(node.target) is None:
         return []  # arithmetic on sizes
-    if rule is not None and not (schema is not None and schema.is_mutable):
+    if rule is not None and not is_mutable(node):
         result = rule(axis_map, node)
         if _has_shape(result, node.meta["shape"]):
             return result

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ..graph import Program
+from ..graph import FakeTensorMode, Program
 from ..utils import silence_logging
 from .algebra import Atom, atoms_of
 from .axis_map import AxisMap, describe_node

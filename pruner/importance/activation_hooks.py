@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..graph import BatchNorm, Convolution
 from ..structure import Slot
 from .base import Criterion, Subject, sum_to_axis
 
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
-_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+_NORMS = (BatchNorm,)
+_LAYERS = (Convolution, nn.Linear)
 
 
 class SampleCriterion(Criterion):

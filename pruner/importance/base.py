@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import move_to_device
+from ..graph import BatchNorm, move_to_device
 from ..structure import Dim, Slot
 
 Batch = tuple[Any, Any]
@@ -100,7 +100,7 @@ def select_gates(subject: Subject, dim: Dim) -> Sequence[Slot]:
         for slot in select_slots(subject, dim, "norm")
         if slot.cell is not None
         and slot.cell in cells
-        and isinstance(subject.find_layer(slot.tensor), nn.modules.batchnorm._BatchNorm)
+        and isinstance(subject.find_layer(slot.tensor), BatchNorm)
     ]
     normed = {slot.cell for slot in norms}
     return norms + [s for s in writers if s.role != "out" or s.cell not in normed]

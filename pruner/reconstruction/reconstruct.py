@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..graph import (
+    BatchNorm,
     Block,
     StagedExecution,
     batch_norm_scale,
@@ -142,7 +142,7 @@ def _steps(module: fx.GraphModule, net: Dense, plan: Plan) -> Iterator[Task | fx
                 yield task
                 taken.update(n for n in (task.node, task.norm) if n is not None)
                 inexact.add(node)
-        elif isinstance(layer, _BatchNorm) and layer.track_running_stats and moved:
+        elif isinstance(layer, BatchNorm) and layer.track_running_stats and moved:
             yield node
 
 
@@ -260,7 +260,7 @@ def _fit(
             if chosen.any():
                 part.add(split_groups(xs[chosen], groups), split_groups(ys[chosen], groups))
     weight = layer.weight.double()
-    if isinstance(norm, _BatchNorm):
+    if isinstance(norm, BatchNorm):
         scale = batch_norm_scale(norm)
         weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
     old = weight.reshape(groups, outputs, size).mT
@@ -273,7 +273,7 @@ def _fit(
 def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: RidgeFit) -> None:
     """Put a fit into a layer, or into it and the batch norm behind it."""
     weight, bias = found.weight.mT.reshape(layer.weight.shape), found.bias.flatten()
-    if not isinstance(norm, _BatchNorm):
+    if not isinstance(norm, BatchNorm):
         layer.weight.copy_(weight)
         if layer.bias is not None:
             layer.bias.copy_(bias)
@@ -294,7 +294,7 @@ def _write(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, found: RidgeFit
 def _restate(module: fx.GraphModule, node: fx.Node, ours: StagedExecution) -> None:
     """New statistics for a batch norm that is no fitted layer's."""
     norm = module.get_submodule(str(node.target))
-    assert isinstance(norm, _BatchNorm)
+    assert isinstance(norm, BatchNorm)
     assert norm.running_mean is not None and norm.running_var is not None
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for found in ours.values([producer_of(node).name], node.name):

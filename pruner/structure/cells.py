@@ -10,7 +10,13 @@ from torch import fx
 from latency_tables import Cell, LayerSpec
 
 from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms_of, is_free, is_pointwise, resolve_axis
-from ..graph import BATCH_HINT, find_input_dependent, operator_arguments, operator_name
+from ..graph import (
+    BATCH_HINT,
+    find_input_dependent,
+    operator_arguments,
+    operator_name,
+    operator_schema,
+)
 from ..utils import choose_unused_name
 from .network import Block, LocatedCell
 from .residual_blocks import blocks_by_node, blocks_of
@@ -209,14 +215,12 @@ def _plain_size(axis_map: AxisMap, axis: Axis) -> int | str:
 def _plain_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]:
     """The arguments that are plain values; numbers that follow a Dim are left out."""
     followed = {path[0] for path in axis_map.symbolic_arguments.get(anchor, {})}
-    schema = getattr(anchor.target, "_schema", None)
-    if schema is None:
+    if operator_schema(anchor.target) is None:
         return []
-    position = {argument.name: i for i, argument in enumerate(schema.arguments)}
     return [
         (key, value)
-        for key, given in operator_arguments(anchor).items()
-        if position[key] not in followed and key not in followed
+        for place, (key, given) in enumerate(operator_arguments(anchor).items())
+        if place not in followed and key not in followed
         if (value := _plain(given)) is not ...
     ]
 

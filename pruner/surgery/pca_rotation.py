@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..axes import Atom, atoms_of, resolve_axis
 from ..graph import (
+    BatchNorm,
     StagedExecution,
     batch_norm_scale,
     effective_weight,
@@ -87,7 +87,7 @@ def _stream(
             if calls.count(node.target) > 1 or axis != _channel_axis(layer, node):
                 return None
             writers[node] = None
-        elif isinstance(layer, _BatchNorm):
+        elif isinstance(layer, BatchNorm):
             writer = producer_of(node)
             behind = (
                 find_batch_norm_after(net.module, writer) is node and calls.count(node.target) == 1

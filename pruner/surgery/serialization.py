@@ -23,10 +23,13 @@ from ..graph import (
     decode_spec,
     encode_spec,
     group_tied_names,
+    io_nesting,
+    is_operator,
     layer_settings,
     named_tensors,
     put_module,
     put_tensor,
+    set_io_nesting,
 )
 from ..structure import Plan
 from ..utils import read_tensors, write_tensors
@@ -134,8 +137,8 @@ def _encode_node(node: fx.Node) -> dict[str, Any]:
 
 
 def _operator_name(target: Any) -> str:
-    if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
-        return f"aten.{target._schema.name.partition('::')[2]}.{target._overloadname}"
+    if is_operator(target) and target.namespace == "aten":
+        return str(target)
     name = getattr(target, "__name__", "")
     if _ARITHMETIC.get(name) is target:
         return f"operator.{name}"
@@ -206,19 +209,14 @@ def _decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
 
 
 def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
-    info = getattr(module.graph._codegen, "pytree_info", None)
-    if info is None:
+    nesting = io_nesting(module.graph)
+    if nesting is None:
         return None
-    return {
-        "names": list(info.orig_args),
-        "in": encode_spec(info.in_spec),
-        "out": encode_spec(info.out_spec),
-    }
+    names, in_spec, out_spec = nesting
+    return {"names": names, "in": encode_spec(in_spec), "out": encode_spec(out_spec)}
 
 
 def _decode_nesting(graph: fx.Graph, stored: dict[str, Any] | None) -> None:
     if stored is None:
         return
-    in_spec, out_spec = (decode_spec(stored[key]) for key in ("in", "out"))
-    info = fx.graph._PyTreeInfo(stored["names"], in_spec, out_spec)
-    graph.set_codegen(fx.graph._PyTreeCodeGen(info))
+    set_io_nesting(graph, stored["names"], decode_spec(stored["in"]), decode_spec(stored["out"]))

@@ -15,10 +15,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import PrunerError
-from ..graph import evaluation_mode
+from ..graph import BatchNorm, evaluation_mode
 
 # Layers whose results have their channels at axis 1, and at the last axis.
-_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+_CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, BatchNorm, nn.GroupNorm)
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 
 

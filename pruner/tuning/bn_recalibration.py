@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..graph import evaluation_mode
+from ..graph import BatchNorm, evaluation_mode
 
 
 def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
@@ -26,7 +25,7 @@ def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
     Returns:
         The number of batches; 0, and nothing happens, without batch norms.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     if not norms:
         return 0
     first: Tensor = next(iter(module.parameters()))

@@ -43,8 +43,7 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     for i, role in enumerate(roles):
         axis_map.set_role(args["weight"], i, role)
     if groups > 1:
-        names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
-        place = names.index("groups")
+        place = list(args).index("groups")
         axis_map.set_symbolic(node, (place if place < len(node.args) else "groups",), split[0])
     out = multiply(written)
     _match_bias(axis_map, node, args["bias"], out)

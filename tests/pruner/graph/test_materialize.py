@@ -207,7 +207,7 @@ def test_it_compiles(cut):
     small.train()
     compiled(x).square().sum().backward()
     assert all(p.grad is not None for p in small.parameters())
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 def test_it_runs_under_autocast(cut):
