@@ -158,10 +158,10 @@ def run(
     with base.lock():
         # All that is timed comes before all that trains: the machine is quiet for it once.
         folders = []
-        for text in config.budgets:
-            one = replace(config, budgets=(text,))
+        for budget in config.budgets:
+            one = replace(config, budgets=(budget,))
             folder = steps.child(space, base, one) if several else base
-            progress.say(f"budget {text}")
+            progress.say(f"budget {budget}")
             progress.say(str(steps.solve(space, folder, one)))
             folders.append((folder, one))
         for folder, one in folders if config.data is not None and until is None else ():

@@ -7,9 +7,16 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+)
 
 from ..errors import PrunerError
 from ..problem import Budget
@@ -140,11 +147,22 @@ def _read_budgets(value: Any) -> Any:
     return (value,) if isinstance(value, (str, int, float)) else _read_list(value)
 
 
-def _check_budgets(texts: tuple[str, ...]) -> tuple[str, ...]:
-    budgets = [Budget.parse(text) for text in texts]
+def _read_budget(value: Any) -> Budget:
+    if isinstance(value, str | Budget):
+        return Budget.coerce(value)
+    raise refuse("a text")
+
+
+def _check_budgets(budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
     if len({budget.slug for budget in budgets}) < len(budgets):
         raise refuse("each one once")
-    return tuple(map(str, budgets))
+    return budgets
+
+
+WrittenBudget: TypeAlias = Annotated[
+    Budget, BeforeValidator(_read_budget, json_schema_input_type=str), PlainSerializer(str)
+]
+"""A Budget in a class of settings or figures; a text in its file."""
 
 
 @settings_class
@@ -177,7 +195,7 @@ class Config:
         StrictStr | None, entry("image folder: train/CLASS/*.jpg and test/CLASS/*.jpg or val/")
     ] = None
     budgets: Annotated[
-        tuple[StrictStr, ...],
+        tuple[WrittenBudget, ...],
         entry("50% (of dense), 12ms or 80fps, one or more"),
         AfterValidator(_check_budgets),
         BeforeValidator(_read_budgets, json_schema_input_type=list[str] | str),
@@ -201,7 +219,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data with every default filled in, as run.json holds it."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"budgets": tuple(map(str, self.budgets))}
 
     def changed(self, changes: Mapping[str, Any]) -> Config:
         """Return this configuration with some entries replaced; sections are merged."""

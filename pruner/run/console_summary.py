@@ -109,7 +109,7 @@ def summarize_budgets(rows: Sequence[Metrics]) -> str:
         pruned, speedup = metrics.pruned, metrics.speedup
         table.append(
             (
-                metrics.budget,
+                str(metrics.budget),
                 f"{metrics.budget_ms:.4g}",
                 f"{pruned.predicted_ms:.4g}",
                 f"{pruned.latency_ms:.4g}" if pruned.latency_ms else "-",

@@ -14,6 +14,7 @@ from ..errors import PrunerError
 from ..problem import Budget, predict
 from ..search import Choice
 from ..structure import Network, Plan
+from .config import WrittenBudget
 
 if TYPE_CHECKING:
     from torch import fx, nn
@@ -109,7 +110,7 @@ class StructureMetrics(_Record):
 class Metrics(_Record):
     """All figures of one budget."""
 
-    budget: str
+    budget: WrittenBudget
     budget_ms: float
     device: str
     submodule: str | None = None
@@ -186,7 +187,7 @@ def collect_metrics(
     net, table, best = space.net, choice.table, choice.best
     solution = best.solution
     return Metrics(
-        budget=str(budget),
+        budget=budget,
         budget_ms=budget_ms,
         device=str(table.device),
         submodule=space.config.submodule,
@@ -237,10 +238,9 @@ def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
         )
         for name, timing in timings.items()
     }
-    budget = Budget.parse(metrics.budget)
     budget_ms = metrics.budget_ms
-    if budget.unit == "%":
-        budget_ms = budget.to_ms(sides["dense"].latency_ms, batch=1)
+    if metrics.budget.unit == "%":
+        budget_ms = metrics.budget.to_ms(sides["dense"].latency_ms, batch=1)
     return metrics.model_copy(update={**sides, "budget_ms": budget_ms})
 
 

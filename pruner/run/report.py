@@ -124,7 +124,7 @@ def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[s
 
 def _place_points(rows: Sequence[Metrics]) -> dict[str, Any] | None:
     """Place accuracies over latencies in a plot; None where one of them was not measured."""
-    measured = [(m.pruned.latency_ms, m.pruned.accuracy, "kept", m.budget) for m in rows]
+    measured = [(m.pruned.latency_ms, m.pruned.accuracy, "kept", str(m.budget)) for m in rows]
     dense = rows[0].dense
     points = [
         (x, y, kind, text)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import latency_tables
 
 from ..errors import PrunerError
-from ..problem import Budget
 from ..search import Candidate, choose, evaluate_candidates, resolve_margin
 from ..structure import Importance, Plan
 from ..surgery import apply, load, save
@@ -81,7 +80,7 @@ def shared_tables(name: str | None) -> Path | None:
 
 def child(space: Workspace, base: RunFolder, config: Config) -> RunFolder:
     """The sub-folder of one budget, begun if need be."""
-    slug = Budget.parse(config.budgets[0]).slug
+    slug = config.budgets[0].slug
     folder = RunFolder(base / slug)
     if not folder.exists:
         folder.write_state(space.new_state(config, part_of_parent=True))
@@ -126,7 +125,7 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
     _ = space.dense  # refuses a RUN of another network
     table = space.table()
     uncut_ms = figures.dense_ms(space.net, table)
-    budget = Budget.parse(config.budgets[0])
+    budget = config.budgets[0]
     budget_ms = budget.to_ms(uncut_ms, space.shape()[0])
     key = digest_json(
         {
@@ -174,9 +173,8 @@ def solve(space: Workspace, folder: RunFolder, config: Config) -> Outcome:
         space.progress.say(f"  {over - 1:+.1%} from the budget when timed in turn")
         if attempt == 0:
             table, aim_ms = choice.table, aim_ms / over
-            candidates = candidates[
-                len(choice.rounds) - 1 :
-            ]  # those before measured above the budget
+            # those before measured above the budget
+            candidates = candidates[len(choice.rounds) - 1 :]
     if metrics.warning:
         space.progress.say(f"  warning: {metrics.warning}")
 

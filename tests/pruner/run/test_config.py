@@ -25,7 +25,7 @@ def test_yaml_resolves_and_survives_a_round_trip(tmp_path: Path) -> None:
     path.write_text(TEXT)
     config = Config.from_yaml(path)
     assert config.input == (1, 3, 32, 32)
-    assert config.budgets == ("70%", "50%", "12.5ms")
+    assert tuple(map(str, config.budgets)) == ("70%", "50%", "12.5ms")
     assert config.measure.threads == 2 and config.measure.engine == "onnxruntime"
     assert config.solve.margin == "auto"
     assert config.finetune.lr == pytest.approx(0.01)  # YAML reads 1e-2 as text
