@@ -1,4 +1,4 @@
-"""The Cells of a graph: anchor operators, each with the element-wise ones that follow it."""
+"""Finds the Cells of a graph: anchor operators, each with the element-wise ones behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..graph import (
 )
 from ..utils import choose_unused_name
 from .network import Block, LocatedCell
-from .residual_blocks import blocks_by_node, blocks_of
+from .residual_blocks import find_shared_blocks, index_blocks
 
 _ANCHORS = {
     "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax", "_softmax",
@@ -32,7 +32,7 @@ _NO_COST = {"sym_size", "getitem"}
 def find_cells(
     axis_map: AxisMap, by_name: Mapping[str, Atom], all_blocks: Mapping[str, Block]
 ) -> tuple[LocatedCell, ...]:
-    """Anchors with the element-wise operators that follow them, in the order of execution."""
+    """Return anchors with the element-wise operators behind them, in the order of execution."""
     name_of = {atom: name for name, atom in by_name.items()}
     owner_of: dict[fx.Node, fx.Node] = {}
     members: dict[fx.Node, list[fx.Node]] = {}
@@ -43,16 +43,16 @@ def find_cells(
             if operator_name(node) == "getitem" and node.args[0] in owner_of:
                 owner_of[node] = owner_of[node.args[0]]  # type: ignore[index]
             continue
-        anchor = None if _is_anchor(node) else _host(node, owner_of, position)
+        anchor = None if _is_anchor(node) else _find_anchor(node, owner_of, position)
         if anchor is None:
             members[node] = []
             anchor = node
         owner_of[node] = anchor
         members[anchor].append(node)
-    around = blocks_by_node(all_blocks)
+    around = index_blocks(all_blocks)
     names: dict[str, LocatedCell] = {}
     for anchor, nodes in members.items():
-        name = choose_unused_name(_cell_name(anchor), names)
+        name = choose_unused_name(_name_cell(anchor), names)
         spec, widths = _specify(axis_map, anchor, nodes)
         used = dict.fromkeys(
             name_of[a] for width in widths for a in atoms_of(width) if a in name_of
@@ -66,21 +66,21 @@ def find_cells(
             without,
             spec.with_read_stride(stride) if stride > 1 and "conv" in spec.operator else None,
         )
-        names[name] = LocatedCell(
-            cell, widths, frozenset(node.name for node in nodes), blocks_of((anchor.name,), around)
-        )
+        blocks = find_shared_blocks((anchor.name,), around)
+        names[name] = LocatedCell(cell, widths, frozenset(node.name for node in nodes), blocks)
     return tuple(names.values())
 
 
-_MOST_GONE = 2  # more blocks than that are rarely dropped together, and tables grow by powers of 2
+_MAX_DROPPED = 2  # more blocks are rarely dropped together, and tables grow by powers of 2
 
 
 def _read_stride(
     nodes: list[fx.Node], all_blocks: Mapping[str, Block], around: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[str, ...], int]:
-    """The blocks without which strided 1 x 1 convolutions alone read what these nodes write.
+    """Find the blocks without which strided 1 x 1 convolutions alone read what nodes write.
 
-    With the stride; (), 1 where there are no such blocks.
+    Returns:
+        Their names and the stride; (), 1 where there are no such blocks.
     """
     end, never = nodes[-1], ((), 1)
     if any(user not in nodes for node in nodes[:-1] for user in node.users):
@@ -90,47 +90,50 @@ def _read_stride(
     reads = list(end.users)
     while reads:
         user = reads.pop()
-        if (stride := _stride_alone(user)) > 1:
+        if (stride := _get_pointwise_stride(user)) > 1:
             strides.add(stride)
-        elif (is_pointwise(user) or _is_norm(user)) and user.meta["shape"] == end.meta["shape"]:
+        elif (is_pointwise(user) or _is_batch_norm(user)) and user.meta["shape"] == end.meta[
+            "shape"
+        ]:
             reads += user.users  # a block's sum too: without the block, its readers read this
         else:
             outer = [b for b in around.get(user.name, ()) if end.name not in all_blocks[b].nodes]
             if not outer:
                 return never
             gone[outer[0]] = None
-    if len(strides) != 1 or not 0 < len(gone) <= _MOST_GONE:
+    if len(strides) != 1 or not 0 < len(gone) <= _MAX_DROPPED:
         return never
     return tuple(sorted(gone)), strides.pop()
 
 
-def _stride_alone(node: fx.Node) -> int:
-    """The stride of a convolution that reads single places; 1 for any other operator."""
+def _get_pointwise_stride(node: fx.Node) -> int:
+    """Return the stride of a convolution that reads single positions; 1 for other operators."""
     if "conv" not in operator_name(node):
         return 1
     given = operator_arguments(node)
     weight = given["weight"].meta["shape"]
-    strides = set(_each(given["stride"]))
-    single = all(k == 1 for k in weight[2:]) and set(_each(given["padding"])) == {0}
+    strides = set(_repeat_setting(given["stride"]))
+    single = all(k == 1 for k in weight[2:]) and set(_repeat_setting(given["padding"])) == {0}
     return int(strides.pop()) if single and len(strides) == 1 else 1
 
 
-def _each(setting: Any) -> tuple[Any, ...]:
-    """A number for every axis of the map, or one for all."""
+def _repeat_setting(setting: Any) -> tuple[Any, ...]:
+    """Return the numbers that a setting gives, one for each axis of the map or one for all."""
     return tuple(setting) if isinstance(setting, list | tuple) else (setting,)
 
 
 def _is_anchor(node: fx.Node) -> bool:
+    """Return whether an operator begins a Cell of its own."""
     name = operator_name(node)
     return name in _ANCHORS or "conv" in name or name == "linear" or "pool" in name or (
         name.startswith("upsample")
     )  # fmt: skip
 
 
-def _host(
+def _find_anchor(
     node: fx.Node, owner_of: Mapping[fx.Node, fx.Node], position: Mapping[fx.Node, int]
 ) -> fx.Node | None:
-    """The anchor that an element-wise operator or a view is timed with, None if it is its own."""
+    """Return the anchor that an element-wise operator or a view is timed with, None if itself."""
     sources = [source for source in node.all_input_nodes if source in owner_of]
     name = operator_name(node)
     if not sources:
@@ -144,7 +147,8 @@ def _host(
     return max((owner_of[s] for s in sources), key=position.__getitem__, default=None)
 
 
-def _cell_name(anchor: fx.Node) -> str:
+def _name_cell(anchor: fx.Node) -> str:
+    """Return the module of an anchor's weight, or its own with the operator's name."""
     for source in anchor.all_input_nodes:
         if source.op == "get_attr":
             return str(source.target).rpartition(".")[0] or str(source.target)
@@ -155,8 +159,9 @@ def _cell_name(anchor: fx.Node) -> str:
 def _specify(
     axis_map: AxisMap, anchor: fx.Node, nodes: list[fx.Node]
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
+    """Return an anchor's specification and the axes of its sizes."""
     name = operator_name(anchor)
-    fused = tuple(operator_name(n) for n in nodes[1:] if is_pointwise(n) or _is_norm(n))
+    fused = tuple(operator_name(n) for n in nodes[1:] if is_pointwise(n) or _is_batch_norm(n))
     if "conv" in name or name == "linear":
         return _specify_weighted(axis_map, anchor, name, fused)
     widths: dict[int, Axis] = {}
@@ -170,21 +175,21 @@ def _specify(
         row: list[Any] = []
         for axis in map(resolve_axis, known):
             free = is_free(axis)
-            row.append("free" if free else _plain_size(axis_map, axis))
+            row.append("free" if free else _encode_size(axis_map, axis))
             if free:
-                widths.setdefault(_key(axis, widths), axis)
+                widths.setdefault(_find_equal(axis, widths), axis)
         shapes.append(tuple(row))
-    settings = _plain_settings(anchor, axis_map)
+    settings = _list_settings(anchor, axis_map)
     if not widths:
-        axis = _channel(axis_map, anchor)
+        axis = _get_channels(axis_map, anchor)
         widths[id(axis)] = axis
     sizes = ("channels",) if len(widths) == 1 else tuple(f"width{i}" for i in range(len(widths)))
     attributes = (*settings, ("shapes", tuple(shapes)))
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), tuple(widths.values())
 
 
-def _key(axis: Axis, known: Mapping[int, Axis]) -> int:
-    """Equal expressions count once: an axis is told by its atoms."""
+def _find_equal(axis: Axis, known: Mapping[int, Axis]) -> int:
+    """Return the key of a known axis of the same size and atoms, else a new one."""
     mine = [id(a) for a in atoms_of(axis)]
     for key, other in known.items():
         if other.size == axis.size and [id(a) for a in atoms_of(other)] == mine:
@@ -192,18 +197,20 @@ def _key(axis: Axis, known: Mapping[int, Axis]) -> int:
     return id(axis)
 
 
-def _channel(axis_map: AxisMap, anchor: fx.Node) -> Axis:
+def _get_channels(axis_map: AxisMap, anchor: fx.Node) -> Axis:
+    """Return the channel axis of an operator's (first) result."""
     known = axis_map.axes[anchor]
     row = known[0] if known and isinstance(known[0], list) else known
     return resolve_axis(row[1 if len(row) >= 4 else -1]) if row else Atom(1)
 
 
-def _is_norm(node: fx.Node) -> bool:
+def _is_batch_norm(node: fx.Node) -> bool:
+    """Return whether a node is a batch normalization."""
     return operator_name(node) == "batch_norm"
 
 
-def _plain_size(axis_map: AxisMap, axis: Axis) -> int | str:
-    """A size as it stands in a specification: that of the example's batch would say nothing."""
+def _encode_size(axis_map: AxisMap, axis: Axis) -> int | str:
+    """Return a size for a specification, where the example's batch would say nothing."""
     times, rest = divmod(axis.size, axis_map.program.batch)
     if axis is axis_map.batch or (axis_map.program.batch == BATCH_HINT and times == 1 and not rest):
         return "batch"
@@ -212,24 +219,25 @@ def _plain_size(axis_map: AxisMap, axis: Axis) -> int | str:
     return axis.size
 
 
-def _plain_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]:
-    """The arguments that are plain values; numbers that follow a Dim are left out."""
-    followed = {path[0] for path in axis_map.symbolic_arguments.get(anchor, {})}
+def _list_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]:
+    """Return the arguments that are plain values, but for numbers that follow a Dim."""
+    symbolic = {path[0] for path in axis_map.symbolic_arguments.get(anchor, {})}
     if operator_schema(anchor.target) is None:
         return []
     return [
         (key, value)
         for place, (key, given) in enumerate(operator_arguments(anchor).items())
-        if place not in followed and key not in followed
-        if (value := _plain(given)) is not ...
+        if place not in symbolic and key not in symbolic
+        if (value := _encode_value(given)) is not ...
     ]
 
 
-def _plain(value: Any) -> Any:
+def _encode_value(value: Any) -> Any:
+    """Return a plain value, with tuples for lists; ``...`` for any other."""
     if isinstance(value, int | float | str | bool) or value is None:
         return value
     if isinstance(value, list | tuple):
-        items = tuple(_plain(item) for item in value)
+        items = tuple(_encode_value(item) for item in value)
         return ... if ... in items else items
     return ...
 
@@ -237,11 +245,12 @@ def _plain(value: Any) -> Any:
 def _specify_weighted(
     axis_map: AxisMap, anchor: fx.Node, name: str, fused: tuple[str, ...]
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
+    """Return the specification and the axes of a convolution or a linear layer."""
     args = operator_arguments(anchor)
     x, weight, out = args["input"], args["weight"], axis_map.axes_of(anchor)
     x_axes, shape = axis_map.axes_of(x), axis_map.shape_of(x)
     if name == "linear":
-        rows = tuple(_plain_size(axis_map, resolve_axis(axis)) for axis in x_axes[:-1])
+        rows = tuple(_encode_size(axis_map, resolve_axis(axis)) for axis in x_axes[:-1])
         attributes: list[tuple[str, Any]] = [("bias", args["bias"] is not None), ("rows", rows)]
         return (
             LayerSpec(name, ("in_features", "out_features"), tuple(attributes), fused),
@@ -252,11 +261,11 @@ def _specify_weighted(
     channel = len(shape) - len(kernel) - 1
     attributes = [
         ("bias", args["bias"] is not None),
-        ("dilation", _plain(args["dilation"])),
+        ("dilation", _encode_value(args["dilation"])),
         ("kernel", kernel),
         ("map", shape[channel + 1 :]),
-        ("padding", _plain(args["padding"])),
-        ("stride", _plain(args["stride"])),
+        ("padding", _encode_value(args["padding"])),
+        ("stride", _encode_value(args["stride"])),
     ]
     c_in, c_out = resolve_axis(x_axes[channel]), resolve_axis(out[channel])
     sizes: tuple[str, ...] = ("in_channels", "out_channels")

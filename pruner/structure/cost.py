@@ -1,4 +1,4 @@
-"""What a structure costs without measuring it: multiply-adds and parameters, exactly."""
+"""Counts the multiply-adds and parameters of a structure, exactly."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import fx, nn
 from ..axes import Axes, axis_size
 from ..graph import operator_arguments, operator_name
 from .network import Network
-from .residual_blocks import blocks_by_node, blocks_of
+from .residual_blocks import find_shared_blocks, index_blocks
 
 
 def count_macs(
     net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
 ) -> int:
-    """Multiply-adds of one input's convolutions, linear layers and matrix products."""
+    """Return the multiply-adds of convolutions, linear layers and matrix products for one input."""
     axis_map, total = net.axis_map, 0
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
     by_atom[axis_map.batch] = 1
@@ -24,15 +24,15 @@ def count_macs(
     for node in net.program.graph.nodes:
         if node.op != "call_function" or node.name in gone:
             continue
-        summed = _summed(net, node)
+        summed = _find_summed_axes(net, node)
         if summed is None:
             continue
         total += prod(axis_size(axis, by_atom) for axis in (*axis_map.axes_of(node), *summed))
     return total
 
 
-def _summed(net: Network, node: fx.Node) -> Axes | None:
-    """The axes that an operator sums over, None for one that does not."""
+def _find_summed_axes(net: Network, node: fx.Node) -> Axes | None:
+    """Return the axes that an operator sums over, None for one that does not."""
     name, axis_map = operator_name(node), net.axis_map
     if name.startswith("conv_transpose"):
         weight = axis_map.axes_of(operator_arguments(node)["weight"])
@@ -52,9 +52,9 @@ def _summed(net: Network, node: fx.Node) -> Axes | None:
 def count_parameters(
     net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
 ) -> int:
-    """Number of parameters (not buffers)."""
+    """Return the number of parameters (not buffers)."""
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    gone, around = set(dropped), blocks_by_node(net.blocks)
+    gone, around = set(dropped), index_blocks(net.blocks)
     total = 0
     for node in net.program.graph.nodes:
         if node.op != "get_attr" or not isinstance(
@@ -62,7 +62,7 @@ def count_parameters(
         ):
             continue
         readers = {user.name for user in node.users}
-        if gone.intersection(blocks_of(readers, around)):
+        if gone.intersection(find_shared_blocks(readers, around)):
             continue
         total += prod(axis_size(axis, by_atom) for axis in net.axis_map.axes_of(node))
     return total

@@ -1,4 +1,4 @@
-"""What the Dims are to their network, told by the operators that work along them."""
+"""Tells what Dims are to their network by the operators that work along them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import fx
 from ..axes import Atom, Axis, AxisMap, atoms_of, resolve_axis
 from ..graph import find_input_dependent, operator_arguments, operator_name
 from .network import Block
-from .residual_blocks import blocks_by_node, blocks_of
+from .residual_blocks import find_shared_blocks, index_blocks
 
 HEADS, QK, V, GROUPS, STREAM, HIDDEN, CHANNELS = (
     "heads", "qk", "v", "groups", "stream", "hidden", "channels",
@@ -35,49 +35,49 @@ _ATTENTION = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
-class _Product:
-    """A product of two activations: the axes that it sums over, runs beside, and leaves."""
+class _Contraction:
+    """A product of two activations: the axes summed over, those of the batch, and the others."""
 
     node: fx.Node
-    summed: tuple[Axis, ...]
-    beside: tuple[Axis, ...]
-    left: tuple[Axis, ...]
+    contracted: tuple[Axis, ...]
+    batch: tuple[Axis, ...]
+    outer: tuple[Axis, ...]
 
 
 def classify_dims(
     axis_map: AxisMap, all_blocks: Mapping[str, Block]
 ) -> dict[Atom, tuple[str, str]]:
-    """Free atom -> its kind, and the module of the operator that shows it.
+    """Return for free atoms their kind, and the module of the operator that shows it.
 
     An atom that is none of the narrower kinds is missing: plain channels.
     """
     found: dict[Atom, tuple[str, str]] = {}
 
-    def note(kind: str, axes: tuple[Axis, ...], path: str) -> None:
+    def add(kind: str, axes: tuple[Axis, ...], path: str) -> None:
         for axis in axes:
             for atom in atoms_of(axis):
                 if atom.reason is None:
                     found.setdefault(atom, (kind, path))
 
     nodes = {node.name: node for node in axis_map.program.graph.nodes}
-    products = _attention(axis_map, {nodes[block.join] for block in all_blocks.values()})
-    for kind, part in ((QK, "summed"), (HEADS, "beside"), (V, "left")):
+    products = _find_attention(axis_map, {nodes[block.join] for block in all_blocks.values()})
+    for kind, part in ((QK, "contracted"), (HEADS, "batch"), (V, "outer")):
         for product in products:
-            note(kind, getattr(product, part), product.node.meta.get("path") or "")
+            add(kind, getattr(product, part), product.node.meta.get("path") or "")
     for node in axis_map.program.graph.nodes:
-        note(GROUPS, _groups(axis_map, node), node.meta.get("path") or "")
+        add(GROUPS, _find_groups(axis_map, node), node.meta.get("path") or "")
     for name, block in all_blocks.items():
-        note(STREAM, tuple(axis_map.axes_of(nodes[block.join])), name)
-    for atom, name in _within(axis_map, all_blocks):
+        add(STREAM, tuple(axis_map.axes_of(nodes[block.join])), name)
+    for atom, name in _find_hidden(axis_map, all_blocks):
         found.setdefault(atom, (HIDDEN, name))
     return found
 
 
-def _attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Product]:
-    """Products that are chained: the result of one reaches another before a Block's join."""
+def _find_attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Contraction]:
+    """Return products that are chained: one's result reaches another before a Block's join."""
     graph = axis_map.program.graph
     live = find_input_dependent(graph)
-    products = {node: p for node in graph.nodes if (p := _product(axis_map, node, live))}
+    products = {node: p for node in graph.nodes if (p := _read_product(axis_map, node, live))}
     nearest: dict[fx.Node, fx.Node] = {}
     """Node -> the product that its value reaches."""
     for node in reversed(graph.nodes):
@@ -96,24 +96,28 @@ def _attention(axis_map: AxisMap, joins: set[fx.Node]) -> list[_Product]:
     return [products[node] for node in graph.nodes if node in chained]
 
 
-def _product(axis_map: AxisMap, node: fx.Node, live: set[fx.Node]) -> _Product | None:
+def _read_product(axis_map: AxisMap, node: fx.Node, live: set[fx.Node]) -> _Contraction | None:
+    """Return a node's product of two activations, None where it is none."""
     name = operator_name(node)
     if name == _ATTENTION:
         query, value = (
             axis_map.axes_of(operator_arguments(node)[key]) for key in ("query", "value")
         )
-        return _Product(node, (query[-1],), tuple(axis_map.axes_of(node)[:-2]), (value[-1],))
+        return _Contraction(node, (query[-1],), tuple(axis_map.axes_of(node)[:-2]), (value[-1],))
     if name not in ("matmul", "bmm", "einsum") or not live.issuperset(node.all_input_nodes):
         return None
     if name == "einsum":
-        return _einsum(axis_map, node)
+        return _read_einsum(axis_map, node)
     first, second = (axis_map.axes_of(source) for source in node.args)
     if min(len(first), len(second)) < 2:
         return None
-    return _Product(node, (first[-1],), tuple(axis_map.axes_of(node)[:-2]), (first[-2], second[-1]))
+    return _Contraction(
+        node, (first[-1],), tuple(axis_map.axes_of(node)[:-2]), (first[-2], second[-1])
+    )
 
 
-def _einsum(axis_map: AxisMap, node: fx.Node) -> _Product | None:
+def _read_einsum(axis_map: AxisMap, node: fx.Node) -> _Contraction | None:
+    """Return the product that an einsum of two operands is, None where it has an ellipsis."""
     equation = str(node.args[0]).replace(" ", "")
     operands = node.args[1]
     if "." in equation or "->" not in equation or len(operands) != 2:  # type: ignore[arg-type]
@@ -124,25 +128,25 @@ def _einsum(axis_map: AxisMap, node: fx.Node) -> _Product | None:
     for letters, operand in zip((first, second), operands):  # type: ignore[arg-type]
         for letter, axis in zip(letters, axis_map.axes_of(operand)):
             shared = letter in first and letter in second
-            part = "left" if not shared else "beside" if letter in output else "summed"
+            part = "outer" if not shared else "batch" if letter in output else "contracted"
             parts[part].append(axis)
-    return _Product(node, *(tuple(parts[part]) for part in ("summed", "beside", "left")))
+    return _Contraction(node, *(tuple(parts[part]) for part in ("contracted", "batch", "outer")))
 
 
-def _groups(axis_map: AxisMap, node: fx.Node) -> tuple[Axis, ...]:
-    """The axis of a grouped operator's groups; none where every channel is a group of its own."""
-    name, literals = operator_name(node), axis_map.symbolic_arguments.get(node, {})
-    if not literals or not ("conv" in name or name == "group_norm"):
+def _find_groups(axis_map: AxisMap, node: fx.Node) -> tuple[Axis, ...]:
+    """Return the axis of an operator's groups; none where every channel is a group of its own."""
+    name, symbolic = operator_name(node), axis_map.symbolic_arguments.get(node, {})
+    if not symbolic or not ("conv" in name or name == "group_norm"):
         return ()
-    (groups,) = literals.values()
+    (groups,) = symbolic.values()
     channels = axis_map.axes_of(node.all_input_nodes[0])
     whole = any(resolve_axis(axis).size == resolve_axis(groups).size for axis in channels[1:2])
     return () if whole else (groups,)
 
 
-def _within(axis_map: AxisMap, all_blocks: Mapping[str, Block]) -> Iterator[tuple[Atom, str]]:
-    """The atoms whose tensors all lie in one Block, with the innermost such."""
-    around = blocks_by_node(all_blocks)
+def _find_hidden(axis_map: AxisMap, all_blocks: Mapping[str, Block]) -> Iterator[tuple[Atom, str]]:
+    """Yield the atoms whose tensors all lie in one Block, with the innermost such."""
+    around = index_blocks(all_blocks)
     readers: dict[Atom, dict[str, None]] = defaultdict(dict)
     for node in axis_map.program.graph.nodes:
         if node.op == "get_attr":
@@ -151,6 +155,6 @@ def _within(axis_map: AxisMap, all_blocks: Mapping[str, Block]) -> Iterator[tupl
                 for atom in atoms_of(axis):
                     readers[atom].update(names)
     for atom, names in readers.items():
-        inside = blocks_of(names, around) if atom.reason is None else ()
+        inside = find_shared_blocks(names, around) if atom.reason is None else ()
         if inside:
             yield atom, inside[-1]

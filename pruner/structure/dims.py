@@ -1,4 +1,4 @@
-"""The Dims of a graph: its free atoms, named, with every tensor axis that they cut."""
+"""Finds the Dims of a graph: its free atoms, named, with every tensor axis that they cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..axes import Atom, Axis, AxisMap, atoms_of, axis_owners, owner_indices
 from ..utils import choose_unused_name
 from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
 from .network import Block, Dim, Frozen, LocatedCell, Slot
-from .residual_blocks import blocks_by_node, blocks_of
+from .residual_blocks import find_shared_blocks, index_blocks
 
 # Reasons that say nothing about the network's structure: not worth a line in the report.
 _PLAIN = ("a kernel's extent", "a feature map's extent", "the batch", "an input of the network",
@@ -98,11 +98,11 @@ def attach_slots(
     """Return the Dims with every tensor axis that they cut."""
     name_of = {atom: name for name, atom in by_name.items()}
     cell_of = {node: p.cell.name for p in located for node in p.nodes}
-    around = blocks_by_node(all_blocks)
+    around = index_blocks(all_blocks)
     slots: dict[str, list[Slot]] = defaultdict(list)
     for node in axis_map.tensor_nodes():
         readers = {user.name for user in node.users}
-        inside = blocks_of(readers, around)
+        inside = find_shared_blocks(readers, around)
         cell = next((cell_of[user.name] for user in node.users if user.name in cell_of), None)
         for i, axis in enumerate(axis_map.axes[node]):
             if not any(atom in name_of for atom in atoms_of(axis)):

@@ -1,4 +1,4 @@
-"""What a traced network is made of: Dims and the slots that they cut, Blocks, the Network."""
+"""A traced network: Dims and the slots that they cut, located Cells, the Network."""
 
 from __future__ import annotations
 
@@ -21,18 +21,15 @@ from ..graph import BATCH_HINT, Block, Program, build_probe_onnx, flatten_io, ma
 class Slot:
     """One axis of one parameter or buffer that a Dim cuts.
 
-    tensor, axis
-        The name in ``state_dict`` and the axis.
-    owner
-        [axis size] int: the Dim's index that each position of the axis belongs to, -1 for
-        positions that are not this Dim's (another part of a concatenation).
-    role
-        ``"out"`` (weights and biases that write the Dim's channels), ``"norm"`` (scale, shift and
-        statistics of a normalization), ``"in"`` (weights that read them), ``"other"``.
-    cell
-        The cell that the tensor belongs to, or None.
-    blocks
-        The removable blocks that the tensor lies in (all of them must be kept for it to live).
+    Attributes:
+        tensor: The name in ``state_dict``.
+        axis: The axis of that tensor.
+        owner: [axis size] int: the Dim's index that each position of the axis belongs to, -1 for
+            positions that are not this Dim's (another part of a concatenation).
+        role: ``"out"`` (weights and biases that write the Dim's channels), ``"norm"`` (scale, shift
+            and statistics of a normalization), ``"in"`` (weights that read them), ``"other"``.
+        cell: The cell that the tensor belongs to, or None.
+        blocks: The removable blocks that the tensor lies in (it lives while all of them are kept).
     """
 
     tensor: str
@@ -47,8 +44,12 @@ class Slot:
 class Dim:
     """One set of coupled tensor axes that must be cut together.
 
-    size is the number of indices of the uncut network; kept sizes are multiples of step (or size).
-    kind is one of those in :mod:`pruner.kinds`: ``"heads"``, ``"qk"``, ``"v"``, ``"hidden"``, ...
+    Attributes:
+        name: Its name in the network.
+        size: The number of indices in the uncut network.
+        step: Kept sizes are multiples of it (or size).
+        slots: The tensor axes.
+        kind: ``"heads"``, ``"qk"``, ``"v"``, ``"hidden"``, ... (:mod:`pruner.structure.dim_kinds`).
     """
 
     name: str
@@ -58,13 +59,13 @@ class Dim:
     kind: str = "channels"
 
     def options(self) -> tuple[int, ...]:
-        """The sizes that may be chosen, ascending; the last is the uncut size."""
+        """Return the sizes that may be chosen, ascending; the last is the uncut size."""
         return tuple(sorted({*range(self.step, self.size + 1, self.step), self.size}))
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """Something that cannot be cut: where, why, and the tensors that it locks."""
+    """A reason why axes cannot be cut, and the tensors that it locks."""
 
     reason: str
     tensors: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class Frozen:
 
 @dataclass(frozen=True)
 class LocatedCell:
-    """A cell in its graph: the axes its sizes come from, its nodes, the blocks it lies in."""
+    """A Cell with the axes that its sizes come from, its nodes, and the blocks that it lies in."""
 
     cell: Cell
     widths: tuple[Axis, ...]
@@ -84,17 +85,18 @@ class LocatedCell:
 class Network:
     """A model and what can be cut in it. Made by :func:`pruner.trace`; nothing changes it.
 
-    module
-        The dense network rebuilt from its graph: the same numbers, the same ``state_dict`` names.
-    inputs
-        The example arguments one after the other, nested ones taken apart
-        (``torch.utils._pytree.tree_leaves((args, kwargs))``).
-    dims, blocks
-        By name.
-    frozen
-        What cannot be cut, and why.
-    axis_map, atoms, located
-        For the inner parts: the axes of every node, the atom of every Dim, the cells.
+    Attributes:
+        name: The network's name.
+        program: Its graph and tensors.
+        module: The dense network rebuilt from the graph: the same numbers and ``state_dict`` names.
+        inputs: The example arguments one after the other, nested ones taken apart
+            (``torch.utils._pytree.tree_leaves((args, kwargs))``).
+        dims: The Dims by name.
+        blocks: The removable Blocks by name.
+        frozen: What cannot be cut, and why.
+        axis_map: The axes of every node.
+        atoms: The atom of every Dim.
+        located: The cells in the order of execution.
     """
 
     name: str
@@ -119,21 +121,21 @@ class Network:
         return None if self.program.batch == BATCH_HINT else self.program.batch
 
     def cells(self) -> Sequence[Cell]:
-        """The cells in the order of execution."""
+        """Return the cells in the order of execution."""
         return [located.cell for located in self.located]
 
     def sizes(self) -> Mapping[str, Sequence[int]]:
-        """Dim name -> the sizes that it may take, ascending."""
+        """Return Dim name -> the sizes that it may take, ascending."""
         return {name: dim.options() for name, dim in self.dims.items()}
 
     def removable(self) -> Sequence[str]:
-        """Names of the blocks that can be dropped."""
+        """Return the names of the blocks that can be dropped."""
         return tuple(self.blocks)
 
     def cell_sizes(
         self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
     ) -> dict[str, tuple[int, ...]]:
-        """Cell name -> its widths at these Dim sizes; cells of dropped blocks are missing."""
+        """Return cell name -> its widths at Dim sizes; cells of dropped blocks are missing."""
         by_atom = {self.atoms[name]: size for name, size in sizes.items()}
         return {
             located.cell.name: tuple(axis_size(width, by_atom) for width in located.widths)
@@ -142,14 +144,14 @@ class Network:
         }
 
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
-        """The network with Dims cut to their first indices, these blocks dropped: for timing."""
-        return self._probe(sizes, dropped) if sizes or dropped else self._whole
+        """Return the network with Dims cut to their first indices, blocks dropped, for timing."""
+        return self._build_probe(sizes, dropped) if sizes or dropped else self._dense_probe
 
     @cached_property
-    def _whole(self) -> Probe:
-        return self._probe({}, ())
+    def _dense_probe(self) -> Probe:
+        return self._build_probe({}, ())
 
-    def _probe(self, sizes: Mapping[str, int], dropped: Sequence[str]) -> Probe:
+    def _build_probe(self, sizes: Mapping[str, int], dropped: Sequence[str]) -> Probe:
         first = {
             self.atoms[name]: np.arange(self.dims[name].size) < size for name, size in sizes.items()
         }

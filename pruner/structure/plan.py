@@ -1,4 +1,4 @@
-"""What to keep: plain data, printable, diffable, savable as JSON."""
+"""A Plan of what to keep of a network, as plain data that is saved as JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..axes import Atom
 from ..errors import PlanError
 from ..utils import write_text
 from .choice import decode_choice
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """keep
-        Dim name -> the kept indices, ascending. A Dim that is not named stays whole.
-    blocks
-        Block name -> whether it stays. A Block that is not named stays.
+    """The indices of Dims and the Blocks that are kept.
+
+    Attributes:
+        keep: Dim name -> the kept indices, ascending. A Dim that is not named stays whole.
+        blocks: Block name -> whether it stays. A Block that is not named stays.
     """
 
     keep: Mapping[str, tuple[int, ...]]
@@ -35,7 +37,7 @@ class Plan:
 
     @classmethod
     def dense(cls, net: Network) -> Plan:
-        """Everything stays."""
+        """Return the plan that keeps everything."""
         return cls(
             {name: tuple(range(dim.size)) for name, dim in net.dims.items()},
             dict.fromkeys(net.blocks, True),
@@ -49,9 +51,10 @@ class Plan:
         importance: Importance,
         within: Plan | None = None,
     ) -> Plan:
-        """The chosen sizes, filled with the most important indices of every Dim.
+        """Return a plan of the chosen sizes with the most important indices of every Dim.
 
-        within is a plan whose indices alone may be chosen (see `pruner.formulate`).
+        Where within is given, its indices alone may be chosen (see `pruner.formulate`). Raises
+        PlanError where the solution holds no choice.
         """
         if solution.choice is None:
             raise PlanError(f"the solution holds no choice: {solution.status}")
@@ -68,39 +71,39 @@ class Plan:
     def random(
         cls, net: Network, macs: float = 0.5, seed: int = 0, drop_blocks: float = 0.0
     ) -> Plan:
-        """A random valid plan with about this share of the dense multiply-adds.
+        """Return a random valid plan with about this share of the dense multiply-adds.
 
         drop_blocks is the chance of each block to be dropped (before the widths are drawn).
         """
-        from .cost import count_macs as count
+        from .cost import count_macs
 
         if not 0 < macs <= 1:
             raise PlanError(f"a share of the multiply-adds lies in (0, 1], not {macs}")
         rng = np.random.default_rng(seed)
         blocks = {name: bool(rng.random() >= drop_blocks) for name in net.blocks}
         dropped = [name for name, stays in blocks.items() if not stays]
-        taste = {name: rng.random() for name in net.dims}
-        goal = macs * count(net)
+        rates = {name: rng.random() for name in net.dims}
+        goal = macs * count_macs(net)
 
-        def sizes(level: float) -> dict[str, int]:
-            """Every Dim keeps more as the level goes from 0 to 1, each at its own pace."""
+        def scale_sizes(level: float) -> dict[str, int]:
+            """Return sizes that grow as the level goes from 0 to 1, each Dim's at its own rate."""
             chosen = {}
             for name, dim in net.dims.items():
                 options = dim.options()
-                share = level ** (0.25 + 2 * taste[name])
+                share = level ** (0.25 + 2 * rates[name])
                 chosen[name] = options[min(int(share * len(options)), len(options) - 1)]
             return chosen
 
         low, high = 0.0, 1.0
         for _ in range(30):
             middle = (low + high) / 2
-            if count(net, sizes(middle), dropped) <= goal:
+            if count_macs(net, scale_sizes(middle), dropped) <= goal:
                 low = middle
             else:
                 high = middle
         keep = {
             name: tuple(sorted(rng.choice(net.dims[name].size, size, replace=False).tolist()))
-            for name, size in sizes(low).items()
+            for name, size in scale_sizes(low).items()
         }
         return cls(keep, blocks)
 
@@ -113,11 +116,15 @@ class Plan:
         return Plan(keep, self.blocks)
 
     def sizes(self) -> dict[str, int]:
-        """Dim name -> how many indices stay."""
+        """Return Dim name -> how many indices stay."""
         return {name: len(kept) for name, kept in self.keep.items()}
 
+    def atom_masks(self, net: Network) -> dict[Atom, NDArray[np.bool_]]:
+        """Return the masks of the Dims by their atoms."""
+        return {net.atoms[name]: kept for name, kept in self.masks(net).items()}
+
     def masks(self, net: Network) -> dict[str, NDArray[np.bool_]]:
-        """Dim name -> [size] bool, true at the kept indices."""
+        """Return Dim name -> [size] bool, true at the kept indices."""
         return {
             name: np.isin(np.arange(net.dims[name].size), kept) for name, kept in self.keep.items()
         }
@@ -129,7 +136,7 @@ class Plan:
     filled, dropped = refill, dropped_blocks  # the former names
 
     def check(self, net: Network) -> None:
-        """Raise :class:`PlanError` where this plan does not fit the network."""
+        """Raise PlanError where this plan does not fit a network."""
         for name, kept in self.keep.items():
             if name not in net.dims:
                 raise PlanError(f"the plan names the dim {name!r}, which {net.name} has not")
@@ -145,6 +152,7 @@ class Plan:
                 raise PlanError(f"the plan names the block {name!r}, which {net.name} has not")
 
     def to_json(self) -> str:
+        """Return the plan as JSON."""
         return json.dumps(
             {"keep": {k: list(v) for k, v in self.keep.items()}, "blocks": dict(self.blocks)},
             indent=1,
@@ -152,7 +160,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Raises :class:`PlanError` where the text is not a plan."""
+        """Return the plan that `to_json` wrote; raise PlanError where the text is none."""
         try:
             data: Any = json.loads(text)
             return cls(
@@ -163,10 +171,12 @@ class Plan:
             raise PlanError(f"not a plan: {error}") from error
 
     def save(self, path: Path | str) -> None:
+        """Write the plan to a JSON file."""
         write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: Path | str) -> Plan:
+        """Return the plan in a JSON file; raise PlanError where it holds none."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, PlanError) as error:
@@ -174,5 +184,5 @@ class Plan:
 
 
 def rank_indices(importance: Importance, dim: str) -> np.ndarray:
-    """The indices of a Dim, the most important first; ties in the order of the network."""
+    """Return a Dim's indices, the most important first; ties in the order of the network."""
     return np.argsort(-np.asarray(importance.total(dim)), kind="stable")

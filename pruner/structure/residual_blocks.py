@@ -1,4 +1,4 @@
-"""The removable Blocks of a graph: branches that join their skip connection in a sum."""
+"""Finds the removable Blocks of a graph: branches that join their skip connection in a sum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PRODUCTS = ("matmul", "bmm", "mm", "einsum", "addmm", "baddbmm")
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One way to read a sum: what falls away and what stays."""
+    """One way to read a sum: its skip connection, and the nodes that fall away."""
 
     join: fx.Node
     skip: fx.Node
@@ -31,7 +31,7 @@ class _Candidate:
 
 
 def find_blocks(graph: fx.Graph) -> dict[str, Block]:
-    """Every branch that joins its skip connection in a sum and is read nowhere else.
+    """Return every branch that joins its skip connection in a sum and is read nowhere else.
 
     The join is ``skip + branch``, ``skip - branch`` or ``addcmul(skip, scale, branch)``, the branch
     scaled or not. Of two operands that could both go, the one with more work on the shortest way to
@@ -41,27 +41,30 @@ def find_blocks(graph: fx.Graph) -> dict[str, Block]:
     """
     order = {node: i for i, node in enumerate(graph.nodes)}
     live, batched = find_input_dependent(graph), find_input_dependent(graph, sizes=True)
-    answers, scores = _leading_to(graph, "output"), _leading_to(graph, "softmax", "_softmax")
+    answers, scores = (
+        _find_leading_to(graph, "output"),
+        _find_leading_to(graph, "softmax", "_softmax"),
+    )
     found: list[_Candidate] = []
     for join in graph.nodes:
         candidates = []
-        for skip, branches in _readings(join):
+        for skip, branches in _split_sum(join):
             if skip not in batched or skip.meta.get("shape") != join.meta["shape"]:
                 continue
-            nodes = _exclusive(join, branches, order)
-            if not any(_is_anchor(node, live) for node in nodes) or _orphans_an_input(nodes):
+            nodes = _collect_branch(join, branches, order)
+            if not any(_has_work(node, live) for node in nodes) or _orphans_input(nodes):
                 continue
-            work = max(_least_work(branch, skip, nodes, live) for branch in branches)
+            work = max(_find_least_work(branch, skip, nodes, live) for branch in branches)
             if work > (0, 0):
                 candidates.append(_Candidate(join, skip, frozenset({*nodes, join}), work))
         equal = len({c.work for c in candidates}) < len(candidates)
         if candidates and join not in scores and not (equal and join in answers):
             found.append(max(candidates, key=lambda c: c.work))
-    return _named(found, live)
+    return _name_blocks(found, live)
 
 
-def _readings(join: fx.Node) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
-    """(what stays, what may go) for every way to read a sum; the operand written last first."""
+def _split_sum(join: fx.Node) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
+    """Yield (skip, branches) for every way to read a sum; the operand written last first."""
     name = operator_name(join)
     if name not in ("add", "sub", "addcmul"):
         return
@@ -74,10 +77,10 @@ def _readings(join: fx.Node) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
         yield branches[0], (first,)
 
 
-def _exclusive(
+def _collect_branch(
     join: fx.Node, branches: tuple[fx.Node, ...], order: Mapping[fx.Node, int]
 ) -> set[fx.Node]:
-    """The nodes that are read only on the way to these operands of the join."""
+    """Return the nodes that are read only on the way to these operands of a join."""
     inside: set[fx.Node] = set()
     # latest first: all readers of a node are settled before the node itself
     pending = [(-order[branch], branch) for branch in branches]
@@ -97,19 +100,23 @@ def _exclusive(
     return inside
 
 
-def _is_anchor(node: fx.Node, live: set[fx.Node]) -> bool:
-    return node in live and ("pool" in operator_name(node) or _work(node, live)[0] > 0)
+def _has_work(node: fx.Node, live: set[fx.Node]) -> bool:
+    """Return whether an operator has weights or is a pooling."""
+    return node in live and ("pool" in operator_name(node) or _count_work(node, live)[0] > 0)
 
 
-def _work(node: fx.Node, live: set[fx.Node]) -> Work:
+def _count_work(node: fx.Node, live: set[fx.Node]) -> Work:
+    """Return the work of one operator; of a product of two activations none."""
     name = operator_name(node)
-    if name in _PRODUCTS:  # of two activations it has no weight
+    if name in _PRODUCTS:
         return int(any(source not in live for source in node.all_input_nodes)), 0
     return int("conv" in name or name in _WEIGHTED), int("norm" in name or "pool" in name)
 
 
-def _least_work(branch: fx.Node, skip: fx.Node, nodes: set[fx.Node], live: set[fx.Node]) -> Work:
-    """The least work on a way into these nodes to the branch's end.
+def _find_least_work(
+    branch: fx.Node, skip: fx.Node, nodes: set[fx.Node], live: set[fx.Node]
+) -> Work:
+    """Return the least work on a way into these nodes to a branch's end.
 
     A way from the skip connection without any work does not count: ``x + (pool(x) - x)`` loses no
     identity with its branch, ``(x + f(x)) + g(x)`` does with the first of the two.
@@ -130,15 +137,15 @@ def _least_work(branch: fx.Node, skip: fx.Node, nodes: set[fx.Node], live: set[f
         if unknown:
             stack.extend(unknown)
             continue
-        here = _work(node, live)
+        here = _count_work(node, live)
         before = [memo[source] for source in node.all_input_nodes]
         bare = any(none for _, _, none in before)
         worked = [some for _, some, _ in before]
         if bare and here > (0, 0):
             worked.append((0, 0))
         memo[node] = (
-            _plus(here, [other for other, _, _ in before]),
-            _plus(here, worked),
+            _add_work(here, [other for other, _, _ in before]),
+            _add_work(here, worked),
             bare and here == (0, 0),
         )
         stack.pop()
@@ -146,7 +153,8 @@ def _least_work(branch: fx.Node, skip: fx.Node, nodes: set[fx.Node], live: set[f
     return min(ways, default=(0, 0))
 
 
-def _plus(here: Work, ways: list[Work | None]) -> Work | None:
+def _add_work(here: Work, ways: list[Work | None]) -> Work | None:
+    """Return an operator's work after the least of the ways to it, None without a way."""
     known = [way for way in ways if way is not None]
     if not known:
         return None
@@ -154,8 +162,8 @@ def _plus(here: Work, ways: list[Work | None]) -> Work | None:
     return least[0] + here[0], least[1] + here[1]
 
 
-def _orphans_an_input(nodes: set[fx.Node]) -> bool:
-    """Whether some input of the network is read (but for its size) by these nodes alone."""
+def _orphans_input(nodes: set[fx.Node]) -> bool:
+    """Return whether an input of the network is read (but for its size) by these nodes alone."""
     inputs = {s for node in nodes for s in node.all_input_nodes if s.op == "placeholder"}
     return any(
         all(reader in nodes or operator_name(reader) == "sym_size" for reader in source.users)
@@ -163,8 +171,8 @@ def _orphans_an_input(nodes: set[fx.Node]) -> bool:
     )
 
 
-def _leading_to(graph: fx.Graph, *operators: str) -> set[fx.Node]:
-    """The nodes whose values reach one of these operators with no weighted one between."""
+def _find_leading_to(graph: fx.Graph, *operators: str) -> set[fx.Node]:
+    """Return the nodes whose values reach one of these operators with no weighted one between."""
     found: set[fx.Node] = set()
     for node in reversed(graph.nodes):
         for reader in node.users:
@@ -175,26 +183,26 @@ def _leading_to(graph: fx.Graph, *operators: str) -> set[fx.Node]:
     return found
 
 
-def _named(found: list[_Candidate], live: set[fx.Node]) -> dict[str, Block]:
-    """Named after the module that holds all the work of the branch."""
+def _name_blocks(found: list[_Candidate], live: set[fx.Node]) -> dict[str, Block]:
+    """Return Blocks, each named after the module that holds all the work of its branch."""
     result: dict[str, Block] = {}
     for one in found:
-        weighted = [node for node in one.nodes & live if _work(node, live)[0]]
-        anchors = weighted or [node for node in one.nodes & live if _is_anchor(node, live)]
+        weighted = [node for node in one.nodes & live if _count_work(node, live)[0]]
+        anchors = weighted or [node for node in one.nodes & live if _has_work(node, live)]
         path = find_common_path(node.meta.get("path") or "" for node in anchors)
         path = path or one.join.meta.get("path") or one.join.name
         name = choose_unused_name(path, result)
         names = frozenset(node.name for node in one.nodes)
         result[name] = Block(name, one.join.name, one.skip.name, names)
-    around = blocks_by_node(result)
+    around = index_blocks(result)
     for name, block in result.items():
-        inside = tuple(other for other in blocks_of(block.nodes, around) if other != name)
+        inside = tuple(other for other in find_shared_blocks(block.nodes, around) if other != name)
         result[name] = Block(name, block.join, block.skip, block.nodes, inside)
     return result
 
 
-def blocks_by_node(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]]:
-    """Node name -> the blocks that it lies in, outermost first."""
+def index_blocks(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]]:
+    """Return node name -> the blocks that it lies in, outermost first."""
     result: dict[str, tuple[str, ...]] = {}
     for name in sorted(all_blocks, key=lambda name: -len(all_blocks[name].nodes)):
         for node in all_blocks[name].nodes:
@@ -202,8 +210,10 @@ def blocks_by_node(all_blocks: Mapping[str, Block]) -> dict[str, tuple[str, ...]
     return result
 
 
-def blocks_of(nodes: Iterable[str], around: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The blocks that all of these nodes lie in, outermost first; around is `blocks_by_node`."""
+def find_shared_blocks(
+    nodes: Iterable[str], around: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the blocks that all of these nodes lie in, outermost first; see `index_blocks`."""
     rows = [around.get(node, ()) for node in nodes]
     if not rows:
         return ()

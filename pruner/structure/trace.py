@@ -1,4 +1,4 @@
-"""Read a model into a Network: axes by the rules, then Dims, Blocks and Cells."""
+"""Traces a model into a Network: axes by the rules, then Dims, Blocks and Cells."""
 
 from __future__ import annotations
 

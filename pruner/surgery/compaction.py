@@ -1,4 +1,4 @@
-"""What a plan leaves of a Network, as a Network of its own; what is found there, on its way back.
+"""Compacts a Network to what a plan leaves of it, and scatters what is found there back.
 
 Pruning in rounds looks at the network of the round before, tuned, and decides anew. Plans and
 latencies stay those of the dense Network throughout; only scores and weights come from the
@@ -15,26 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..axes import cut_program, kept_mask
+from ..axes import kept_mask
 from ..errors import PrunerError
 from ..structure import Importance, Network, Plan, build_network
+from .apply import cut_network
 
 
 def compact_network(net: Network, plan: Plan) -> Network:
-    """The Network of a cut network: its Dims have what the plan keeps, in the same steps.
+    """Return the Network of a cut network: its Dims have what the plan keeps, in the same steps.
 
     Dims, Blocks and cells keep their names; those that lie in dropped blocks are missing. Raises
     PrunerError where the cut network is not understood as the dense one was.
     """
-    plan.check(net)
-    keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
-    program = cut_program(net.axis_map, keep, [net.blocks[name] for name in plan.dropped_blocks()])
+    program, keep = cut_network(net, plan), plan.atom_masks(net)
     axes = {node.name: known for node, known in net.axis_map.axes.items()}
     for node in program.graph.nodes:
         if node.meta.get("shape") is not None:
-            node.meta["shape"] = _shape(axes[node.name], node.meta["shape"], keep)
+            node.meta["shape"] = _cut_shape(axes[node.name], node.meta["shape"], keep)
     small = build_network(program, net.inputs, net.name, type(net.module).__name__)
-    names = _named(small, net, plan, keep)
+    names = _match_dims(small, net, plan, keep)
     _check_names({cell.name for cell in small.cells()}, {cell.name for cell in net.cells()}, net)
     _check_names(set(small.blocks), set(net.blocks), net)
     return replace(
@@ -53,8 +52,10 @@ def compact_network(net: Network, plan: Plan) -> Network:
     )
 
 
-def _named(small: Network, net: Network, plan: Plan, keep: Mapping[Any, Any]) -> dict[str, str]:
-    """The dense network's names of the Dims: they are known by where their indices lie."""
+def _match_dims(
+    small: Network, net: Network, plan: Plan, keep: Mapping[Any, Any]
+) -> dict[str, str]:
+    """Return the dense network's names of the Dims, known by where their indices lie."""
     axes = {str(n.target): a for n, a in net.axis_map.axes.items() if n.op == "get_attr"}
     found: dict[str, str] = {}
     for name, own in small.dims.items():
@@ -75,25 +76,26 @@ def _named(small: Network, net: Network, plan: Plan, keep: Mapping[Any, Any]) ->
 
 
 def _check_names(small: set[str], dense: set[str], net: Network) -> None:
-    strange = sorted(small - dense)
-    if strange:
+    """Raise PrunerError for names of the cut network that the dense one has not."""
+    unknown = sorted(small - dense)
+    if unknown:
         raise PrunerError(
             f"{net.name}: the cut network has parts that the dense one has not "
-            f"({', '.join(strange[:3])}): prune this network in one round"
+            f"({', '.join(unknown[:3])}): prune this network in one round"
         )
 
 
-def _shape(axes: Any, shape: Any, keep: Mapping[Any, Any]) -> Any:
-    """A shape (or a list of them) with every axis as long as the masks leave it."""
+def _cut_shape(axes: Any, shape: Any, keep: Mapping[Any, Any]) -> Any:
+    """Return a shape (or a list of them) with every axis as long as the masks leave it."""
     if isinstance(shape, list):
-        return [_shape(own, one, keep) for own, one in zip(axes, shape, strict=True)]
+        return [_cut_shape(own, one, keep) for own, one in zip(axes, shape, strict=True)]
     if shape is None:
         return None
     return tuple(int(kept_mask(axis, keep).sum()) for axis in axes)
 
 
 def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Importance:
-    """Scores of ``narrowed(net, plan)`` as scores of net: what is cut is worth nothing."""
+    """Return scores of ``compact_network(net, plan)`` as scores of net; what is cut has zero."""
     parts, loss_curves = {}, {}
     for name, dim in net.dims.items():
         kept = list(plan.keep.get(name, range(dim.size)))
@@ -110,12 +112,12 @@ def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Impo
 
 
 def scatter_tensors(net: Network, plan: Plan, module: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a cut network in the places where ``apply(net, plan)`` takes them from.
+    """Return a cut network's tensors in the places that ``apply(net, plan)`` takes them from.
 
     What the plan cuts is zero, what lies in dropped blocks is as it was.
     """
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
+    keep = plan.atom_masks(net)
     tensors = dict(net.program.tensors)
     for node in net.program.graph.nodes:
         if node.op != "get_attr" or str(node.target) not in own:

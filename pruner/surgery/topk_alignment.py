@@ -1,4 +1,4 @@
-"""Selections of the largest (topk, sort), where rounding decides among near equals."""
+"""Aligns selections of the largest (topk, sort), where rounding decides among near equals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _EQUAL = {torch.float16: 1e-2, torch.bfloat16: 1e-1, torch.float32: 1e-4, torch.
 
 
 def find_selections(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes that put values in order, or the largest of them first."""
+    """Return the nodes that put values in order, or the largest of them first."""
     return [n for n in graph.nodes if operator_name(n) in _OPERATORS and n.op == "call_function"]
 
 
 def record_selections(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
-    """The indices that each selection of a network chooses on flat inputs, by node name."""
+    """Return the indices that each selection chooses on flat inputs, by node name."""
     recorder = _Recorder(module)
     recorder.run(*inputs, enable_io_processing=False)
     return recorder.indices
@@ -34,8 +34,8 @@ class AlignedInterpreter(fx.Interpreter):
     results are not comparable. Where the values selected differ by more, the network's own choice
     stands.
 
-    choices
-        Indices by the name of the selection's node.
+    Attributes:
+        choices: Indices by the name of the selection's node.
     """
 
     def __init__(self, module: fx.GraphModule, choices: Mapping[str, Tensor]) -> None:
@@ -43,15 +43,17 @@ class AlignedInterpreter(fx.Interpreter):
         self.choices = choices
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run one node; align its result where it is a selection."""
         result = super().run_node(n)
         if n.name not in self.choices:
             return result
         x: Tensor = self.env[n.all_input_nodes[0]]
-        return _follow(result, x, operator_arguments(n)["dim"], self.choices[n.name])
+        return _align(result, x, operator_arguments(n)["dim"], self.choices[n.name])
 
 
-def _follow(result: Any, x: Tensor, dim: int, other: Tensor) -> Any:
-    index = _indices(result)
+def _align(result: Any, x: Tensor, dim: int, other: Tensor) -> Any:
+    """Return a selection with other indices where their values are as good, else as it is."""
+    index = _get_indices(result)
     if index.shape != other.shape or int(other.max()) >= x.shape[dim]:
         return result
     own, theirs = (x.gather(dim, i) for i in (index, other))
@@ -60,7 +62,7 @@ def _follow(result: Any, x: Tensor, dim: int, other: Tensor) -> Any:
     return other if isinstance(result, Tensor) else (theirs, other)
 
 
-def _indices(result: Any) -> Tensor:
+def _get_indices(result: Any) -> Tensor:
     indices: Tensor = result if isinstance(result, Tensor) else result[1]
     return indices
 
@@ -74,5 +76,5 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n.name in self.names:
-            self.indices[n.name] = _indices(result)
+            self.indices[n.name] = _get_indices(result)
         return result

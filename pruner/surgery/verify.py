@@ -1,4 +1,4 @@
-"""The oracle: a pruned network must equal the dense one with the same indices silenced."""
+"""Verifies a plan: the cut network must equal the dense one with the same indices silenced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .topk_alignment import AlignedInterpreter, find_selections, record_selectio
 
 
 def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
-    """Apply a plan and compare with the masked dense network; returns the largest difference.
+    """Apply a plan, compare with the masked dense network and return the largest difference.
 
     Masked: in a copy of the model, every position of every tensor that belongs to a removed index
     is set to zero, so that it neither writes nor is read; a dropped block's join gives what skips
@@ -29,9 +29,9 @@ def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
     network selects what the pruned one does.
     """
     generator = torch.Generator().manual_seed(seed)
-    inputs = tuple(_like(x, generator) for x in net.inputs)
+    inputs = tuple(_randomize(x, generator) for x in net.inputs)
     small = apply(net, plan)
-    oracle = _Masked(net, plan)
+    oracle = _MaskedInterpreter(net, plan)
     with torch.no_grad():
         got = call_flat(small, net, inputs)
         if find_selections(small.graph):
@@ -50,7 +50,7 @@ def call_flat(module: nn.Module, net: Network, inputs: tuple[Any, ...]) -> Any:
 
 
 def largest_difference(got: Any, expected: Any) -> float:
-    """Largest difference over all output tensors, relative to the largest value of each."""
+    """Return the largest difference over all outputs, relative to the largest value of each."""
     worst = 0.0
     ours, theirs = (
         [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(tree)]
@@ -71,7 +71,7 @@ def largest_difference(got: Any, expected: Any) -> float:
 
 
 def silence_removed(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
-    """A copy of a model with the positions of the removed indices set to zero in every tensor."""
+    """Return a copy of a model with the removed indices set to zero in every tensor."""
     masked = copy.deepcopy(model)
     tensors = named_tensors(masked, tied=True)
     with torch.no_grad():
@@ -88,14 +88,15 @@ def silence_removed(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
     return masked
 
 
-def _like(x: Any, generator: torch.Generator) -> Any:
+def _randomize(x: Any, generator: torch.Generator) -> Any:
+    """Return normally distributed values in the place of a tensor of floats."""
     if isinstance(x, Tensor) and x.is_floating_point():
         return torch.randn(x.shape, generator=generator, dtype=x.dtype)
     return x
 
 
-class _Masked(AlignedInterpreter):
-    """Runs the dense graph: tensors silenced, joins dropped, reductions over what stays.
+class _MaskedInterpreter(AlignedInterpreter):
+    """Runs the dense graph with tensors silenced, joins dropped, reductions over what stays.
 
     What runs along a cut axis (normalization, mean, softmax, a product of two activations) must
     not see the removed positions: they need not be zero there, as an activation of zero need not.
@@ -108,11 +109,11 @@ class _Masked(AlignedInterpreter):
         self.joins = {
             net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped_blocks()
         }
-        keep = {net.atoms[name]: kept for name, kept in plan.masks(net).items()}
+        keep = plan.atom_masks(net)
         self.kept: dict[str, dict[int, Tensor]] = {}
         self.groups: dict[str, int] = {}
         for node, dims in net.axis_map.reduction_axes.items():
-            axes = net.axis_map.axes_of(first_tensor(node))
+            axes = net.axis_map.axes_of(_get_first_tensor(node))
             masks = {d: torch.from_numpy(kept_mask(axes[d], keep)) for d in dims}
             if not all(bool(kept.all()) for kept in masks.values()):
                 self.kept[node.name] = {d: kept.nonzero().flatten() for d, kept in masks.items()}
@@ -122,10 +123,11 @@ class _Masked(AlignedInterpreter):
 
     @property
     def changes(self) -> bool:
-        """Whether the graph is to be run otherwise than with silenced tensors."""
+        """Whether silenced tensors alone do not make the graph the oracle."""
         return bool(self.joins or self.kept or self.choices)
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run one node as if the removed positions were not there."""
         nodes = self.joins.get(n.name)
         if nodes is not None:
             skip = next(s for s in n.args[:2] if isinstance(s, fx.Node) and s.name not in nodes)
@@ -133,24 +135,25 @@ class _Masked(AlignedInterpreter):
         kept = self.kept.get(n.name)
         if kept is None:
             return super().run_node(n)
-        x: Tensor = self.env[first_tensor(n)]
+        x: Tensor = self.env[_get_first_tensor(n)]
         name = operator_name(n)
-        layer = self._layer(n)
+        layer = self._find_layer(n)
         norm = isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm)
         if norm or name in ("layer_norm", "rms_norm", "group_norm"):
             return self._normalize(n, x, kept)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         target: Any = n.target if layer is None else layer
         if name in REDUCTIONS:
-            return target(_narrow(x, kept), *args[1:], **kwargs)
+            return target(_select_kept(x, kept), *args[1:], **kwargs)
         if "softmax" in name or name == "batch_norm":
-            return _spread(target(_narrow(x, kept), *args[1:], **kwargs), x, kept)
-        silent = _spread(_narrow(x, kept), x, kept)
+            return _scatter_kept(target(_select_kept(x, kept), *args[1:], **kwargs), x, kept)
+        silent = _scatter_kept(_select_kept(x, kept), x, kept)
         if name == "einsum":
             return target(args[0], [silent, *args[1][1:]])
         return target(silent, *args[1:], **kwargs)
 
     def _normalize(self, n: fx.Node, x: Tensor, kept: dict[int, Tensor]) -> Tensor:
+        """Return a normalization over the kept positions, zero elsewhere."""
         if n.op == "call_module":
             layer: Any = self.fetch_attr(str(n.target))
             weight, bias, eps = layer.weight, getattr(layer, "bias", None), layer.eps
@@ -159,34 +162,35 @@ class _Masked(AlignedInterpreter):
             weight, bias, eps = values["weight"], values.get("bias"), values["eps"]
         first = min(kept)
         own = {d - first: index for d, index in kept.items()}
-        small = _narrow(x, kept)
-        weight, bias = (t if t is None else _narrow(t, own) for t in (weight, bias))
+        small = _select_kept(x, kept)
+        weight, bias = (t if t is None else _select_kept(t, own) for t in (weight, bias))
         shape = [len(index) for index in kept.values()]
         if n.name in self.groups:
             value = functional.group_norm(small, self.groups[n.name], weight, bias, eps)
-        elif isinstance(self._layer(n), nn.RMSNorm) or "rms" in operator_name(n):
+        elif isinstance(self._find_layer(n), nn.RMSNorm) or "rms" in operator_name(n):
             value = functional.rms_norm(small, shape, weight, eps)
         else:
             value = functional.layer_norm(small, shape, weight, bias, eps)
-        return _spread(value, x, kept)
+        return _scatter_kept(value, x, kept)
 
-    def _layer(self, n: fx.Node) -> Any:
+    def _find_layer(self, n: fx.Node) -> Any:
         return self.fetch_attr(str(n.target)) if n.op == "call_module" else None
 
 
-def first_tensor(node: fx.Node) -> fx.Node:
-    """The first argument that is a tensor (the first of a list of them)."""
+def _get_first_tensor(node: fx.Node) -> fx.Node:
+    """Return the first argument that is a tensor (the first of a list of them)."""
     return node.all_input_nodes[0]
 
 
-def _narrow(x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+def _select_kept(x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """Return the kept positions of every axis."""
     for d, index in kept.items():
         x = x.index_select(d, index)
     return x
 
 
-def _spread(value: Tensor, like: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
-    """The values at the kept positions, zero elsewhere."""
+def _scatter_kept(value: Tensor, like: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """Return values at the kept positions of a tensor like another, zero elsewhere."""
     full = value
     for d, index in kept.items():
         shape = list(full.shape)
