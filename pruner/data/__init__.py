@@ -4,6 +4,4 @@ from .image_folder import ImageData, open_images
 from .loader import Batches
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = [
-    "Batches", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "open_images",
-]  # fmt: skip
+__all__ = ["Batches", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "open_images"]

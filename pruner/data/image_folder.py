@@ -115,35 +115,28 @@ def open_images(
         )
     if workers is None:
         workers = min(8, os.cpu_count() or 1)
-    cache_bytes = cache_mb * 2**20
-    splits = {
-        name: _make_split(images, classes, preprocessing, cache_bytes)
-        for name, images in found.items()
-    }
-    test = splits.get(held_out) if held_out else None
-    test = test if test and test.files else None
-    return ImageData(root, classes, preprocessing, workers, splits["train"], test)
+    train, test = (
+        _make_split(found.get(name, {}), classes, preprocessing, cache_mb * 2**20)
+        for name in ("train", held_out or "")
+    )
+    return ImageData(root, classes, preprocessing, workers, train, test if test.files else None)
 
 
 def _find_images(folder: Path) -> dict[str, list[Path]]:
     """Return the image files by class folder, in name order, without hidden ones."""
+    classes = (entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     return {
         entry.name: sorted(
-            p
-            for p in entry.iterdir()
-            if p.suffix.lower() in _ENDINGS and not p.name.startswith(".")
+            p for p in entry.iterdir() if p.suffix.lower() in _ENDINGS and p.name[0] != "."
         )
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
+        for entry in classes
     }
 
 
 def _make_split(
-    images: dict[str, list[Path]],
-    classes: tuple[str, ...],
-    preprocessing: Preprocessing,
+    images: dict[str, list[Path]], classes: tuple[str, ...], preprocessing: Preprocessing,
     cache_bytes: int,
-) -> Split:
+) -> Split:  # fmt: skip
     pairs = [(path, label) for label, name in enumerate(classes) for path in images.get(name, ())]
     labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
     return Split(tuple(path for path, _ in pairs), labels, preprocessing, cache_bytes)

@@ -118,8 +118,7 @@ class Batches:
         return rows
 
     def _take_shard(self, rows: Tensor) -> Tensor:
-        rank, world = self.shard
-        return rows[rank::world]
+        return rows[self.shard[0] :: self.shard[1]]
 
     def _read_memory(
         self, chunks: Sequence[Tensor], epoch: int, start: int

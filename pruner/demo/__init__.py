@@ -1,4 +1,4 @@
-"""What ``msprune demo`` runs on: a small trained network and a sample of real photographs.
+"""Holds what ``msprune demo`` runs on: a small trained network and a sample of photographs.
 
 The network is ResNet-20 for CIFAR-10. The images are 2,000 training and 1,000 test images of
 CIFAR-10 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009), the first
@@ -32,12 +32,8 @@ def unpack(folder: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         with tarfile.open(ARCHIVE) as archive:
-            for member in archive:
-                source = archive.extractfile(member)
-                assert source is not None  # the archive holds files only
-                path = scratch / member.name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(source.read())
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(scratch)
         scratch.chmod(0o755)
         try:
             os.rename(scratch, folder)

@@ -35,6 +35,7 @@ class BasicBlock(nn.Module):
         self.padding = channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [n, in_channels, H, W] to [n, channels, H / stride, W / stride]."""
         y = functional.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.padding:
@@ -52,27 +53,28 @@ class CifarResNet(nn.Module):
         self.default_cfg = PREPROCESSING
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, stride=1)
-        self.layer2 = self._stage(16, 32, blocks, stride=2)
-        self.layer3 = self._stage(32, 64, blocks, stride=2)
+        self.layer1 = self._build_stage(16, 16, blocks, stride=1)
+        self.layer2 = self._build_stage(16, 32, blocks, stride=2)
+        self.layer3 = self._build_stage(32, 64, blocks, stride=2)
         self.linear = nn.Linear(64, classes)
 
     @staticmethod
-    def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    def _build_stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
         first = BasicBlock(in_channels, channels, stride)
         return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images [n, 3, 32, 32] to logits [n, classes]."""
         x = functional.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(torch.flatten(functional.adaptive_avg_pool2d(x, 1), 1))
 
 
 def resnet20(classes: int = 10) -> CifarResNet:
-    """ResNet-20: 0.27 million parameters."""
+    """Build ResNet-20 (0.27 million parameters)."""
     return CifarResNet(3, classes)
 
 
 def resnet56(classes: int = 10) -> CifarResNet:
-    """ResNet-56: 0.85 million parameters."""
+    """Build ResNet-56 (0.85 million parameters)."""
     return CifarResNet(9, classes)

@@ -20,20 +20,16 @@ from ..errors import PrunerError
 from .example_inputs import Example, MakeExample, draw_noise
 from .input_config import InputPreset
 from .model_names import unknown_model
+from .weights import list_some
 
 TEXT_TOKENS = 77
 """Tokens of an example text, where the model's context is not shorter (CLIP's is as long)."""
 
 
 def build(name: str, keywords: Mapping[str, Any]) -> tuple[nn.Module, InputPreset, MakeExample]:
-    """Build a model of the transformers library with random weights.
+    """Build a model with random weights by its class or architecture (``ViTModel``, ``ViT``).
 
-    Args:
-        name: Its class or architecture: ``ViTModel``, ``ViT``, ``vit``.
-        keywords: Replace values of its default configuration.
-
-    Raises:
-        PrunerError: The name or a keyword is not known.
+    keywords replace values of its default configuration. PrunerError for what is not known.
     """
     import transformers
 
@@ -45,14 +41,9 @@ def build(name: str, keywords: Mapping[str, Any]) -> tuple[nn.Module, InputPrese
 
 
 def load(folder: Path, keywords: Mapping[str, Any]) -> tuple[nn.Module, InputPreset, MakeExample]:
-    """Load a local folder: ``config.json``, safetensors, ``preprocessor_config.json``.
+    """Load a local folder: ``config.json``, safetensors, ``preprocessor_config.json`` if there.
 
-    Args:
-        folder: Where the files lie; the last one may be missing.
-        keywords: Replace values of the configuration.
-
-    Raises:
-        PrunerError: A file is missing or damaged, or lacks weights of the model.
+    keywords replace values of the configuration. PrunerError where files or weights are missing.
     """
     import transformers
 
@@ -63,17 +54,11 @@ def load(folder: Path, keywords: Mapping[str, Any]) -> tuple[nn.Module, InputPre
     kind = _find_class(transformers, known[0] if known else str(content.get("model_type")))
     config = kind.config_class.from_dict({**content, **_check_keywords(kind, keywords)})
     with _silence_library():
-        module, report = kind.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True,
-            output_loading_info=True,
-        )  # fmt: skip
+        options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+        module, report = kind.from_pretrained(folder, config=config, **options)
     missing = sorted(map(str, report["missing_keys"]))
     if missing:
-        raise PrunerError(
-            f"the weights in {folder} lack {', '.join(missing[:3])}"
-            + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            + f" of {kind.__name__}"
-        )
+        raise PrunerError(f"the weights in {folder} lack {list_some(missing)} of {kind.__name__}")
     path = folder / "preprocessor_config.json"
     settings = _read_json(path) if path.is_file() else {}
     settings = settings or _read_default_preprocessing(config.model_type)

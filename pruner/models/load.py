@@ -34,15 +34,11 @@ Built = tuple[nn.Module, InputPreset, MakeExample]
 
 @dataclass(frozen=True)
 class DenseModel:
-    """The network to prune, and what identifies it.
+    """The network to prune, in evaluation mode, and what identifies it.
 
-    Attributes:
-        name: The MODEL string.
-        module: The network in evaluation mode.
-        weights: Path of the file or folder, ``embedded``, or None for random ones.
-        digest: SHA-256 of the state_dict.
-        preset: Size and normalization of the main input.
-        example: Makes the arguments of a call from the main input's shape, batch first.
+    name is the MODEL string; weights the path of the file or folder, ``embedded``, or None for
+    random ones; digest the SHA-256 of the state_dict; preset describes the main input, and example
+    makes the arguments of a call from its shape, batch first.
     """
 
     name: str
@@ -167,14 +163,13 @@ def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str,
     with _search_current_folder():
         try:
             found: Any = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name and (module_name + ".").startswith(error.name + "."):
+        except Exception as error:
+            absent = error.name if isinstance(error, ModuleNotFoundError) else None
+            if absent and (module_name + ".").startswith(absent + "."):
                 raise PrunerError(
-                    f"unknown MODEL {name!r}: there is no module {error.name!r} to import "
+                    f"unknown MODEL {name!r}: there is no module {absent!r} to import "
                     f"(MODEL is {FORMS})"
                 ) from error
-            raise PrunerError(f"importing {module_name!r} failed: {first_line(error)}") from error
-        except Exception as error:
             raise PrunerError(f"importing {module_name!r} failed: {first_line(error)}") from error
         for part in attribute.split("."):
             if not hasattr(found, part):

@@ -40,7 +40,7 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
         if k in own and v.shape != own[k].shape
     ]
     complaints = [
-        f"{label} {_list_some(keys)}"
+        f"{label} {list_some(keys)}"
         for label, keys in (("missing", missing), ("unexpected", unexpected), ("shape:", wrong))
         if keys
     ]
@@ -73,12 +73,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise PrunerError(
-            f"weights {str(path)!r} hold no state_dict: not tensors: {_list_some(others)}"
+            f"weights {str(path)!r} hold no state_dict: not tensors: {list_some(others)}"
         )
     return dict(content)
 
 
-def _list_some(keys: Sequence[str]) -> str:
-    """List at most three keys and count the rest."""
+def list_some(keys: Sequence[str]) -> str:
+    """List at most three names and count the rest."""
     head = ", ".join(keys[:3])
     return head if len(keys) <= 3 else f"{head} and {len(keys) - 3} more"

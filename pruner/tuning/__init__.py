@@ -6,6 +6,4 @@ from .recipe import Recipe
 from .reporting import History, TuneEvent
 from .trainer import finetune
 
-__all__ = [
-    "History", "Recipe", "TuneEvent", "evaluate", "finetune", "recalibrate",
-]  # fmt: skip
+__all__ = ["History", "Recipe", "TuneEvent", "evaluate", "finetune", "recalibrate"]

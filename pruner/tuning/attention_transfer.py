@@ -73,12 +73,8 @@ def attention_loss(
     """Return the mean over maps and images of ``|q - p|^2``, in [0, 2].
 
     q and p are the energies of an activation at all positions, as vectors of length 1 (eq. 2 of the
-    paper, squared and without its factor).
-
-    Args:
-        student: Activations of the one network, [n, ...] each.
-        teacher: Those of the other, alike but for the number of channels.
-        axes: Axis of each one's channels.
+    paper, squared and without its factor). The networks' activations are [n, ...], with channels
+    at these axes.
     """
     distances = [
         (_measure_energy(x, axis) - _measure_energy(y, axis)).square().sum(1).mean()

@@ -16,14 +16,8 @@ def recalibrate(module: nn.Module, batches: Iterable[tuple[Any, Any]]) -> int:
 
     Pruned channels change the inputs of every later normalization, so its statistics no longer fit;
     new ones give back much of the accuracy (Li et al. 2020, EagleEye, arXiv 2007.02491). Nothing
-    else changes, dropout stays off, and every batch weighs the same.
-
-    Args:
-        module: A network, changed in place.
-        batches: Pairs of inputs and what is not looked at.
-
-    Returns:
-        The number of batches; 0, and nothing happens, without batch norms.
+    else changes, dropout stays off, and every batch weighs the same. Returns the number of batches;
+    0, and nothing happens, without batch norms.
     """
     norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     if not norms:

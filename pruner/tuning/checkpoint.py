@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import PrunerError
 from ..utils import digest_tensors, read_tensors, write_tensors
-from .ema import restart_average
 from .reporting import EpochResult
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -73,15 +72,8 @@ class Checkpoint:
 class TrainingState:
     """What changes over a run.
 
-    Attributes:
-        module: The network in training.
-        optimizer: Its optimizer.
-        scaler: Scales the loss for fp16, and does nothing otherwise.
-        average: Moving average of the network, where the recipe asks for one.
-        sums: Of this epoch, in this process: images, correct ones, loss times images; [3].
-        step: Optimizer steps done.
-        epoch_began_s: Seconds of the run when this epoch began.
-        results: The closed epochs.
+    sums are those of this epoch in this process: images, correct ones, loss times images, [3].
+    epoch_began_s is the run's time when the epoch began; results are those of closed epochs.
     """
 
     module: nn.Module
@@ -101,12 +93,10 @@ class TrainingState:
             parts["average"] = self.average.module.state_dict()
         named = {f"{part}/{k}": v for part, found in parts.items() for k, v in found.items()}
         notes = {
-            "optimizer": numbers,
-            "scaler": self.scaler.state_dict(),
+            "optimizer": numbers, "scaler": self.scaler.state_dict(),
             "results": [asdict(result) for result in self.results],
-            "spent_s": seconds,
-            "epoch_began_s": self.epoch_began_s,
-        }
+            "spent_s": seconds, "epoch_began_s": self.epoch_began_s,
+        }  # fmt: skip
         return Checkpoint(identity, self.step, {**named, "sums": sums}, notes)
 
     def restore(self, saved: Checkpoint) -> None:
@@ -116,7 +106,7 @@ class TrainingState:
         self.scaler.load_state_dict(saved.notes["scaler"])
         if self.average is not None:
             self.average.module.load_state_dict(saved.part("average"))
-            restart_average(self.average, saved.step)
+            self.average.n_averaged.fill_(saved.step + 1)
         self.results = [EpochResult(**result) for result in saved.notes["results"]]
         self.epoch_began_s, self.step = saved.notes["epoch_began_s"], saved.step
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 def build_average(module: nn.Module, decay: float) -> AveragedModel:
@@ -21,7 +19,7 @@ def build_average(module: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(kept: Tensors, new: Tensors, _: Tensor | int) -> None:
+    def update(kept: Iterable[Tensor], new: Iterable[Tensor], _: Tensor | int) -> None:
         step = int(average.n_averaged) - 1  # on the CPU, unlike the argument
         share = 1 - min(decay, (1 + step) / (10 + step))
         for old, value in zip(kept, new):
@@ -29,13 +27,8 @@ def build_average(module: nn.Module, decay: float) -> AveragedModel:
             old.copy_(torch.where(value.isinf(), value, mean))
 
     average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)
-    restart_average(average, 0)
+    average.n_averaged.fill_(1)  # else the first update would copy the weights
     return average
-
-
-def restart_average(average: AveragedModel, step: int) -> None:
-    """Tell an average how many steps it has seen."""
-    average.n_averaged.fill_(step + 1)  # from 0, the first update would copy the weights
 
 
 @contextmanager

@@ -15,13 +15,10 @@ from ..graph import evaluation_mode, extract_logits
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of a classifier on a data set.
+    """Result of a classifier on so many images, and the seconds that it took.
 
-    Attributes:
-        accuracy: Share of images whose largest output is their class (0..1).
-        loss: Mean cross-entropy in nats.
-        images: Their number.
-        seconds: Time that the evaluation took.
+    accuracy is the share of images whose largest output is their class (0..1), loss the mean
+    cross-entropy in nats.
     """
 
     accuracy: float

@@ -56,16 +56,10 @@ class TrainingLoop:
     """One tuning run, in one of its processes; see `pruner.tuning.finetune` for the arguments."""
 
     def __init__(
-        self,
-        module: nn.Module,
-        teacher: nn.Module | None,
-        data: TuningData,
-        epochs: int,
-        recipe: Recipe,
-        seed: int,
-        accelerator: Accelerator,
+        self, module: nn.Module, teacher: nn.Module | None, data: TuningData, epochs: int,
+        recipe: Recipe, seed: int, accelerator: Accelerator,
         progress: Callable[[TuneEvent], None] | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.module, self.data, self.epochs = module, data, epochs
         self.recipe, self.seed, self.accelerator = recipe, seed, accelerator
         self.device = accelerator.device
@@ -74,11 +68,9 @@ class TrainingLoop:
         self.identity: dict[str, Any] = {
             "network": digest(module),
             "teacher": digest(teacher) if recipe.distill or recipe.attention else "",
-            "data": data.fingerprint(),
-            "epochs": epochs,
-            "seed": seed,
+            "data": data.fingerprint(), "epochs": epochs, "seed": seed,
             **{f"recipe.{k}": v for k, v in asdict(recipe).items()},
-        }
+        }  # fmt: skip
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         module.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         if teacher is not None:
@@ -212,15 +204,12 @@ class TrainingLoop:
         seconds = self.reporter.seconds
         state.results.append(
             EpochResult(
-                epoch,
-                loss / images,
-                correct / images,
+                epoch, loss / images, correct / images,
                 self.recipe.lr_at(state.step - 1, self.steps, len(self.loader)),
                 seconds - state.epoch_began_s,
-                found.accuracy if found else None,
-                found.loss if found else None,
+                found.accuracy if found else None, found.loss if found else None,
             )
-        )
+        )  # fmt: skip
         state.epoch_began_s = seconds
         state.sums.zero_()
 

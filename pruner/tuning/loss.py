@@ -28,14 +28,11 @@ class TuningLoss:
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        teacher: nn.Module | None,
-        maps: Mapping[str, int],
+        self, recipe: Recipe, teacher: nn.Module | None, maps: Mapping[str, int],
         autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.recipe, self.maps, self.autocast = recipe, maps, autocast
-        asked = teacher is not None and (recipe.distill or maps)
+        asked = recipe.distill or maps
         self.teacher = self.extend(teacher) if teacher is not None and asked else None
 
     def extend(self, module: nn.Module) -> nn.Module:
@@ -43,12 +40,9 @@ class TuningLoss:
         return return_values(module, tuple(self.maps)) if self.maps else module  # type: ignore[arg-type]
 
     def compute(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of a batch, and the logits [n, classes].
+        """Return the mean loss of a batch, mixed here if asked for, and the logits [n, classes].
 
-        Args:
-            network: What `extend` made of the network in training.
-            inputs: Images [n, ...]; mixup mixes them here.
-            labels: Classes, int64 [n].
+        network is what `extend` made; inputs are images [n, ...], labels int64 [n].
         """
         mixture = None
         if self.recipe.mixup:

@@ -13,16 +13,10 @@ _REPORT_EVERY_S = 0.25
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of a run.
+    """One epoch, from 1: mean training loss, training accuracy (0..1), last learning rate.
 
-    Attributes:
-        epoch: Its number, from 1.
-        loss: Mean training loss.
-        accuracy: Share of the augmented training images classified correctly (0..1).
-        lr: Learning rate of its last step.
-        seconds: Time of training and evaluation, over interruptions.
-        test_accuracy: Share of the test images (0..1), where the epoch was evaluated.
-        test_loss: Mean cross-entropy of the test images in nats, where evaluated.
+    test_accuracy (0..1) and test_loss (nats) where the epoch was evaluated. seconds count the
+    epoch's training and evaluation, over interruptions.
     """
 
     epoch: int
@@ -36,13 +30,9 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class History:
-    """A whole run.
+    """A whole run: its epochs, optimizer steps and seconds, interruptions left out.
 
-    Attributes:
-        epochs: Results, epoch by epoch.
-        steps: Optimizer steps.
-        seconds: Time of training and evaluation; interruptions are left out.
-        resumed_at: The step that this call continued from, None for a fresh start.
+    resumed_at is the step that this call continued from, None for a fresh start.
     """
 
     epochs: tuple[EpochResult, ...]
@@ -63,10 +53,8 @@ class TuneEvent:
     Attributes:
         kind: ``"resume"`` (first, where a checkpoint was found), ``"recalibrate"``, ``"step"``,
             ``"evaluate"`` (test batches are running) or ``"epoch"`` (one is over).
-        epoch: The present epoch, from 1.
-        epochs: How many there are.
-        step: Optimizer steps done.
-        steps: Optimizer steps of all epochs.
+        epoch: The present epoch, from 1, of so many epochs.
+        step: Optimizer steps done, of so many steps in all epochs.
         loss: Running mean of this epoch's training loss.
         accuracy: Running mean of this epoch's accuracy (0..1) on augmented training images.
         seconds: Time spent so far.
@@ -111,14 +99,7 @@ class Reporter:
         self.resumed_at, self._earlier_s = step, seconds
 
     def report(self, kind: str, step: int, sums: Tensor, results: Sequence[EpochResult]) -> None:
-        """Call the callback.
-
-        Args:
-            kind: See `TuneEvent`.
-            step: Optimizer steps done.
-            sums: Of this epoch: images, correct ones, loss times images; [3].
-            results: The closed epochs.
-        """
+        """Call the callback; sums are the epoch's images, correct ones, loss times images, [3]."""
         self._reported_s = time.perf_counter()
         if self._callback is None:
             return
@@ -128,15 +109,12 @@ class Reporter:
         step_s = (self.seconds - self._earlier_s) / fresh if fresh else None
         self._callback(
             TuneEvent(
-                kind,
-                len(results) if last else min(len(results) + 1, self._epochs),
-                self._epochs,
-                step,
-                self._steps,
+                kind, len(results) if last else min(len(results) + 1, self._epochs),
+                self._epochs, step, self._steps,
                 last.loss if last else loss / images if images else None,
                 last.accuracy if last else correct / images if images else None,
                 self.seconds,
                 None if step_s is None else step_s * (self._steps - step),
                 last.test_accuracy if last else None,
             )
-        )
+        )  # fmt: skip
