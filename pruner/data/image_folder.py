@@ -113,8 +113,7 @@ def open_images(
             f"{root}: {len(classes)} class folders ({', '.join(classes[:3])}...), but the network "
             f"has {outputs} outputs; give the data that it was trained on"
         )
-    if workers is None:
-        workers = min(8, os.cpu_count() or 1)
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
     train, test = (
         _make_split(found.get(name, {}), classes, preprocessing, cache_mb * 2**20)
         for name in ("train", held_out or "")

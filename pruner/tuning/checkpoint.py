@@ -62,7 +62,7 @@ class Checkpoint:
                 "remove it to start over, or give another folder"
             )
 
-    def part(self, name: str) -> dict[str, Tensor]:
+    def select(self, name: str) -> dict[str, Tensor]:
         """Return the tensors under a prefix, without it."""
         start = name + "/"
         return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
@@ -101,11 +101,11 @@ class TrainingState:
 
     def restore(self, saved: Checkpoint) -> None:
         """Load all but the sums from a checkpoint."""
-        self.module.load_state_dict(saved.part("module"))
-        _restore_optimizer(self.optimizer, saved.part("optimizer"), saved.notes["optimizer"])
+        self.module.load_state_dict(saved.select("module"))
+        _restore_optimizer(self.optimizer, saved.select("optimizer"), saved.notes["optimizer"])
         self.scaler.load_state_dict(saved.notes["scaler"])
         if self.average is not None:
-            self.average.module.load_state_dict(saved.part("average"))
+            self.average.module.load_state_dict(saved.select("average"))
             self.average.n_averaged.fill_(saved.step + 1)
         self.results = [EpochResult(**result) for result in saved.notes["results"]]
         self.epoch_began_s, self.step = saved.notes["epoch_began_s"], saved.step

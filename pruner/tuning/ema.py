@@ -32,7 +32,7 @@ def build_average(module: nn.Module, decay: float) -> AveragedModel:
 
 
 @contextmanager
-def averaged_state(module: nn.Module, average: AveragedModel | None) -> Iterator[None]:
+def use_average(module: nn.Module, average: AveragedModel | None) -> Iterator[None]:
     """Give a network its average's state for a while."""
     if average is None:
         yield

@@ -17,7 +17,7 @@ from ..utils import derive_seed
 from .attention_transfer import find_shared_maps
 from .bn_recalibration import recalibrate
 from .checkpoint import Checkpoint, TrainingState, digest
-from .ema import averaged_state, build_average
+from .ema import build_average, use_average
 from .evaluate import Evaluation, evaluate
 from .loss import TuningLoss
 from .recipe import Recipe
@@ -126,8 +126,7 @@ class TrainingLoop:
             saved_s = time.perf_counter()
             for inputs, labels in self.loader.epoch(epoch, state.step - epoch * length):
                 self._step(inputs, labels)
-                if self.reporter.due:
-                    self._report("step")
+                self._report("step")
                 late = time.perf_counter() - saved_s >= checkpoint_s
                 if self._decide_together(late) and state.step % length:
                     self._check_finite()
@@ -196,7 +195,7 @@ class TrainingLoop:
         found: Evaluation | None = None
         if every and (epoch % every == 0 or epoch == self.epochs):
             self._report("evaluate")
-            with averaged_state(self.module, state.average):
+            with use_average(self.module, state.average):
                 batches = self.data.test(shard=self.shard)
                 reduce = self.accelerator.reduce if self.shard[1] > 1 else None
                 found = evaluate(self.module, batches, reduce=reduce)

@@ -89,20 +89,16 @@ class Reporter:
         """Time that the run has taken, in earlier calls too."""
         return self._earlier_s + time.perf_counter() - self._began_s
 
-    @property
-    def due(self) -> bool:
-        """Whether the last report is long enough ago for one of a step."""
-        return time.perf_counter() - self._reported_s >= _REPORT_EVERY_S
-
     def resume(self, step: int, seconds: float) -> None:
         """Continue from a step before which earlier calls took that many seconds."""
         self.resumed_at, self._earlier_s = step, seconds
 
     def report(self, kind: str, step: int, sums: Tensor, results: Sequence[EpochResult]) -> None:
         """Call the callback; sums are the epoch's images, correct ones, loss times images, [3]."""
-        self._reported_s = time.perf_counter()
-        if self._callback is None:
+        now = time.perf_counter()
+        if self._callback is None or kind == "step" and now - self._reported_s < _REPORT_EVERY_S:
             return
+        self._reported_s = now
         images, correct, loss = sums.tolist()
         last = results[-1] if kind == "epoch" else None
         fresh = step - (self.resumed_at or 0)

@@ -16,15 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruner import Plan, apply, trace
 from pruner.data.image_folder import ImageData, open_images
 from pruner.errors import PrunerError
-from pruner.tuning.attention_transfer import attention_loss, find_shared_maps, return_values
 from pruner.tuning.checkpoint import Checkpoint
-from pruner.tuning.ema import averaged_state, build_average
 from pruner.tuning.evaluate import evaluate
 from pruner.tuning.loss import distillation_loss
-from pruner.tuning.mixup import draw_mixture
 from pruner.tuning.recipe import Recipe
 from pruner.tuning.trainer import CHECKPOINT, finetune
 
@@ -95,116 +91,6 @@ class _KilledBatches:
                 raise Killed
             self.owner.left -= 1
             yield pair
-
-
-def test_the_loss_is_that_of_hinton():
-    torch.manual_seed(1)
-    outputs, taught = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4)
-    labels, recipe = torch.tensor([0, 3, 1, 1, 2]), Recipe(distill=0.3, temperature=2.0)
-    p, q = torch.softmax(taught / 2, 1), torch.softmax(outputs / 2, 1)
-    kl = (p * (p / q).log()).sum(1).mean()
-    ce = -torch.softmax(outputs, 1)[torch.arange(5), labels].log().mean()
-    found = distillation_loss(outputs, taught, labels, recipe)
-    assert found.item() == pytest.approx((0.7 * ce + 0.3 * 4 * kl).item(), rel=1e-5)
-    assert distillation_loss(outputs, None, labels, recipe).item() == pytest.approx(
-        ce.item(), rel=1e-5
-    )
-    alone = distillation_loss(taught.clone(), taught, labels, replace(recipe, distill=1.0))
-    assert alone.item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_mixup_mixes_images_and_labels_alike():
-    torch.manual_seed(2)
-    images, labels = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 2, 2, 1, 0])
-    mixture = draw_mixture(6, 0.4, torch.device("cpu"))
-    share, partner = mixture.share, mixture.partner
-    assert 0.5 <= share <= 1 and sorted(partner.tolist()) == list(range(6))
-    outputs = torch.randn(6, 3)
-    for k in range(6):
-        expected = share * images[k] + (1 - share) * images[partner[k]]
-        torch.testing.assert_close(mixture.mix_images(images)[k], expected)
-    log = torch.log_softmax(outputs, 1)
-    rows = torch.arange(6)
-    plain = -(share * log[rows, labels] + (1 - share) * log[rows, labels[partner]]).mean()
-    found = distillation_loss(outputs, None, mixture.mix_labels(labels, 3), Recipe())
-    assert found.item() == pytest.approx(plain.item(), rel=1e-5)
-
-
-def test_attention_is_compared_where_both_networks_have_a_map():
-    """By the formula on hooked values, on networks whose channels differ."""
-    torch.manual_seed(0)
-    net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
-    plan = Plan({n: tuple(range(d.size - 1)) for n, d in net.dims.items()}, {})
-    small, images = apply(net, plan), torch.randn(5, 3, 8, 8)
-    maps = find_shared_maps(small, net.module, images)
-    places = {}
-
-    class Spy(torch.fx.Interpreter):
-        def run_node(self, n):
-            value = super().run_node(n)
-            places.setdefault(n.name, []).append(value)
-            return value
-
-    with torch.no_grad():
-        Spy(small).run(images)
-        Spy(net.module).run(images)
-        results, ours = return_values(small, tuple(maps))(images)
-        _, theirs = return_values(net.module, tuple(maps))(images)
-        torch.testing.assert_close(results, small(images))
-    assert maps == {"add": 1}  # the last value of 8 x 8 places
-    expected = 0.0
-    for name in maps:
-        q, p = (v.square().sum(1).flatten(1) for v in places[name])
-        off = q / q.norm(dim=1, keepdim=True) - p / p.norm(dim=1, keepdim=True)
-        expected += off.square().sum(1).mean().item() / len(maps)
-    found = attention_loss(ours, theirs, tuple(maps.values()))
-    assert found.item() == pytest.approx(expected, rel=1e-5) and expected > 0
-    assert attention_loss(ours, ours, tuple(maps.values())).item() == 0
-    with pytest.raises(PrunerError, match=r"pruner\.trace"):
-        find_shared_maps(Small(), net.module, images)
-
-
-def test_a_student_learns_where_its_teacher_looks(data):
-    torch.manual_seed(0)
-    net = trace(Small().eval(), (torch.randn(2, 3, 8, 8),))
-    plan = Plan({n: tuple(range(d.size // 2)) for n, d in net.dims.items()}, {})
-    images, _ = next(iter(data.test(36)))
-    apart = {}
-    for weight in (0.0, 20.0):
-        small = apply(net, plan)
-        maps = find_shared_maps(small, net.module, images)
-        recipe = Recipe(batch=12, lr=0.02, distill=0.0, attention=weight, recalibrate=0)
-        finetune(small, net.module, data, 6, recipe=recipe)
-        with torch.no_grad():
-            ours, theirs = (return_values(m, tuple(maps))(images)[1] for m in (small, net.module))
-            apart[weight] = attention_loss(ours, theirs, tuple(maps.values())).item()
-        assert not any(module.training for module in small.modules())
-    assert apart[20.0] < 0.7 * apart[0.0]
-
-
-def test_the_rate_warms_up_and_falls_as_a_half_cosine():
-    recipe = Recipe(lr=0.8, warmup=1.0)
-    rates = [recipe.lr_at(step, 40, 10) for step in range(40)]
-    assert rates[:10] == pytest.approx([0.8 * (k + 1) / 11 for k in range(10)])
-    assert rates[10] == 0.8 and max(rates) == 0.8
-    assert rates[25] == pytest.approx(0.4)
-    assert rates[10:] == sorted(rates[10:], reverse=True) and 0 < rates[-1] < 0.01
-    assert Recipe(lr=1.0, warmup=9).lr_at(0, 1, 1) == 1.0  # a run shorter than its warm-up
-
-
-def test_the_moving_average_is_that_of_its_formula():
-    module = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.constant_(module.weight, 1.0)
-    average, expected = build_average(module, 0.5), 1.0
-    for step, value in enumerate([3.0, -2.0, 5.0, 7.0, 1.0, 0.0, 2.0, 8.0, 9.0]):
-        torch.nn.init.constant_(module.weight, value)
-        average.update_parameters(module)
-        keep = min(0.5, (1 + step) / (10 + step))
-        expected = keep * expected + (1 - keep) * value
-    assert average.module.weight.item() == pytest.approx(expected)
-    with averaged_state(module, average):
-        assert module.weight.item() == pytest.approx(expected)
-    assert module.weight.item() == 9.0
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
