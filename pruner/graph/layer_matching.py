@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -42,63 +42,52 @@ def _match_by_weight(match: Callable[[dict[str, Any], Tensor], LayerCall | None]
     return match_weight
 
 
-def _call(kind: type[nn.Module], made: dict[str, Any], args: dict[str, Any]) -> LayerCall:
-    """Return the call of a layer with a weight and perhaps a bias on one input."""
-    names = ("weight", "bias") if "bias" in args else ("weight",)
-    return kind, made, {name: args[name] for name in names}, (args["input"],)
+def _call(
+    kind: type[nn.Module], args: dict[str, Any], leaves: Sequence[str] = ("weight", "bias"),
+    inputs: Sequence[str] = ("input",), **known: Any,
+) -> LayerCall:  # fmt: skip
+    """Return the call of a layer whose settings are the known ones, or the operator's arguments."""
+    known = {**args, **known, "bias": known.get("bias", args.get("bias") is not None)}
+    made = {name: known[name] for name in LAYER_SETTINGS[kind]}
+    held = {name: args[name] for name in leaves if name in args}
+    return kind, made, held, tuple(args[name] for name in inputs)
 
 
 @_match_by_weight
 def _match_convolution(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    rank = weight.dim() - 2
-    padding = args["padding"]
-    made = {
-        "in_channels": weight.shape[1] * args["groups"],
-        "out_channels": weight.shape[0],
-        "kernel_size": tuple(weight.shape[2:]),
-        "stride": _spread(args["stride"], rank),
-        "padding": padding if isinstance(padding, str) else _spread(padding, rank),
-        "dilation": _spread(args["dilation"], rank),
-        "groups": args["groups"],
-        "bias": args["bias"] is not None,
-    }
-    return _call((nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1], made, args)
+    kinds, rank, groups = (nn.Conv1d, nn.Conv2d, nn.Conv3d), weight.dim() - 2, args["groups"]
+    return _call(
+        kinds[rank - 1], args, in_channels=weight.shape[1] * groups, out_channels=weight.shape[0],
+        kernel_size=tuple(weight.shape[2:]), **_spread(args, rank),
+    )  # fmt: skip
 
 
 @_match_by_weight
-def _match_transposed_convolution(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    rank = weight.dim() - 2
-    made = {
-        "in_channels": weight.shape[0],
-        "out_channels": weight.shape[1] * args["groups"],
-        "kernel_size": tuple(weight.shape[2:]),
-        **{
-            name: _spread(args[name], rank)
-            for name in ("stride", "padding", "output_padding", "dilation")
-        },
-        "groups": args["groups"],
-        "bias": args["bias"] is not None,
-    }
-    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1]
-    return _call(kind, made, args)
+def _match_transposed(args: dict[str, Any], weight: Tensor) -> LayerCall:
+    kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    rank, groups = weight.dim() - 2, args["groups"]
+    return _call(
+        kinds[rank - 1], args, in_channels=weight.shape[0], out_channels=weight.shape[1] * groups,
+        kernel_size=tuple(weight.shape[2:]), **_spread(args, rank),
+    )  # fmt: skip
 
 
-def _spread(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a setting for each of rank axes."""
-    values = (value,) if isinstance(value, int) else tuple(value)
-    return values * rank if len(values) == 1 else values
+def _spread(args: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Return a convolution's settings for each of rank axes."""
+    names = ("stride", "padding", "output_padding", "dilation")
+    found = {name: args[name] for name in names if name in args}
+    for name, value in found.items():
+        if not isinstance(value, str):
+            values = (value,) if isinstance(value, int) else tuple(value)
+            found[name] = values * rank if len(values) == 1 else values
+    return found
 
 
 @_match_by_weight
 def _match_linear(args: dict[str, Any], weight: Tensor) -> LayerCall | None:
     if weight.dim() != 2:
         return None
-    made = {
-        "in_features": weight.shape[1],
-        "out_features": weight.shape[0],
-        "bias": args["bias"] is not None,
-    }
-    return _call(nn.Linear, made, args)
+    return _call(nn.Linear, args, in_features=weight.shape[1], out_features=weight.shape[0])
 
 
 def _match_batch_norm(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
@@ -114,80 +103,49 @@ _INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 
 
 def _match_norm(
-    args: dict[str, Any],
-    tensors: Tensors,
-    kinds: Mapping[int, type[nn.Module]],
-    by_input: bool,
+    args: dict[str, Any], tensors: Tensors, kinds: Mapping[int, type[nn.Module]], by_input: bool
 ) -> LayerCall | None:
     """Match a norm; by_input: its statistics are the input's, not those of training."""
-    mean, weight = (
-        _find_tensor(args["running_mean"], tensors),
-        _find_tensor(args["weight"], tensors),
-    )
+    mean, weight = (_find_tensor(args[name], tensors) for name in ("running_mean", "weight"))
     kind, known = kinds.get(len(args["input"].meta["shape"])), weight if mean is None else mean
     if kind is None or known is None or (weight is None) != (args["bias"] is None):
         return None
     if by_input == (mean is not None):
         return None
-    made = {
-        "num_features": known.shape[0],
-        "eps": args["eps"],
-        "momentum": args["momentum"],
-        "affine": weight is not None,
-        "track_running_stats": mean is not None,
-    }
-    leaves = {name: args[name] for name in ("weight", "bias", "running_mean", "running_var")}
-    return kind, made, leaves, (args["input"],)
+    return _call(
+        kind, args, ("weight", "bias", "running_mean", "running_var"),
+        num_features=known.shape[0], affine=weight is not None,
+        track_running_stats=mean is not None,
+    )  # fmt: skip
 
 
 @_match_by_weight
 def _match_layer_norm(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    made = {
-        "normalized_shape": tuple(args["normalized_shape"]),
-        "eps": args["eps"],
-        "elementwise_affine": True,
-        "bias": args["bias"] is not None,
-    }
-    return _call(nn.LayerNorm, made, args)
-
-
-@_match_by_weight
-def _match_rms_norm(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    made = {
-        "normalized_shape": tuple(args["normalized_shape"]),
-        "eps": args["eps"],
-        "elementwise_affine": True,
-    }
-    return _call(nn.RMSNorm, made, args)
+    shape = tuple(args["normalized_shape"])
+    kind = nn.LayerNorm if "bias" in args else nn.RMSNorm
+    return _call(kind, args, normalized_shape=shape, elementwise_affine=True)
 
 
 @_match_by_weight
 def _match_group_norm(args: dict[str, Any], weight: Tensor) -> LayerCall | None:
     if args["bias"] is None:
         return None
-    made = {
-        "num_groups": args["num_groups"],
-        "num_channels": weight.shape[0],
-        "eps": args["eps"],
-        "affine": True,
-    }
-    return _call(nn.GroupNorm, made, args)
+    return _call(nn.GroupNorm, args, num_channels=weight.shape[0], affine=True)
 
 
 @_match_by_weight
 def _match_embedding(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    padding = args["padding_idx"]
-    made = {
-        "num_embeddings": weight.shape[0],
-        "embedding_dim": weight.shape[1],
-        "padding_idx": None if padding < 0 else padding,
-    }
-    return nn.Embedding, made, {"weight": args["weight"]}, (args["indices"],)
+    index = None if args["padding_idx"] < 0 else args["padding_idx"]
+    count, width = weight.shape
+    return _call(
+        nn.Embedding, args, inputs=("indices",), num_embeddings=count, embedding_dim=width,
+        padding_idx=index,
+    )  # fmt: skip
 
 
 @_match_by_weight
 def _match_prelu(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    return nn.PReLU, {"num_parameters": weight.numel()}, {"weight": args["weight"]}, (args["self"],)
+    return _call(nn.PReLU, args, inputs=("self",), num_parameters=weight.numel())
 
 
 def _match_recurrent(
@@ -209,67 +167,50 @@ def _match_recurrent(
     first = _find_tensor(params[0], tensors)
     if first is None:
         return None
-    made = {
-        "input_size": first.shape[1],
-        "hidden_size": first.shape[0] // gates,
-        "num_layers": args["num_layers"],
-        "bias": args["has_biases"],
-        "batch_first": args["batch_first"],
-        "dropout": args["dropout"],
-        "bidirectional": args["bidirectional"],
-    }
     state = tuple(args["hx"]) if kind is nn.LSTM else args["hx"]
-    return kind, made, dict(zip(names, params)), (args["input"], state)
+    args = {**args, **dict(zip(names, params)), "state": state}
+    return _call(
+        kind, args, names, ("input", "state"), input_size=first.shape[1],
+        hidden_size=first.shape[0] // gates, bias=args["has_biases"],
+    )  # fmt: skip
 
 
-def _match_without_tensors(kind: type[nn.Module]) -> Matcher:
-    """Make a matcher for an operator whose arguments have the names of the layer's settings."""
-
-    def match(args: dict[str, Any], tensors: Tensors) -> LayerCall:
-        return kind, {name: args[name] for name in LAYER_SETTINGS[kind]}, {}, (args["input"],)
-
-    return match
+def _match_plain(kind: type[nn.Module], args: dict[str, Any], tensors: Tensors) -> LayerCall:
+    """Match an operator whose arguments have the names of the layer's settings."""
+    return _call(kind, args)
 
 
 def _match_feature_dropout(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
     rank = len(args["input"].meta["shape"])
     kind = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}.get(rank)
-    return _match_without_tensors(kind)(args, tensors) if kind else None
+    return _call(kind, args) if kind else None
 
 
 def _match_attention(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
     """Match an attention with dropout in training; others stay calls of the operator."""
     if not args["dropout_p"]:
         return None
-    made = {
-        "p": args["dropout_p"],
-        "is_causal": args["is_causal"],
-        "scale": args["scale"],
-        "gqa": args["enable_gqa"],
-    }
-    inputs = (args["query"], args["key"], args["value"], args["attn_mask"])
-    return DotProductAttention, made, {}, inputs
+    inputs = ("query", "key", "value", "attn_mask")
+    return _call(DotProductAttention, args, (), inputs, p=args["dropout_p"], gqa=args["enable_gqa"])
 
 
 _MATCHERS: dict[str, Matcher] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _match_convolution),
-    **dict.fromkeys(
-        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _match_transposed_convolution
-    ),
+    **{f"conv{rank}d": _match_convolution for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d": _match_transposed for rank in (1, 2, 3)},
     "linear": _match_linear,
     "batch_norm": _match_batch_norm,
     "instance_norm": _match_instance_norm,
-    "rms_norm": _match_rms_norm,
+    "rms_norm": _match_layer_norm,
     "layer_norm": _match_layer_norm,
     "group_norm": _match_group_norm,
     "embedding": _match_embedding,
     "prelu": _match_prelu,
     "lstm": partial(_match_recurrent, nn.LSTM, 4),
     "gru": partial(_match_recurrent, nn.GRU, 3),
-    "dropout": _match_without_tensors(nn.Dropout),
+    "dropout": partial(_match_plain, nn.Dropout),
     "feature_dropout": _match_feature_dropout,
-    "alpha_dropout": _match_without_tensors(nn.AlphaDropout),
-    "feature_alpha_dropout": _match_without_tensors(nn.FeatureAlphaDropout),
-    "drop_path": _match_without_tensors(DropPath),
+    "alpha_dropout": partial(_match_plain, nn.AlphaDropout),
+    "feature_alpha_dropout": partial(_match_plain, nn.FeatureAlphaDropout),
+    "drop_path": partial(_match_plain, DropPath),
     "scaled_dot_product_attention": _match_attention,
 }

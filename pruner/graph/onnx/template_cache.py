@@ -135,8 +135,7 @@ def _make_template(model: onnx.ModelProto, module: fx.GraphModule) -> _Template 
     from onnx import numpy_helper
 
     state, others = _split_tensors(module)
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
+    light = copy.deepcopy(model)
     axes: dict[str, tuple[tuple[str, int] | int, ...]] = {}
     for tensor in light.graph.initializer:
         if tensor.name in others:
@@ -223,11 +222,9 @@ def _free_flatten(model: onnx.ModelProto, module: fx.GraphModule) -> None:
 
 def _fill_template(template: _Template, module: fx.GraphModule) -> bytes | None:
     """Fill a template with random weights of the module's shapes; None where it does not fit."""
-    import onnx
     from onnx import numpy_helper
 
-    model = onnx.ModelProto()
-    model.CopyFrom(template.model)
+    model = copy.deepcopy(template.model)
     (state, others), layers = _split_tensors(module), dict(module.named_modules())
     for node in model.graph.node:
         layer = layers.get(node.input[1].removesuffix(".weight")) if len(node.input) > 1 else None
@@ -308,8 +305,7 @@ def _shapes_fit(model: onnx.ModelProto, weights: set[str]) -> bool:
     """Whether shape inference, which knows every operator, finds the shapes to fit together."""
     import onnx
 
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
+    light = copy.deepcopy(model)
     expected = [value.type.tensor_type.shape.SerializeToString() for value in light.graph.output]
     for value in light.graph.output:
         value.type.tensor_type.ClearField("shape")

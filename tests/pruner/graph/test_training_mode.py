@@ -148,6 +148,21 @@ def test_stochastic_depth_in_functions():
     assert not net.program.notes
 
 
+def test_stochastic_depth_right_before_the_output():
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(0.8) if self.training else None
+            return x if mask is None else x * mask / 0.8
+
+    net = trace(Last(), (torch.zeros(1, 3, 8, 8),))
+    assert [x.p for x in net.module.modules() if isinstance(x, DropPath)] == pytest.approx([0.2])
+
+
 def test_a_transformers_model_drops_what_it_says():
     transformers = pytest.importorskip("transformers")
     model = transformers.BeitModel(
