@@ -13,6 +13,7 @@ that takes the whole budget.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,14 +95,10 @@ def _tabulate_latencies(
     net: Network, table: LatencyTable, builder: WidthBuilder, network_ms: float
 ) -> list[Table]:
     """Return a table a cell: its latency in a network that takes network_ms."""
-    # Blocks repeat: the same layer at the same widths is predicted once.
-    known: dict[tuple[LayerSpec, bytes], NDArray[np.float64]] = {}
 
-    def predict_rows(spec: LayerSpec, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        key = (spec, rows.tobytes())
-        if key not in known:
-            known[key] = table.predict(spec, rows, network_ms)
-        return known[key]
+    @cache  # Blocks repeat: the same layer at the same widths is predicted once
+    def predict_rows(spec: LayerSpec, rows: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:
+        return table.predict(spec, np.array(rows), network_ms)
 
     tables = []
     for located in net.located:
@@ -111,14 +108,15 @@ def _tabulate_latencies(
         grids = np.broadcast_arrays(*(width.align(scope) for width in widths))
         rows = np.stack([grid.ravel() for grid in grids], axis=1)
         unique, place = np.unique(rows, axis=0, return_inverse=True)
+        once = tuple(map(tuple, unique.tolist()))
         shape = grids[0].shape
         if not scope and not located.blocks:  # nothing to choose: a table over the one option
             builder.options[_NETWORK] = 1
             scope, shape = (_NETWORK,), (1,)
-        cost = predict_rows(cell.spec, unique)[place.ravel()].reshape(shape)
+        cost = predict_rows(cell.spec, once)[place.ravel()].reshape(shape)
         if cell.otherwise is not None:
             without = len(cell.without)
-            rest = predict_rows(cell.otherwise, unique)[place.ravel()].reshape(shape)
+            rest = predict_rows(cell.otherwise, once)[place.ravel()].reshape(shape)
             scope = (*map(keep_variable, cell.without), *scope)
             cost = np.broadcast_to(cost, (2,) * without + shape).copy()
             cost[(0,) * without] = rest

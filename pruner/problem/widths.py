@@ -37,10 +37,8 @@ class Width:
     def align(self, scope: Sequence[str]) -> NDArray[np.int64]:
         """Return the values with an axis for every variable of the scope, to be broadcast."""
         order = sorted(range(len(self.variables)), key=lambda i: scope.index(self.variables[i]))
-        shape = [1] * len(scope)
-        for i in order:
-            shape[scope.index(self.variables[i])] = self.values.shape[i]
-        return self.values.transpose(order).reshape(shape)
+        missing = [i for i, name in enumerate(scope) if name not in self.variables]
+        return np.expand_dims(self.values.transpose(order), missing)
 
     def combine(self, other: Width, operation: np.ufunc) -> Width:
         """Apply an operation of two numbers over the union of the variables of both."""
@@ -87,17 +85,12 @@ class WidthBuilder:
 
         DenseNet's layers read ever longer concatenations: each is the one before and one part more.
         """
-        parts, constant = {}, 0
-        rest: Counter[_Key] = Counter()
-        for part in parts_of(axis):
-            if self._dims.keys().isdisjoint(atoms_of(part)):
-                constant += part.size
-            else:
-                key = self._key(part)
-                parts[key] = part
-                rest[key] += 1
+        free = [p for p in parts_of(axis) if not self._dims.keys().isdisjoint(atoms_of(p))]
+        keys = [self._key(part) for part in free]
+        parts, rest = dict(zip(keys, free)), Counter(keys)
+        constant = axis.size - sum(part.size for part in free)
         longest_first = sorted(self._sums, key=len, reverse=True)
-        known = next((keys for keys in longest_first if Counter(keys) <= rest), ())
+        known = next((own for own in longest_first if Counter(own) <= rest), ())
         total = self._sums.get(known, Width((), np.array(0)))
         for key in sorted((rest - Counter(known)).elements()):
             known = tuple(sorted((*known, key)))

@@ -72,11 +72,15 @@ def evaluate_candidates(
     table's error, so that some of the best will meet the budget on the device.
 
     Args:
-        net, table, budget, margin, within: As `formulate` takes them.
+        net: The network to prune.
+        table: Latencies of its cells.
         importance: Scores of a criterion with loss curves.
         batches: Calibration images; labels are not looked at.
+        budget: As `formulate` takes it.
         trials: How often to solve: the number of candidates at most.
         steps: Of distillation, a batch each; 0 where the chosen structure will only be repaired.
+        margin: The share of the budget that every candidate leaves at least.
+        within: The plan of an earlier round, whose rest may be cut (see `formulate`).
         journal: A file that the losses are written to: the same call looks them up and continues.
         progress: Called with the number of trials done and of all.
 

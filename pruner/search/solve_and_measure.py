@@ -66,12 +66,15 @@ def choose(
     Solve, measure the answer, correct the table by it, and solve again until it fits.
 
     Args:
-        net, table, importance, within: As `formulate` takes them.
+        net: The network to prune.
+        table: Latencies of its cells.
+        importance: What its indices and Blocks are worth.
         engine: What measures.
         budget_ms: The budget in milliseconds a batch.
         config: Margin, time limit and number of rounds; whether to measure at all.
         progress: What tells the user of the rounds.
         keep: Called with every corrected table.
+        within: The plan of an earlier round, whose rest may be cut (see `formulate`).
         candidates: The best first: the first that measures within the budget is taken.
 
     Returns:
@@ -81,17 +84,14 @@ def choose(
         PrunerError: The budget is below the reachable minimum.
     """
     runner = _RoundRunner(net, table, importance, engine, budget_ms, config, progress, keep, within)
-    if candidates and not config.check:
-        first = runner.predict_round(candidates[0].plan, candidates[0].solution, budget_ms)
-        return Choice(first, (first,), table)
-    for candidate in candidates:
-        found = runner.predict_round(candidate.plan, candidate.solution, budget_ms)
+    rounds = (runner.predict_round(c.plan, c.solution, budget_ms) for c in candidates)
+    if not config.check:
+        found = next(rounds, None) or runner.solve(budget_ms)
+        return Choice(found, (found,), table)
+    for found in rounds:
         measured = runner.measure(found, len(runner.rounds) + 1)
         if _measured_ms(measured) <= budget_ms:
             return Choice(measured, tuple(runner.rounds), runner.table)
-    if not config.check:
-        found = runner.solve(budget_ms)
-        return Choice(found, (found,), table)
     runner.run_rounds()
     return runner.choose_round()
 
@@ -123,11 +123,9 @@ class _RoundRunner:
             try:
                 found = self.solve(asked_ms)
             except _NothingFound:
-                if (
-                    self.rounds
-                ):  # the corrected table leaves no room below; what was measured stands
-                    return
-                raise
+                if not self.rounds:
+                    raise
+                return  # the corrected table leaves no room below; what was measured stands
             known = next((r for r in self.rounds if _same_structure(r.plan, found.plan)), None)
             if known is not None:
                 # The table stands by a structure that was measured: only asking for less moves it.

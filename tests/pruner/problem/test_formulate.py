@@ -15,7 +15,6 @@ from scipy.optimize import brentq
 import solver
 from latency_tables import Calibration
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
-from pruner.problem import objective_value as objective
 from pruner.search.solve_and_measure import describe_smallest
 
 from ..networks import Attention, Dense, Plain, Residual
@@ -206,20 +205,6 @@ def test_queries_keys_and_values_need_no_width_of_their_own():
     assert set(problem.options) <= named | {"network"}
 
 
-def test_measured_blocks_correct_what_their_parts_add_up_to():
-    net, table = traced(Residual, 4), Rule()
-    parts = random_importance(net, 1).parts
-    measured = {name: 3.5 + i for i, name in enumerate(net.blocks)}
-    importance = Importance("random", parts, measured)
-    problem = formulate(net, table, importance, "100%")
-    everything = solver.solve(problem).value
-    for name, value in measured.items():
-        without = {k: v for k, v in problem.options.items()}
-        pinned = solver.Table("pin", (f"keep:{name}",), np.array([0.0, -np.inf]), {})
-        cut = solver.Problem("pinned", without, [*problem.tables, pinned], problem.budgets)
-        assert everything - solver.solve(cut).value == pytest.approx(value)
-
-
 def test_a_budget_is_one_for_the_total_and_not_for_the_sum():
     net, table = traced(Residual, 4), Crowded()
     importance = random_importance(net, 3)
@@ -264,52 +249,3 @@ def test_with_scores_of_the_network_itself():
         totals = importance.total(name)
         gone = np.delete(totals, kept)
         assert not len(gone) or totals[list(kept)].min() >= gone.max()
-
-
-def random_rises(net, seed):
-    """Losses by width and by block, as whole-network criteria give them."""
-    rng = np.random.default_rng(seed)
-    rises = {
-        name: np.append(np.sort(rng.lognormal(size=len(dim.options()) - 1))[::-1], 0.0)
-        for name, dim in net.dims.items()
-    }
-    parts = {name: {"": rng.lognormal(size=dim.size)} for name, dim in net.dims.items()}
-    blocks = {name: float(rng.normal(1.0, 1.0)) for name in net.blocks}
-    return Importance("rises", parts, blocks, rises)
-
-
-def lost(net, importance, sizes, dropped):
-    """What a structure loses: its blocks, and the widths of whatever lies in no dropped block."""
-    total = sum(max(0.0, importance.blocks[name]) for name in dropped)
-    for name, size in sizes.items():
-        dim = net.dims[name]
-        weights = [slot for slot in dim.slots if slot.role in ("in", "out")]
-        if not any(all(block in slot.blocks for slot in weights) for block in dropped):
-            total += importance.loss_curves[name][dim.options().index(size)]
-    return total
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.sampled_from([(Residual, 4), (Plain, 5), (Dense, 2)]),
-    st.integers(0, 10_000),
-    st.floats(0.3, 1.0),
-)
-def test_the_least_loss_is_that_of_plain_enumeration(case, seed, share):
-    net, table = traced(*case), Rule()
-    importance = random_rises(net, seed)
-    dense = predict(net, table)
-    answer = solver.solve(formulate(net, table, importance, budget=share * dense))
-    allowed = [
-        lost(net, importance, sizes, dropped)
-        for sizes, dropped in structures(net)
-        if predict(net, table, sizes, dropped) <= share * dense * (1 + 1e-12)
-    ]
-    if not allowed:
-        assert answer.status == solver.Status.INFEASIBLE
-        return
-    assert answer.value == pytest.approx(-min(allowed), rel=1e-9, abs=1e-12)
-    plan = Plan.from_solution(net, answer, importance)
-    found = objective(net, importance, plan.sizes(), plan.dropped_blocks())
-    assert found == pytest.approx(answer.value, rel=1e-9, abs=1e-12)
-    assert objective(net, importance) == 0
