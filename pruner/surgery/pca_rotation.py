@@ -1,7 +1,7 @@
-"""rotate: the same function, with the channels of linear streams turned to their main directions.
+"""PCA rotation: the same function with linear streams in the basis of their main directions.
 
 Between a linear bottleneck's layers there is no activation: such a stream may be written in any
-basis, if what writes it and what reads it are turned alike. In the basis of its main directions the
+basis, if what writes and what reads it are rotated alike. In the basis of its main directions the
 last channels carry almost nothing, and cutting them costs far less than cutting any channel of the
 trained network (as SliceGPT does for transformers: Ashkboos et al. 2024, arXiv 2401.15024).
 """
@@ -22,6 +22,7 @@ from ..graph import (
     StagedExecution,
     batch_norm_scale,
     effective_weight,
+    evaluation_mode,
     find_batch_norm_after,
     get_layer,
     is_batch_norm,
@@ -37,8 +38,10 @@ from ..structure import Network
 class Stream:
     """A Dim whose channels nothing but linear layers write and read.
 
-    writers are calls of layers with the batch norm behind each (None: none), readers calls of
-    layers: nodes of the Network's module.
+    Attributes:
+        dim: The Dim's name.
+        writers: Nodes of the Network's module that call layers, with the batch norm behind each.
+        readers: Nodes that call layers.
     """
 
     dim: str
@@ -47,14 +50,14 @@ class Stream:
 
 
 def find_streams(net: Network) -> dict[str, Stream]:
-    """The Dims that may be turned, by name."""
+    """Return the streams that may be rotated, by the names of their Dims."""
     nodes = {node.name: node for node in net.module.graph.nodes}
     carrying: dict[Atom, list[tuple[fx.Node, int]]] = {net.atoms[name]: [] for name in net.dims}
     mixed: set[Atom] = set()
     for node in net.program.graph.nodes:
         if node.op == "get_attr" or node.name not in nodes:
             continue
-        for i, axis in enumerate(_flat(net.axis_map.axes.get(node))):
+        for i, axis in enumerate(net.axis_map.all_axes(node)):
             axis = resolve_axis(axis)
             if isinstance(axis, Atom):
                 if axis in carrying:
@@ -65,26 +68,23 @@ def find_streams(net: Network) -> dict[str, Stream]:
     found = {}
     for name in net.dims:
         atom = net.atoms[name]
-        stream = None if atom in mixed else _stream(net, name, carrying[atom], calls)
+        stream = None if atom in mixed else _read_stream(net, name, carrying[atom], calls)
         if stream is not None:
             found[name] = stream
     return found
 
 
-def _flat(axes: Any) -> list[Any]:
-    return [a for one in axes or () for a in (one if isinstance(one, list) else [one])]
-
-
-def _stream(
+def _read_stream(
     net: Network, name: str, carrying: list[tuple[fx.Node, int]], calls: list[Any]
 ) -> Stream | None:
+    """Return the stream of a Dim carried by these nodes' axes, None where it may not be rotated."""
     carriers = {node for node, _ in carrying}
     writers: dict[fx.Node, fx.Node | None] = {}
     readers: dict[fx.Node, None] = {}
     for node, axis in carrying:
         layer = get_layer(net.module, node)
         if is_ungrouped(layer):
-            if calls.count(node.target) > 1 or axis != _channel_axis(layer, node):
+            if calls.count(node.target) > 1 or axis != _get_channel_axis(layer, node):
                 return None
             writers[node] = None
         elif isinstance(layer, BatchNorm):
@@ -112,7 +112,8 @@ def _stream(
     return Stream(name, tuple(writers.items()), tuple(readers))
 
 
-def _channel_axis(layer: nn.Module | None, node: fx.Node) -> int:
+def _get_channel_axis(layer: nn.Module | None, node: fx.Node) -> int:
+    """Return the axis of the channels in a layer's result."""
     if isinstance(layer, nn.Conv2d):
         return 1
     shape = node.meta.get("shape")
@@ -120,32 +121,32 @@ def _channel_axis(layer: nn.Module | None, node: fx.Node) -> int:
 
 
 def rotate(net: Network, batches: Iterable[tuple[Any, Any]], *, memory_mb: float = 1024) -> Network:
-    """A Network of the same function whose linear streams are in the basis of what is read of them.
+    """Return a Network of the same function with linear streams in the basis that readers weigh.
 
     With the covariance C of a stream's values where they are read, and M = sum of W^T W over its
     readers' weights (behind their batch norms), cutting to k channels costs the readers
     tr(M (1 - P) C (1 - P)^T) for a projection P of rank k. It is least for the first k
     eigenvectors V of M^1/2 C M^1/2: the stream becomes V^T M^1/2 x, most important first.
 
-    Batch norms behind writers get the statistics that the turned channels have on the batches. The
+    Batch norms behind writers get the statistics that the rotated channels have on the batches. The
     network given is left as it was; without linear streams it is returned.
     """
     found = find_streams(net)
     inputs = [x if isinstance(x, tuple) else (x,) for x, _ in batches]
     if not found or not inputs:
         return net
-    moments = _moments(net, found, inputs, memory_mb)
+    moments = _measure_moments(net, found, inputs, memory_mb)
     tensors = dict(net.program.tensors)
     with torch.no_grad():
         for stream in found.values():
-            turn, back = _basis(net.module, stream, moments)
-            # Read before any writer is turned, since a layer may do both.
-            _turn(net.module, stream, turn, back, moments, tensors)
+            rotation, inverse = _find_rotation(net.module, stream, moments)
+            # Read before any writer is rotated, since a layer may do both.
+            _rotate_stream(net.module, stream, rotation, inverse, moments, tensors)
     return replace_tensors(net, tensors)
 
 
 def replace_tensors(net: Network, tensors: Mapping[str, Tensor]) -> Network:
-    """The same Network with other values for some of its tensors, by their names."""
+    """Return the same Network with other values for some of its tensors, by their names."""
     known = net.program.tensors
     values = {
         name: nn.Parameter(tensor)
@@ -163,11 +164,10 @@ def replace_tensors(net: Network, tensors: Mapping[str, Tensor]) -> Network:
 Moments = Mapping[str, tuple[Tensor, Tensor]]
 
 
-def _moments(
+def _measure_moments(
     net: Network, found: Mapping[str, Stream], inputs: list[tuple[Tensor, ...]], memory_mb: float
 ) -> Moments:
-    """Mean and covariance of what readers read and writers write, by the node's name."""
-    net.module.eval()
+    """Return mean and covariance of what readers read and writers write, by the node's name."""
     names = dict.fromkeys(
         node.name
         for stream in found.values()
@@ -177,13 +177,14 @@ def _moments(
         )
     )
     sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in names}
-    for values in StagedExecution(net.module, inputs, memory_mb * 2**20).values(list(names)):
-        for name, value in values.items():
-            axis = 1 if value.ndim == 4 else value.ndim - 1
-            rows = value.movedim(axis, -1).flatten(0, -2)
-            sums[name][0] += len(rows)
-            sums[name][1] += rows.double().sum(0)
-            sums[name][2] += (rows.T @ rows).double()
+    with evaluation_mode(net.module):
+        for values in StagedExecution(net.module, inputs, memory_mb * 2**20).values(list(names)):
+            for name, value in values.items():
+                axis = 1 if value.ndim == 4 else value.ndim - 1
+                rows = value.movedim(axis, -1).flatten(0, -2)
+                sums[name][0] += len(rows)
+                sums[name][1] += rows.double().sum(0)
+                sums[name][2] += (rows.T @ rows).double()
     result = {}
     for name, (count, total, products) in sums.items():
         mean = total / count
@@ -191,32 +192,34 @@ def _moments(
     return result
 
 
-def _basis(module: nn.Module, stream: Stream, moments: Moments) -> tuple[Tensor, Tensor]:
-    """The turn [channels, channels] and its inverse."""
+def _find_rotation(module: nn.Module, stream: Stream, moments: Moments) -> tuple[Tensor, Tensor]:
+    """Return the rotation [channels, channels] of a stream and its inverse."""
     metric, covariance = torch.zeros(()), torch.zeros(())
     for reader in stream.readers:
         weight = effective_weight(module, reader).movedim(1, -1).flatten(0, -2)
         metric = metric + weight.T @ weight
         covariance = covariance + moments[producer_of(reader).name][1]
     values, vectors = torch.linalg.eigh(metric)
-    # Directions that nobody reads keep a little weight, so that the turn has an inverse.
+    # Directions that nobody reads keep a little weight, so that the rotation has an inverse.
     root = values.clamp_min(1e-6 * float(values.max())).sqrt()
     half = vectors * root @ vectors.T
-    inverse = vectors / root @ vectors.T
+    half_inverse = vectors / root @ vectors.T
     _, main = torch.linalg.eigh(half @ covariance @ half)
     main = main.flip(1)
-    return main.T @ half, inverse @ main
+    return main.T @ half, half_inverse @ main
 
 
-def _turn(
+def _rotate_stream(
     module: nn.Module,
     stream: Stream,
-    turn: Tensor,
-    back: Tensor,
+    rotation: Tensor,
+    inverse: Tensor,
     moments: Moments,
     tensors: dict[str, Tensor],
 ) -> None:
-    def put(name: str, value: Tensor) -> None:
+    """Write the rotated weights of a stream's writers and readers into tensors."""
+
+    def store(name: str, value: Tensor) -> None:
         old = tensors[name]
         new = value.to(old.dtype)
         tensors[name] = nn.Parameter(new) if isinstance(old, nn.Parameter) else new
@@ -224,14 +227,14 @@ def _turn(
     for reader in stream.readers:
         name = f"{reader.target}.weight"
         weight = tensors[name].double()
-        put(name, torch.einsum("oi...,ij->oj...", weight, back))
+        store(name, torch.einsum("oi...,ij->oj...", weight, inverse))
     for writer, norm in stream.writers:
         name = str(writer.target)
         weight = tensors[f"{name}.weight"].double()
         if norm is None:
-            put(f"{name}.weight", torch.einsum("oi,i...->o...", turn, weight))
+            store(f"{name}.weight", torch.einsum("oi,i...->o...", rotation, weight))
             if f"{name}.bias" in tensors:
-                put(f"{name}.bias", turn @ tensors[f"{name}.bias"].double())
+                store(f"{name}.bias", rotation @ tensors[f"{name}.bias"].double())
             continue
         layer = module.get_submodule(str(norm.target))
         assert is_batch_norm(layer) and layer.running_mean is not None
@@ -240,12 +243,15 @@ def _turn(
         bias = tensors.get(f"{name}.bias")
         if bias is not None:
             shift = shift + scale * bias.double()
-            put(f"{name}.bias", torch.zeros_like(bias))
+            store(f"{name}.bias", torch.zeros_like(bias))
         mean, covariance = moments[norm.name]
-        mean, variance = turn @ mean, torch.einsum("ij,jk,ik->i", turn, covariance, turn)
+        mean, variance = (
+            rotation @ mean,
+            torch.einsum("ij,jk,ik->i", rotation, covariance, rotation),
+        )
         variance = variance.clamp_min(0)
-        put(f"{name}.weight", torch.einsum("oi,i,i...->o...", turn, scale, weight))
-        put(f"{norm.target}.running_mean", mean - turn @ shift)
-        put(f"{norm.target}.running_var", variance)
-        put(f"{norm.target}.weight", (variance + layer.eps).sqrt())
-        put(f"{norm.target}.bias", mean)
+        store(f"{name}.weight", torch.einsum("oi,i,i...->o...", rotation, scale, weight))
+        store(f"{norm.target}.running_mean", mean - rotation @ shift)
+        store(f"{norm.target}.running_var", variance)
+        store(f"{norm.target}.weight", (variance + layer.eps).sqrt())
+        store(f"{norm.target}.bias", mean)

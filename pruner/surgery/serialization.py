@@ -1,8 +1,8 @@
-"""Save a materialized network and load it again: tensors and a JSON graph, no pickle, no source.
+"""Saves and loads materialized networks: tensors and a JSON graph, no pickle, no source.
 
 One safetensors file: the tensors under their ``state_dict`` names, and in its header the graph (its
 nodes in order, what they call and with what) and the settings of its layers. Loading can only call
-ATen operators, arithmetic on sizes and the layers of :mod:`pruner.layers`.
+ATen operators, arithmetic on sizes and the layers of :mod:`pruner.graph.layer_registry`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
             if type(layer) in LAYER_SETTINGS
         },
         "parameters": [name for name, _ in module.named_parameters()],
-        "tied": _tied(module),
+        "tied": {name: first for first, *more in group_tied_names(module) for name in more},
         "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
         "nesting": _encode_nesting(module),
     }
@@ -72,7 +72,7 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
 
 
 def load(folder: Path | str) -> fx.GraphModule:
-    """The network that :func:`save` wrote, in eval mode.
+    """Return the network that :func:`save` wrote, in eval mode.
 
     Raises PrunerError where the file is missing, damaged, or calls what is not allowed.
     """
@@ -85,12 +85,8 @@ def load(folder: Path | str) -> fx.GraphModule:
         raise PrunerError(f"{path}: written by another version of this program: {error}") from error
 
 
-def _tied(module: nn.Module) -> dict[str, str]:
-    """Second names of tensors -> their first."""
-    return {name: group[0] for group in group_tied_names(module) for name in group[1:]}
-
-
 def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.GraphModule:
+    """Return the network of stored tensors and a header."""
     root, graph = nn.Module(), fx.Graph()
     for path in sorted(header["layers"]):
         layer = header["layers"][path]
@@ -110,7 +106,7 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         op, target = record["op"], record["target"]
         node = graph.create_node(
             op,
-            _operator(target) if op == "call_function" else target,
+            _decode_operator(target) if op == "call_function" else target,
             _decode(record["args"], nodes),
             _decode(record["kwargs"], nodes),
             name=record["name"],
@@ -124,9 +120,10 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
+    """Return a node as plain values."""
     target = node.target
     if node.op == "call_function":
-        target = _operator_name(target)
+        target = _encode_operator(target)
     return {
         "name": node.name,
         "op": node.op,
@@ -136,7 +133,8 @@ def _encode_node(node: fx.Node) -> dict[str, Any]:
     }
 
 
-def _operator_name(target: Any) -> str:
+def _encode_operator(target: Any) -> str:
+    """Return the name of an ATen operator or of arithmetic; raise PrunerError for any other."""
     if is_operator(target) and target.namespace == "aten":
         return str(target)
     name = getattr(target, "__name__", "")
@@ -145,7 +143,8 @@ def _operator_name(target: Any) -> str:
     raise PrunerError(f"cannot store a call of {target}: no ATen operator and no arithmetic")
 
 
-def _operator(name: str) -> Callable[..., Any]:
+def _decode_operator(name: str) -> Callable[..., Any]:
+    """Return the operator of a name; raise PrunerError where it is not allowed."""
     family, _, rest = name.partition(".")
     if family == "operator" and rest in _ARITHMETIC:
         return _ARITHMETIC[rest]  # type: ignore[no-any-return]
@@ -155,25 +154,28 @@ def _operator(name: str) -> Callable[..., Any]:
     return getattr(getattr(torch.ops.aten, packet), overload)  # type: ignore[no-any-return]
 
 
+def _encode_constant(value: Any) -> str:
+    """Return the name of a constant of torch."""
+    return str(value).removeprefix("torch.")
+
+
+def _decode_constant(name: str) -> Any:
+    """Return the constant of torch of a name."""
+    return getattr(torch, name)
+
+
 # What JSON has no word for, as a dictionary with one key.
 _WORDS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    torch.dtype: ("dtype", lambda v: str(v).removeprefix("torch."), lambda v: getattr(torch, v)),
+    torch.dtype: ("dtype", _encode_constant, _decode_constant),
     torch.device: ("device", str, torch.device),
-    torch.memory_format: (
-        "memory_format",
-        lambda v: str(v).removeprefix("torch."),
-        lambda v: getattr(torch, v),
-    ),
-    torch.layout: (
-        "layout",
-        lambda v: str(v).removeprefix("torch."),
-        lambda v: getattr(torch, v),
-    ),
+    torch.memory_format: ("memory_format", _encode_constant, _decode_constant),
+    torch.layout: ("layout", _encode_constant, _decode_constant),
     slice: ("slice", lambda v: [v.start, v.stop, v.step], lambda v: slice(*v)),
 }
 
 
 def _encode(value: Any) -> Any:
+    """Return an argument as JSON; raise PrunerError where it has no word for it."""
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, tuple):
@@ -191,6 +193,7 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
+    """Return the argument that `_encode` wrote, with nodes by name."""
     if isinstance(value, list):
         return [_decode(item, nodes) for item in value]
     if not isinstance(value, dict):
@@ -209,6 +212,7 @@ def _decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
 
 
 def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
+    """Return how inputs and results are nested; None where they are flat."""
     nesting = io_nesting(module.graph)
     if nesting is None:
         return None
@@ -217,6 +221,7 @@ def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
 
 
 def _decode_nesting(graph: fx.Graph, stored: dict[str, Any] | None) -> None:
+    """Nest the inputs and results of a graph as stored."""
     if stored is None:
         return
     set_io_nesting(graph, stored["names"], decode_spec(stored["in"]), decode_spec(stored["out"]))

@@ -71,6 +71,13 @@ def test_the_function_stays_and_the_given_network_too():
             assert torch.allclose(turned.module.state_dict()[key], kept[key], rtol=0.02, atol=1e-3)
 
 
+def test_the_given_network_keeps_its_mode():
+    net, batches = bottleneck()
+    net.module.train()
+    rotate(net, batches)
+    assert all(part.training for part in net.module.modules())
+
+
 def test_the_last_directions_carry_less_than_any_channel_did():
     net, batches = bottleneck()
     turned = rotate(net, batches)
