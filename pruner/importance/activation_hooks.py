@@ -23,9 +23,6 @@ from ..graph import BatchNorm, Convolution
 from ..structure import Slot
 from .base import Criterion, Subject, sum_to_axis
 
-_NORMS = (BatchNorm,)
-_LAYERS = (Convolution, nn.Linear)
-
 
 class SampleCriterion(Criterion):
     """A criterion on y * dL/dy a sample; a subclass selects slots and estimates the rise."""
@@ -114,9 +111,9 @@ def _find_values(subject: Subject, slot: Slot) -> tuple[str, str] | None:
     name, _, kind = slot.tensor.rpartition(".")
     if kind not in ("weight", "bias"):
         return None
-    if isinstance(layer, _NORMS):
+    if isinstance(layer, BatchNorm):
         return name, "out"
-    if not isinstance(layer, _LAYERS) or getattr(layer, "transposed", False):
+    if not isinstance(layer, (Convolution, nn.Linear)) or getattr(layer, "transposed", False):
         return None
     if slot.axis == 0:
         return name, "out"

@@ -39,20 +39,16 @@ class CalibratedCriterion(MeasuredCriterion):
         self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
     ) -> Importance:
         """Measure single cuts, then whole structures; see `NetworkCriterion.score`."""
-        batches = list(batches)
-        steps = 0
+        batches, cuts = list(batches), self.count_cuts(net)
 
         def report(done: int, total: int | None) -> None:
-            nonlocal steps
-            steps = total or done
             if progress is not None:
-                progress(done, None if total is None else total + self.structures)
+                progress(done, cuts + self.structures)
 
         sample = CandidateSample.prepare(net, super().score(net, batches, loss, report), batches)
-        for number, plan in enumerate(self.draw_plans(sample), 1):
+        for number, plan in enumerate(self.draw_plans(sample), cuts + 1):
             sample.add(plan)
-            if progress is not None:
-                progress(steps + number, steps + self.structures)
+            report(number, None)
         return sample.fit_importance(self.name)
 
     def draw_plans(self, sample: CandidateSample) -> Iterator[Plan]:

@@ -96,16 +96,12 @@ class CandidateSample:
 
 
 def fit_weights(terms: Floats, losses: Floats) -> Floats:
-    """Fit factors f [terms] such that ``terms @ f`` and a constant are near ``losses``.
+    """Fit factors f such that ``terms @ f`` and a constant are near ``losses`` [structures].
 
     Least squares in relative error, with a ridge towards the one factor that fits best alone, and
     no factor below ``LEAST`` of that: nothing comes for free because few structures have cut it.
     The constant takes up that cuts together lose less than their sum, or more, at the depth of
-    these structures; as the same for all it moves no choice.
-
-    Args:
-        terms: [structures, terms] of the objective.
-        losses: [structures].
+    these structures; as the same for all it moves no choice. terms is [structures, terms].
     """
     weights = 1 / np.maximum(losses, 0.05 * np.median(losses) + 1e-12)
     design = terms * weights[:, None]

@@ -55,10 +55,7 @@ def count_predictions(scores: Tensor) -> int:
 
 
 def mean_divergence(found: Iterable[Tensor], dense: Sequence[Tensor]) -> float:
-    """Average KL(dense || cut) of batches' class scores over images, of maps over pixels too.
-
-    In nats.
-    """
+    """Average KL(dense || cut) of batches' class scores, in nats, over images or maps' pixels."""
     total, count = 0.0, 0
     for scores, target in zip(found, dense, strict=True):
         total += float(kl_divergence(target.double(), scores.double()))

@@ -40,10 +40,7 @@ class Hessian(NetworkCriterion):
     needs = "gradients"
 
     def __init__(self, *, draws: int = 4) -> None:
-        """Set the number of random directions a batch.
-
-        The more, the less of other indices' curvature shows in an index's score.
-        """
+        """Set the random directions a batch: with more, an index shows less of the others."""
         self.draws = draws
 
     def score(
@@ -59,13 +56,13 @@ class Hessian(NetworkCriterion):
         # Fused attention has no second derivative.
         with evaluation_mode(net.module, gradients=True), sdpa_kernel(SDPBackend.MATH):
             for number, batch in enumerate(batches):
-                hessian = _HessianOperator(subject, loss, batch)
+                gradients = _differentiate(subject, loss, batch)
                 for draw in range(self.draws):
                     signs = {
                         name: _draw_signs(dim.size, number, draw, name)
                         for name, dim in net.dims.items()
                     }
-                    products = hessian.multiply(_build_direction(subject, plan, signs))
+                    products = _multiply(gradients, _build_direction(subject, plan, signs))
                     for name, slot in plan:
                         part = _project(subject, slot, products, signs[name])
                         key = slot.cell or ""
@@ -80,31 +77,30 @@ class Hessian(NetworkCriterion):
         )
 
 
-class _HessianOperator:
-    """The Hessian of one batch's loss, as products with directions in parameter space."""
+def _differentiate(subject: Subject, loss: Loss, batch: Batch) -> dict[Tensor, Tensor | None]:
+    """Compute the gradient of one batch's loss, differentiable again, by parameter."""
+    parameters = list(dict.fromkeys(subject.parameters.values()))
+    value = loss(*subject.run(batch))
+    found = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True)
+    return dict(zip(parameters, found))
 
-    def __init__(self, subject: Subject, loss: Loss, batch: Batch) -> None:
-        self.parameters = list(dict.fromkeys(subject.parameters.values()))
-        outputs, targets = subject.run(batch)
-        found = torch.autograd.grad(
-            loss(outputs, targets), self.parameters, create_graph=True, allow_unused=True
-        )
-        self.gradients = dict(zip(self.parameters, found))
 
-    def multiply(self, direction: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        """Compute H times a direction, by parameter (those that the loss depends on)."""
-        pairs = [
-            (gradient, direction[p])
-            for p, gradient in self.gradients.items()
-            if gradient is not None and gradient.requires_grad and p in direction
-        ]
-        if not pairs:
-            return {}
-        outputs, weights = zip(*pairs)
-        found = torch.autograd.grad(
-            outputs, self.parameters, weights, retain_graph=True, allow_unused=True
-        )
-        return {p: h.detach() for p, h in zip(self.parameters, found) if h is not None}
+def _multiply(
+    gradients: Mapping[Tensor, Tensor | None], direction: Mapping[Tensor, Tensor]
+) -> dict[Tensor, Tensor]:
+    """Compute H times a direction, by parameter (those that the loss depends on)."""
+    pairs = [
+        (gradient, direction[p])
+        for p, gradient in gradients.items()
+        if gradient is not None and gradient.requires_grad and p in direction
+    ]
+    if not pairs:
+        return {}
+    outputs, weights = zip(*pairs)
+    found = torch.autograd.grad(
+        outputs, list(gradients), weights, retain_graph=True, allow_unused=True
+    )
+    return {p: h.detach() for p, h in zip(gradients, found) if h is not None}
 
 
 def _draw_signs(size: int, *keys: int | str) -> Tensor:

@@ -117,10 +117,9 @@ class CalibrationStatistics:
                 changes.update(reader.place_weight(self.net.module, weight))
             return changes
         for slot, tensor in self._list_writers(dim):
-            removed = np.isin(slot.owner, found.order[: dim.size - size])
-            at = torch.from_numpy(np.flatnonzero(removed))
-            old = changes.get(slot.tensor, tensor)
-            changes[slot.tensor] = old.clone().index_fill_(slot.axis, at.to(old.device), 0.0)
+            at = np.flatnonzero(np.isin(slot.owner, found.order[: dim.size - size]))
+            new = changes.setdefault(slot.tensor, tensor.clone())
+            new.index_fill_(slot.axis, torch.from_numpy(at).to(new.device), 0.0)
         return changes
 
     def _list_writers(self, dim: Dim) -> list[tuple[Slot, Tensor]]:

@@ -51,12 +51,10 @@ class MeasuredCriterion(NetworkCriterion):
         """Measure every cut by itself; see `NetworkCriterion.score`."""
         fits, held_out = split_holdout(list(batches))
         few = [b for k, b in enumerate(fits) if k * count_images(b) < BYPASSED]
-        sizes = {name: self._choose_sizes(dim) for name, dim in net.dims.items()}
-        total = sum(map(len, sizes.values())) + len(net.blocks)
         scores: dict[str, dict[str, Floats]] = {}
         curves: dict[str, Floats] = {}
         blocks: dict[str, float] = {}
-        done = 0
+        done, total = 0, self.count_cuts(net)
         with evaluation_mode(net.module):
             statistics = collect_statistics(net, fits, self.spatial_samples)
             inputs = [prepare_inputs(net.module, x) for x, _ in held_out]
@@ -74,9 +72,10 @@ class MeasuredCriterion(NetworkCriterion):
                     )
                     done += 1
                 else:
-                    found = statistics.eliminate(part, sizes[name])
+                    sizes = self._choose_sizes(part)
+                    found = statistics.eliminate(part, sizes)
                     measured = {}
-                    for size in sizes[name]:
+                    for size in sizes:
                         changes = statistics.simulate_cut(part, found, size)
                         with _swap_parameters(net.module, changes):
                             results = (values[output] for values in execution.values([output]))
@@ -88,6 +87,10 @@ class MeasuredCriterion(NetworkCriterion):
                     progress(done, total)
         parts = {name: scores[name] for name in net.dims}
         return Importance(self.name, parts, {n: blocks[n] for n in net.blocks}, curves)
+
+    def count_cuts(self, net: Network) -> int:
+        """Count what `score` measures: some sizes of every Dim, and the Blocks."""
+        return sum(len(self._choose_sizes(dim)) for dim in net.dims.values()) + len(net.blocks)
 
     def _choose_sizes(self, dim: Dim) -> list[int]:
         """Choose some options below the uncut size, the smallest among them."""
@@ -130,18 +133,16 @@ def _order_cuts(
     net: Network, statistics: CalibrationStatistics, execution: StagedExecution
 ) -> list[tuple[str, Dim | Block]]:
     """List Dims and Blocks with the node from which on they change something, front to back."""
-    found: list[tuple[int, str, Dim | Block]] = []
+    found: list[tuple[str, Dim | Block]] = []
     for dim in net.dims.values():
         names = [r.node.name for r in statistics.readers[dim.name]] or [
             node.name
             for node in execution.nodes
             if any(s.tensor.rpartition(".")[0] == str(node.target) for s in dim.slots)
         ]
-        start = min(names, key=execution.place.__getitem__)
-        found.append((execution.place[start], start, dim))
-    for block in net.blocks.values():
-        found.append((execution.place[block.join], block.join, block))
-    return [(start, part) for _, start, part in sorted(found, key=lambda f: f[0])]
+        found.append((min(names, key=execution.place.__getitem__), dim))
+    found.extend((block.join, block) for block in net.blocks.values())
+    return sorted(found, key=lambda cut: execution.place[cut[0]])
 
 
 @contextmanager

@@ -49,13 +49,7 @@ class RefinedCriterion(CalibratedCriterion):
 
 @dataclass(frozen=True)
 class Savings:
-    """Multiply-adds of a network and of its cuts.
-
-    Attributes:
-        total: Of the dense network.
-        dims: What each Dim at its smallest saves by itself.
-        blocks: What each dropped Block saves by itself.
-    """
+    """Multiply-adds: all, and what each Dim at its smallest and each dropped Block saves alone."""
 
     total: int
     dims: dict[str, int]

@@ -79,14 +79,13 @@ def _run_batches(
     total = len(batches) if isinstance(batches, Sized) else None
     count = 0
     with method.watch(subject, [slot for slots in tally.slots.values() for slot in slots]):
-        for batch in batches:
+        for count, batch in enumerate(batches, 1):
             with torch.set_grad_enabled(with_gradients):
                 outputs, targets = subject.run(batch)
             if with_gradients:
                 assert loss is not None
                 subject.update_gradients(loss(outputs, targets))
             tally.add()
-            count += 1
             if progress is not None:
                 progress(count, total)
     if count == 0:
