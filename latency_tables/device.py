@@ -25,11 +25,6 @@ class Device:
         processor: CPU or GPU model as the system names it.
         instructions: The vector instruction sets that decide which kernels an engine picks.
         cores: Logical cores that the process may use.
-        system: Operating system and machine type.
-        engine: The engine's name.
-        engine_version: Its library's version.
-        threads: Threads that the engine was given.
-        precision: What the engine was asked to compute in.
         batch: The first axis of the network's first input.
         driver: The accelerator's driver, empty for a CPU.
         options: How the engine was set up, where that is not its own default.
@@ -97,19 +92,11 @@ def describe_cpu(
 ) -> Device:
     """Describe this machine's CPU, used by an engine in a setting."""
     model, flags, clock = _read_cpu_info()
+    instructions = " ".join(name for name in _INSTRUCTIONS if name in flags)
     return Device(
-        processor=model,
-        instructions=" ".join(name for name in _INSTRUCTIONS if name in flags),
-        cores=count_cores(),
-        system=f"{platform.system()} {platform.machine()}",
-        engine=engine,
-        engine_version=engine_version,
-        threads=threads,
-        precision=precision,
-        options=options,
-        clock_mhz=clock,
-        host=platform.node(),
-    )
+        model, instructions, count_cores(), f"{platform.system()} {platform.machine()}", engine,
+        engine_version, threads, precision, options=options, clock_mhz=clock, host=platform.node(),
+    )  # fmt: skip
 
 
 def count_cores() -> int:

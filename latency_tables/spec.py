@@ -83,8 +83,6 @@ class Cell:
     """One layer at its place in a network: name, specification, widths when nothing is cut.
 
     Attributes:
-        name: Of the cell, unique in its network.
-        spec: The layer's specification.
         dims: The network's Dims that the widths follow from (any order, no repeats).
         dense_sizes: The widths of the uncut network, one for each name in ``spec.sizes``.
         without: Where all of these blocks are dropped, the specification is ``otherwise``: the

@@ -3,8 +3,7 @@
 Each engine imports its library only when it is made (``engine``).
 """
 
-from .base import Engine, Profile, Session, Step
+from .base import Engine, Lap, Profile, Session, Step
 from .registry import engine, engine_names
-from .stopwatch import Lap
 
 __all__ = ["Engine", "Lap", "Profile", "Session", "Step", "engine", "engine_names"]

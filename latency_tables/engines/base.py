@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..device import Device
 from ..source import Probe
-from .stopwatch import Lap
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One call.
+
+    Attributes:
+        wall_ms: By the clock.
+        cpu_ms: The whole process's processor time; on one thread it equals ``wall_ms`` as long as
+            nothing else was given the processor in between.
+    """
+
+    wall_ms: float
+    cpu_ms: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something else had the processor; for calls that compute on one thread."""
+        return self.cpu_ms < 0.95 * self.wall_ms - 0.005
+
+
+def time_call(call: Callable[[], Any]) -> Lap:
+    """Call once and take its time."""
+    cpu, start = time.process_time_ns(), time.perf_counter_ns()
+    call()
+    wall = time.perf_counter_ns() - start
+    return Lap(wall / 1e6, (time.process_time_ns() - cpu) / 1e6)
 
 
 @dataclass(frozen=True)
@@ -19,7 +46,6 @@ class Step:
     """One thing that the engine executes.
 
     Attributes:
-        name: As the engine calls it.
         operators: The traced operators that it stands for, the one that it is named after first;
             empty for steps that the engine made up, such as a change of memory layout.
         towards: Which neighbour a made-up step serves: ``+1`` the next step of a cell, ``-1`` the
@@ -36,7 +62,6 @@ class Profile:
     """Per-step times of some runs.
 
     Attributes:
-        steps: In the order of execution.
         ms: Milliseconds [runs, steps].
         laps: [runs], end to end.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from ..device import Device
 from ..errors import EngineError
 
 
-class Cuda(Protocol):
-    """One GPU and one stream on it.
+class PycudaCuda:
+    """Through pycuda's driver interface, in the device's primary context, which others share.
 
     Attributes:
         name: The model.
@@ -23,51 +23,6 @@ class Cuda(Protocol):
         multiprocessors: How many it has.
         stream: The stream's handle, an address.
     """
-
-    name: str
-    capability: tuple[int, int]
-    multiprocessors: int
-    stream: int
-
-    def upload(self, array: NDArray[Any]) -> Any:
-        """Copy to memory on the GPU; ``address`` tells where."""
-        ...
-
-    def reserve(self, size_bytes: int) -> Any:
-        """Allocate memory on the GPU of any content."""
-        ...
-
-    def address(self, memory: Any) -> int:
-        """Return the address of what ``upload`` or ``reserve`` gave."""
-        ...
-
-    def time_call(self, call: Callable[[], Any]) -> float:
-        """Time what ``call`` puts on the stream, in ms between two events around it."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait until the stream is idle."""
-        ...
-
-
-def open_cuda() -> Cuda:
-    """Open the first visible GPU; raise ``EngineError`` that says what is missing."""
-    reasons = []
-    for make in (PycudaCuda, TorchCuda):
-        try:
-            made: Cuda = make()
-            return made
-        except Exception as error:  # pycuda raises classes of its own, without a common base
-            reasons.append(f"{make.library}: {' '.join(str(error).split())}")
-    raise EngineError(
-        f"no GPU can be used ({'; '.join(reasons)}). Run this on a machine with an NVIDIA GPU and "
-        "its driver, with pycuda (pip install pycuda; it needs the CUDA toolkit) or a CUDA build "
-        "of torch"
-    )
-
-
-class PycudaCuda:
-    """Through pycuda's driver interface, in the device's primary context, which others share."""
 
     library = "pycuda"
 
@@ -88,7 +43,7 @@ class PycudaCuda:
         )
 
     def upload(self, array: NDArray[Any]) -> Any:
-        """Copy to memory on the GPU."""
+        """Copy to memory on the GPU; ``address`` tells where."""
         return self._driver.to_device(np.ascontiguousarray(array))
 
     def reserve(self, size_bytes: int) -> Any:
@@ -100,7 +55,7 @@ class PycudaCuda:
         return int(memory)
 
     def time_call(self, call: Callable[[], Any]) -> float:
-        """Time a call between two events, in milliseconds."""
+        """Time what a call puts on the stream, in ms between two events around it."""
         before, after = self._driver.Event(), self._driver.Event()
         before.record(self._stream)
         call()
@@ -114,7 +69,7 @@ class PycudaCuda:
 
 
 class TorchCuda:
-    """Through torch, for machines without pycuda."""
+    """Through torch, for machines without pycuda; attributes as ``PycudaCuda``."""
 
     library = "torch"
 
@@ -147,7 +102,7 @@ class TorchCuda:
         return int(memory.data_ptr())
 
     def time_call(self, call: Callable[[], Any]) -> float:
-        """Time a call between two events, in milliseconds."""
+        """Time what a call puts on the stream, in ms between two events around it."""
         before, after = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
         before.record(self._stream)
         call()
@@ -160,24 +115,35 @@ class TorchCuda:
         self._stream.synchronize()
 
 
+Cuda: TypeAlias = PycudaCuda | TorchCuda
+"""One GPU and one stream on it."""
+
+
+def open_cuda() -> Cuda:
+    """Open the first visible GPU; raise ``EngineError`` that says what is missing."""
+    reasons = []
+    for make in (PycudaCuda, TorchCuda):
+        try:
+            return make()
+        except Exception as error:  # pycuda raises classes of its own, without a common base
+            reasons.append(f"{make.library}: {' '.join(str(error).split())}")
+    raise EngineError(
+        f"no GPU can be used ({'; '.join(reasons)}). Run this on a machine with an NVIDIA GPU and "
+        "its driver, with pycuda (pip install pycuda; it needs the CUDA toolkit) or a CUDA build "
+        "of torch"
+    )
+
+
 def describe_gpu(
     cuda: Cuda, engine: str, engine_version: str, precision: str, options: str = ""
 ) -> Device:
     """Describe a GPU, used by an engine in a setting."""
     major, minor = cuda.capability
     return Device(
-        processor=cuda.name,
-        instructions=f"sm_{major}{minor}",
-        cores=cuda.multiprocessors,
-        system=f"{platform.system()} {platform.machine()}",
-        engine=engine,
-        engine_version=engine_version,
-        threads=1,
-        precision=precision,
-        driver=_read_driver_version(),
-        options=options,
-        host=platform.node(),
-    )
+        cuda.name, f"sm_{major}{minor}", cuda.multiprocessors,
+        f"{platform.system()} {platform.machine()}", engine, engine_version, 1, precision,
+        driver=_read_driver_version(), options=options, host=platform.node(),
+    )  # fmt: skip
 
 
 def _read_driver_version() -> str:

@@ -18,12 +18,8 @@ def find_operators(
     ("fused "), suffixes ("_nchwc", "_token_3") and join the names of what they fused
     ("a/x + b/y"). So what stands before the first "/" of each part counts, where it is known.
 
-    Args:
-        name: The kernel's.
-        known: The network's operators.
-        outputs: Name of a network's output -> the operator that computes it: these values keep
-            names of their own. The longest that ``name`` starts with counts where nothing else
-            does.
+    ``outputs`` maps names of the network's outputs, which these values keep, to the operators that
+    compute them. The longest that ``name`` starts with counts where nothing else does.
     """
     found: dict[str, None] = {}
     for part in _SEPARATORS.split(name):

@@ -12,11 +12,10 @@ import numpy as np
 from ..device import Device, describe_cpu
 from ..errors import EngineError
 from ..source import Probe
-from .base import Profile, Step
+from .base import Lap, Profile, Step, time_call
 from .denormals import flush_denormals
 from .kernel_names import find_operators, find_output_operators
 from .onnx_precision import export_model
-from .stopwatch import Lap, time_call
 
 _PRECISIONS = ("fp32", "int8")
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -130,11 +129,8 @@ class OnnxRuntimeSession:
 def read_kernel_times(events: list[dict[str, Any]]) -> tuple[list[str], np.ndarray[Any, Any]]:
     """Read kernel names in the order of execution, and times [runs, kernels] in milliseconds.
 
-    Args:
-        events: The profiler's file: kernels of one run, then that run's ``model_run`` event.
-
-    Raises:
-        EngineError: A run executed other kernels than the last one.
+    ``events`` is the profiler's file: kernels of one run, then that run's ``model_run`` event.
+    Runs that did not execute the same kernels raise ``EngineError``.
     """
     runs: list[list[dict[str, Any]]] = []
     current: list[dict[str, Any]] = []

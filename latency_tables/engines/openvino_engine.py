@@ -10,11 +10,10 @@ import numpy as np
 from ..device import Device, describe_cpu
 from ..errors import EngineError
 from ..source import Probe
-from .base import Profile, Step
+from .base import Lap, Profile, Step, time_call
 from .denormals import flush_denormals
 from .kernel_names import find_operators, find_output_operators
 from .onnx_precision import export_model
-from .stopwatch import Lap, time_call
 
 # What may be computed in where the model says fp32.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}

@@ -14,12 +14,11 @@ import numpy as np
 from ..device import Device
 from ..errors import EngineError
 from ..source import Probe
-from .base import Profile, Step
+from .base import Lap, Profile, Step
 from .cuda import Cuda, describe_gpu, open_cuda
 from .kernel_names import find_operators, find_output_operators
 from .onnx_precision import export_model, to_bf16
 from .plan_files import PlanFiles
-from .stopwatch import Lap
 from .tensorrt_library import load_tensorrt
 
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -80,9 +79,7 @@ class TensorRtEngine:
     def plan(self, probe: Probe, capability: str | None = None) -> bytes:
         """Build a probe's engine, as its file holds it.
 
-        Args:
-            probe: The network.
-            capability: Build for a GPU that is not here, e.g. ``"SM89"`` (TensorRT-RTX only).
+        With a ``capability``, e.g. ``"SM89"``, for a GPU that is not here (TensorRT-RTX only).
         """
         return self._plan(self.model(probe), capability)
 
@@ -203,9 +200,7 @@ class TensorRtSession:
 def read_layer_sources(information: str) -> dict[str, tuple[str, ...]]:
     """Map an engine's layers to the ONNX nodes that they were made of, in order.
 
-    Args:
-        information: What ``EngineInspector`` says, as JSON, of an engine built with detailed
-            verbosity.
+    ``information`` is ``EngineInspector``'s JSON of an engine built with detailed verbosity.
     """
     layers = json.loads(information).get("Layers", [])
     return {

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from ..device import Device, describe_cpu
 from ..errors import EngineError
 from ..source import Probe
-from .base import Profile, Step
+from .base import Lap, Profile, Step, time_call
 from .cuda import TorchCuda, describe_gpu
 from .denormals import flush_denormals
 from .memory import KEPT, can_keep_memory, keep_memory
-from .stopwatch import Lap, time_call
 
 _WARM_UP = 3
 # Queueing a network's operators one by one takes far longer than the GPU does: after so many

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..regression import Journal, structure_key
+from ..regression import Journal, Reading, structure_key
 from ..timing import Limits
 from .probe_design import PlannedProbe
 from .probe_runner import ProbeRunner
@@ -29,7 +29,6 @@ class MeasureProgress:
     Attributes:
         done: How many repeats of probes were measured.
         total: Of how many.
-        seconds_left: An estimate.
         note: What was just done, or what is the matter.
     """
 
@@ -42,13 +41,8 @@ class MeasureProgress:
 class Campaign:
     """Measures the probes that are missing, in passes over all of them.
 
-    Args:
-        runner: Measures one probe.
-        missing: The probes; what the journal holds of them is not measured again.
-        planned: How many probes the network has, with those that are known.
-        quick: Fewer and shorter repeats.
-        journal: Where every repeat is kept.
-        progress: Called after every repeat.
+    What the journal holds of them is not measured again, and every repeat goes there; ``planned``
+    probes has the network, with those that are known.
     """
 
     def __init__(
@@ -64,9 +58,9 @@ class Campaign:
         self._journal, self._progress = journal, progress
         passes = 1 if quick else PASSES
         before = journal.readings if journal is not None else []
-        self.repeats = Repeats(runner.network, passes, before)
+        self._repeats = Repeats(runner.network, passes, before)
         keys = [structure_key(runner.network, p.sizes, p.dropped) for p in missing]
-        counts = [self.repeats.count(key) for key in keys]
+        counts = [self._repeats.count(key) for key in keys]
         self._turns = [p for turn in range(passes) for p, count in zip(missing, counts, strict=True)
                        if count <= turn]  # fmt: skip
         self._total = passes * planned
@@ -79,20 +73,23 @@ class Campaign:
         """What it has taken so far, with what the journal held."""
         return round(self._before_s + time.monotonic() - self._start, 1)
 
-    def run(self) -> tuple[str, ...]:
-        """Measure, and return notes of what disturbed it."""
+    def run(self) -> tuple[tuple[Reading, ...], tuple[str, ...]]:
+        """Measure; return the averaged readings, and notes of what disturbed them."""
         for index, probe in enumerate(self._turns):
             self._measure(probe, 0, len(self._turns) - index - 1)
         # Until no repeat is suspect, or enough has been tried.
-        for reading in self.repeats.find_suspects()[: int(_RETRIES * self._total)]:
-            if not self.repeats.has_retry(reading.key):
+        for reading in self._repeats.find_suspects()[: int(_RETRIES * self._total)]:
+            if not self._repeats.has_retry(reading.key):
                 self._measure(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
-        suspects = self.repeats.find_suspects()
+        return self._repeats.average(), self._describe_disturbance()
+
+    def _describe_disturbance(self) -> tuple[str, ...]:
+        suspects = self._repeats.find_suspects()
         if not suspects:
             return ()
         disturbed = len({r.key for r in suspects})
         busy = max(r.disturbed for r in suspects)
-        drift = max(map(self.repeats.drift, suspects))
+        drift = max(map(self._repeats.drift, suspects))
         return (
             f"{disturbed} of {self._planned} probes were disturbed (up to {busy:.0%} of their runs "
             f"by another process, the machine's speed off by up to {drift:.0%}): their times may "
@@ -105,7 +102,7 @@ class Campaign:
         reading = self._runner.measure(probe.sizes, probe.dropped, limits, "fit", attempt)
         reading = replace(reading, seconds=round(time.monotonic() - began, 2))
         self._budget.spend(reading.seconds, reading)
-        self.repeats.add(reading)
+        self._repeats.add(reading)
         if self._journal is not None:
             self._journal.append(reading)
         self._done += 1

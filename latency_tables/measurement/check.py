@@ -16,8 +16,6 @@ class Check:
     """A structure's measured and predicted latency.
 
     Attributes:
-        measured_ms: At the machine's usual speed.
-        spread_ms: Interquartile range of the runs.
         predicted_ms: By the table as it was before.
         table: The table with the new samples added.
     """
@@ -47,14 +45,6 @@ def check(
     Where the machine runs at another speed than the table's, by more than ``DRIFTED``, it is
     measured once more, and the calmer reading taken; where it is off by more than the table usually
     is, once more too, and the mean taken: what corrects the table should not be a noisy minute.
-
-    Args:
-        table: What is to be verified.
-        source: The network.
-        engine: Runs it.
-        sizes: Dim -> size.
-        dropped: Blocks that are dropped.
-        quick: Measure once, and shortly.
 
     Raises:
         DeviceMismatchError: The table is another device's.

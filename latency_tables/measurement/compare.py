@@ -15,11 +15,8 @@ def compare(
 ) -> dict[str, Timing]:
     """Time networks in turn in one process, so that whatever the machine does hits all alike.
 
-    Args:
-        engine: Runs them.
-        probes: The networks, by name.
-        rounds: How often each network has its turn.
-        runs: At least so many timed runs a turn, after untimed ones that bring back its caches.
+    In each of ``rounds`` every network has at least ``runs`` timed runs, after untimed ones that
+    bring back its caches.
 
     Returns:
         Name -> median with spread over all timed runs.

@@ -25,10 +25,7 @@ def select_uncovered(
 ) -> tuple[PlannedProbe, ...]:
     """Select the probes to measure: the first ``LEAST``, and those with thinly covered layers.
 
-    Args:
-        planned: The network's probes, in order.
-        source: The network.
-        known: Readings of other networks on the same device and in the same setting.
+    ``known`` are readings of other networks on the same device and in the same setting.
     """
     points: dict[LayerSpec, set[tuple[int, ...]]] = {}
     for reading in known:
@@ -49,9 +46,7 @@ def select_uncovered(
 
 
 def _share_uncovered(
-    probe: PlannedProbe,
-    source: ProbeSource,
-    covered: Mapping[LayerSpec, NDArray[np.float64]],
+    probe: PlannedProbe, source: ProbeSource, covered: Mapping[LayerSpec, NDArray[np.float64]]
 ) -> float:
     """Compute the share of a probe's work in layers that no measured point is near of."""
     total = missing = 0.0

@@ -49,11 +49,10 @@ def measure(
         engine: Runs it.
         probes: How many probe networks to measure (default 50; 18 if quick).
         quick: A coarse table, from fewer and shorter measurements.
-        path: A folder, or the name of a ``.parquet`` file in it. The table is written there, and
-            until it is complete every repeat is appended to a journal next to it: the same call
-            continues an interrupted measurement. A table that is there is grown, not redone.
-        library: A folder of tables, one a device and setting (``Library``): what it holds of the
-            network's layers, from any network, is taken over, and what is measured is added.
+        path: A folder or a ``.parquet`` file for the table. With a journal next to it, the same
+            call continues an interrupted measurement; a table that is there is grown.
+        library: A folder of tables (``Library``): what it holds of the network's layers, from any
+            network, is taken over, and what is measured is added.
         seed: Of the choice of probes.
         progress: Called after every repeat of a probe.
 
@@ -70,8 +69,7 @@ def measure(
     folder = None if path is None else Path(path)
     shared = None if library is None else Library(library)
     saved, known = _load_known(source, runner.device, folder, shared)
-    others = [r for r in known if r.network != runner.network]
-    planned = select_uncovered(planned, source, others)
+    planned = select_uncovered(planned, source, [r for r in known if r.network != runner.network])
     journal = None
     if folder is not None:
         if saved is not None and not (
@@ -82,12 +80,11 @@ def measure(
         journal = Journal(folder, runner.device)
     missing = _select_missing(planned, runner.network, known)
     campaign = Campaign(runner, missing, len(planned), quick, journal, progress)
-    notes = campaign.run()
-    provenance = {"created": format_now(), "network": source.name, "seed": seed, "quick": quick}
-    readings = _merge_newest(known, campaign.repeats.average())
-    table = LatencyTable(runner.device, readings, notes=notes, provenance=provenance)
+    readings, notes = campaign.run()
+    origin = {"created": format_now(), "network": source.name, "seed": seed, "quick": quick}
+    table = LatencyTable(runner.device, _merge_newest(known, readings), notes=notes)
     table = cross_validate(table, None if shared is None else runner.network)
-    table = replace(table, provenance={**provenance, "seconds": campaign.seconds})
+    table = replace(table, provenance={**origin, "seconds": campaign.seconds})
     if shared is not None and not quick:
         shared.add(table)
     if folder is not None and journal is not None:
@@ -107,14 +104,8 @@ def measure_structure(
 ) -> Reading:
     """Measure one structure, end to end and by cells, in turn with the uncut network.
 
-    Args:
-        source: The network.
-        engine: Runs it.
-        sizes: Dim -> size.
-        dropped: Blocks that are dropped.
-        quick: A shorter measurement.
-        builds: How often it is built and timed (default 2; 1 if quick): where memory comes to lie
-            makes a difference.
+    It is built and timed ``builds`` times (default 2; 1 if quick): where memory comes to lie makes
+    a difference.
     """
     limits = QUICK_LIMITS if quick else replace(LIMITS, seconds=LONGEST_S)
     runner = ProbeRunner(source, engine, builds or (1 if quick else PASSES))

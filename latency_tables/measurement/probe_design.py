@@ -17,7 +17,6 @@ class PlannedProbe:
 
     Attributes:
         sizes: Dim -> size, of the Dims that are cut; empty for the uncut network.
-        dropped: The blocks that are dropped.
     """
 
     sizes: Mapping[str, int]
@@ -43,13 +42,7 @@ def plan_probes(
     quarter of it. Every third probe drops some blocks too, since a layer's time changes with its
     neighbours. Every fourth is made of extremes, some Dims whole and the others cut to little: so
     are the structures that a solver picks, and there a table should not have to extrapolate.
-    Networks with few structures get fewer probes.
-
-    Args:
-        sizes: Dim -> the sizes it may take, ascending.
-        count: How many probes.
-        seed: Of the sequences.
-        blocks: Those that can be dropped.
+    Networks with few structures get fewer probes than ``count``.
     """
     free = [name for name in sorted(sizes) if len(sizes[name]) > 1]
     planned = [PlannedProbe({})]

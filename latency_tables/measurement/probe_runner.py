@@ -29,16 +29,8 @@ PROFILE_S = 0.6
 class ProbeRunner:
     """Measures probes of a network, each next to a reference run: the uncut network.
 
-    Args:
-        source: The network.
-        engine: Runs it.
-        builds: How often each probe is built, and a reference with it: where an engine's memory
-            comes to lie makes a difference of a percent or two, which only another build takes out.
-
-    Attributes:
-        name: The network's.
-        network: Its digest.
-        device: The device and setting, at the network's batch.
+    A probe is built ``builds`` times, and a reference with it: where an engine's memory comes to
+    lie makes a difference of a percent or two, which only another build takes out.
     """
 
     def __init__(self, source: ProbeSource, engine: Engine, builds: int) -> None:
@@ -74,20 +66,10 @@ class ProbeRunner:
             )
             cells.append(CellReading(cell, specs[cell], tuple(widths), *times))
         return Reading(
-            network=self.network,
-            sizes=cut,
-            dropped=dropped,
-            role=role,
-            latency_ms=timing.median_ms,
-            spread_ms=timing.spread_ms,
-            interval_ms=timing.interval_ms,
-            runs=timing.runs,
-            reference_ms=float(np.mean([reference_ms for _, reference_ms, _ in builds])),
-            disturbed=timing.disturbed,
-            attempt=attempt,
-            measured_at=format_now(),
-            cells=tuple(cells),
-        )
+            self.network, cut, dropped, role, timing.median_ms, timing.spread_ms,
+            timing.interval_ms, timing.runs, float(np.mean([ms for _, ms, _ in builds])),
+            timing.disturbed, attempt, format_now(), tuple(cells),
+        )  # fmt: skip
 
     def _build_and_time(
         self, probe: Probe, limits: Limits, work: Mapping[str, float]

@@ -18,11 +18,7 @@ class Repeats:
 
     A machine's neighbours slow small and large networks by different factors, for minutes at a
     time: timing a probe for longer does not take that out, coming back to it does.
-
-    Args:
-        network: Its digest.
-        passes: How many repeats of a probe count: the least disturbed ones, where there are more.
-        readings: What was measured before.
+    Of a probe, ``passes`` repeats count: the least disturbed ones, where there are more.
     """
 
     def __init__(self, network: str, passes: int, readings: Iterable[Reading] = ()) -> None:

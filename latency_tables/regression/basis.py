@@ -63,10 +63,7 @@ class Basis:
     def coordinates(self, sizes: Floats, rounded: bool = True, offset: float = 0.5) -> Floats:
         """Map widths [n, k] to points between which latency varies smoothly: their doublings.
 
-        Args:
-            sizes: The widths.
-            rounded: Whether of the widths rounded up to the smallest tile.
-            offset: How many doublings away from the others a misaligned width is.
+        ``rounded`` up to the smallest tile; misaligned ones are ``offset`` doublings off.
         """
         tile = min(self.tiles) if rounded else 1
         points = [np.log2(np.ceil(sizes / tile) * tile)]

@@ -20,7 +20,6 @@ class Calibration:
     The total follows the sum, so a budget for one is a budget for the other.
 
     Attributes:
-        factor: Of the sum.
         checks: (sum, measured) milliseconds of structures that were measured to verify a
             prediction, in that order: the later, the more they count.
     """

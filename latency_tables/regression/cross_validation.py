@@ -27,8 +27,6 @@ class HeldOutProbe:
     """A probe that was predicted without its fold.
 
     Attributes:
-        reading: The probe.
-        fold: Which one.
         sum_ms: Predicted: its cells and the overhead.
         measured_ms: Its total, drift taken out.
     """
@@ -45,11 +43,7 @@ def cross_validate(table: LatencyTable, network: str | None = None) -> LatencyTa
     Every probe is held out once, a fifth of them at a time, and predicted from the other four
     fifths, the calibration too. Counted are those that take at least ``LEAST_SHARE`` of their uncut
     network; the table itself, which has seen them all, can only be better. The error is ``None``
-    where there are too few.
-
-    Args:
-        table: As measured.
-        network: Digest of the one network whose probes are held out; ``None``: all.
+    where there are too few. ``network``: as for ``predict_held_out``.
     """
     plain = replace(table, calibrations={})
     probes = predict_held_out(plain, network)
@@ -93,9 +87,7 @@ def _fit_attenuation(table: LatencyTable, probes: Sequence[HeldOutProbe]) -> flo
 def predict_held_out(table: LatencyTable, network: str | None = None) -> list[HeldOutProbe]:
     """Predict the probes that count, each without its fold.
 
-    Args:
-        table: Its readings.
-        network: Hold out this network's probes only: the others' are known when it is measured.
+    With a ``network`` only its probes are held out: the others' are known when it is measured.
     """
     uncut = {r.network: table.total_ms(r) for r in table.readings if not r.sizes and not r.dropped}
     own = [r for r in table.readings if network in (None, r.network)]

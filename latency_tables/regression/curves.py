@@ -25,7 +25,6 @@ class LayerCurves:
     Attributes:
         typical_ms: The median total, of the network that the curves are for. In one of total ``T``
             a layer takes ``(T / typical_ms) ** exponent`` times as long.
-        by_spec: The samples of each specification.
     """
 
     def __init__(self, normalized: NormalizedReadings) -> None:

@@ -108,13 +108,7 @@ class _Points:
         return np.sqrt(self.count) / (self.ms + self.floor_ms)
 
 
-def fit_curve(
-    sizes: Floats,
-    ms: Floats,
-    *,
-    floor_ms: float,
-    basis: Basis | None = None,
-) -> Curve:
+def fit_curve(sizes: Floats, ms: Floats, *, floor_ms: float, basis: Basis | None = None) -> Curve:
     """Fit a trend and a process to samples, n >= 1.
 
     Args:

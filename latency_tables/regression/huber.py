@@ -13,13 +13,7 @@ _REWEIGHTINGS = 3
 
 
 def solve_robustly(matrix: Floats, target: Floats, ridge: Sequence[float]) -> Floats:
-    """Solve for coefficients [k] of ``matrix`` [n, k] for ``target`` [n], with Huber's weights.
-
-    Args:
-        matrix: [n, k].
-        target: [n].
-        ridge: [k], added to the normal equations' diagonal.
-    """
+    """Solve ``matrix`` [n, k] for ``target`` [n] with Huber's weights and a diagonal ridge [k]."""
     weight = np.ones(len(target))
     solution: Floats = np.zeros(matrix.shape[1])
     for _ in range(_REWEIGHTINGS):

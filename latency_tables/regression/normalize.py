@@ -18,11 +18,7 @@ class Sample:
     """One cell of one probe: what the table knows of ``spec`` at ``sizes``.
 
     Attributes:
-        spec: The cell's specification.
-        sizes: Its widths.
         latency_ms: With its launches, without the profiler, at the machine's usual speed.
-        spread_ms: Interquartile range, scaled alike.
-        runs: Of the probe.
         reading: Index of the probe among the table's readings.
     """
 
@@ -39,8 +35,6 @@ class NormalizedReadings:
     """Samples of cells that add up to the totals of their probes.
 
     Attributes:
-        samples: Of all readings, in their order.
-        overhead_ms: A network's constant part.
         total_ms: Per reading, end to end at the machine's usual speed: the overhead plus the
             reading's samples.
     """
@@ -105,20 +99,13 @@ def find_usual_ms(readings: Sequence[Reading]) -> dict[str, float]:
 
 
 def remove_drift(reading: Reading, usual_ms: float, attenuation: float) -> float:
-    """Scale a reading's end-to-end time to the machine's usual speed.
+    """Scale a reading's total to the speed at which its uncut network takes ``usual_ms``.
 
     A machine's speed changes mostly with what its neighbours do to the caches and the memory that
     it shares with them. A small network may feel that less than the reference run, which reads
     more, or more, where it would have had the caches to itself.
-
-    Args:
-        reading: Of any structure.
-        usual_ms: What its uncut network takes at the usual speed.
-        attenuation: How much less, as the share of the reference run's drift that is taken off
-            with every e-folding of the size; negative: how much more.
-
-    Returns:
-        Milliseconds.
+    ``attenuation`` is how much less, as the share of the reference run's drift that is taken off
+    with every e-folding of the size; negative: how much more.
     """
     felt = 1 + attenuation * float(np.log(reading.latency_ms / reading.reference_ms))
     drift = usual_ms / reading.reference_ms

@@ -22,11 +22,6 @@ class CellReading:
     """A cell in a probe: kernel time as the profiler gave it, before normalization.
 
     Attributes:
-        cell: Its name.
-        spec: Its specification in this probe.
-        sizes: Its widths, in the order of ``spec.sizes``.
-        kernel_ms: Time of its kernels.
-        spread_ms: Interquartile range of ``kernel_ms``.
         kernels: How many kernels the engine ran for it; 0 where it fused the cell into another
             one.
     """
@@ -52,12 +47,10 @@ class Reading:
         latency_ms: Median end-to-end time without the profiler.
         spread_ms: Interquartile range.
         interval_ms: Half width of the median's 95% interval.
-        runs: How many.
         reference_ms: Median of the uncut network, timed in turn with this probe.
         disturbed: Share of the runs in which something else had the processor.
         attempt: 0, or which re-measurement this is.
         measured_at: When, in ISO 8601.
-        cells: In the order of execution.
         seconds: What measuring it took, all included.
     """
 
@@ -79,11 +72,6 @@ class Reading:
     def drift(self, usual_ms: float) -> float:
         """Compute how far the reference run was off its usual time: relative, positive."""
         return abs(self.reference_ms / usual_ms - 1)
-
-    @property
-    def sentinel_ms(self) -> float:
-        """The former name of ``reference_ms``."""
-        return self.reference_ms
 
     @property
     def key(self) -> str:
@@ -114,30 +102,21 @@ class Reading:
 
 def average_readings(readings: Sequence[Reading]) -> Reading:
     """Average measurements of one structure, taken in the same way, into one."""
-    last = readings[-1]
 
-    def mean(values: Sequence[float]) -> float:
-        return float(np.mean(values))
+    def average(records: Sequence[Any], *names: str) -> dict[str, Any]:
+        return {name: float(np.mean([getattr(r, name) for r in records])) for name in names}
 
     cells = [
-        replace(
-            cell,
-            kernel_ms=mean([r.cells[i].kernel_ms for r in readings]),
-            spread_ms=mean([r.cells[i].spread_ms for r in readings]),
-        )
-        for i, cell in enumerate(last.cells)
+        replace(own[-1], **average(own, "kernel_ms", "spread_ms"))
+        for own in zip(*(reading.cells for reading in readings), strict=True)
     ]
-    return replace(
-        last,
-        latency_ms=mean([r.latency_ms for r in readings]),
-        spread_ms=mean([r.spread_ms for r in readings]),
-        interval_ms=mean([r.interval_ms for r in readings]) / len(readings) ** 0.5,
-        runs=sum(r.runs for r in readings),
-        reference_ms=mean([r.reference_ms for r in readings]),
-        disturbed=mean([r.disturbed for r in readings]),
-        cells=tuple(cells),
-        seconds=sum(r.seconds for r in readings),
-    )
+    means = average(readings, "latency_ms", "spread_ms", "interval_ms", "reference_ms", "disturbed")
+    means["interval_ms"] /= len(readings) ** 0.5
+    sums: dict[str, Any] = {
+        "runs": sum(r.runs for r in readings),
+        "seconds": sum(r.seconds for r in readings),
+    }
+    return replace(readings[-1], cells=tuple(cells), **means, **sums)
 
 
 def structure_key(network: str, sizes: Mapping[str, int], dropped: Sequence[str]) -> str:

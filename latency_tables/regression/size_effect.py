@@ -30,7 +30,6 @@ class SizeExponents:
     it: those that mostly read weights by more than those that compute.
 
     Attributes:
-        by_spec: Of layers with enough samples.
         pooled: Of the others.
     """
 
@@ -52,10 +51,7 @@ def fit_size_exponents(
     the network around them far more than wide ones do; what a network takes is made of the wide
     ones, so samples weigh as much as they add to the square of its error. Each exponent is moved
     towards the mean of all by as much as it is unsure.
-
-    Args:
-        samples: Specification -> its widths [n, k], milliseconds [n], its networks' totals [n].
-        floor_ms: Errors of a trend are relative to its milliseconds plus this.
+    ``samples`` are widths [n, k], milliseconds [n] and their networks' totals [n].
     """
     found = {}
     for spec, (sizes, ms, totals) in samples.items():

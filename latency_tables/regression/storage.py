@@ -29,10 +29,7 @@ def header_path(path: Path) -> Path:
 def save_files(path: Path, header: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write both files whole under other names before either is moved into place.
 
-    Args:
-        path: The table's file or its folder.
-        header: JSON values; the schema's number and the digests are added.
-        rows: One a sample, with the columns of the Parquet file.
+    To the ``header`` the schema's number and the digests are added; ``rows`` are samples.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

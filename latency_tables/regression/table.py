@@ -34,8 +34,6 @@ class TableError:
 
     Attributes:
         median: Of ``|predicted - measured| / measured``.
-        p95: Its 95th percentile.
-        worst: Its maximum.
         probes: How many probes it was taken over.
     """
 
@@ -60,8 +58,6 @@ class LatencyTable:
     this very sum, and from it what ``calibration(source).total_ms`` makes of it.
 
     Attributes:
-        device: The device and setting.
-        readings: One a structure.
         error: Over probes held out in turn (``cross_validate``); ``None`` where there are too few.
         drift_attenuation: How much less small networks feel of the machine's drift
             (``remove_drift``); negative: how much more.
@@ -90,16 +86,6 @@ class LatencyTable:
     def _totals(self) -> dict[str, float]:
         totals = self._normalized.total_ms
         return {r.key: ms for r, ms in zip(self.readings, totals, strict=True)}
-
-    @property
-    def easing(self) -> float:
-        """The former name of ``drift_attenuation``."""
-        return self.drift_attenuation
-
-    @property
-    def contexts(self) -> Mapping[str, Calibration]:
-        """The former name of ``calibrations``."""
-        return self.calibrations
 
     @property
     def samples(self) -> tuple[Sample, ...]:

@@ -17,8 +17,6 @@ class Share:
     """A cell's part of a profile.
 
     Attributes:
-        kernel_ms: Its time.
-        spread_ms: Interquartile range over the runs.
         kernels: The number of steps that are its own or serve it.
     """
 
@@ -43,8 +41,7 @@ def attribute_profile(
     Args:
         profile: Steps and their times.
         cell_of: Operator -> its cell (``Probe.cell_of``).
-        watch: Whether the runs were on one thread, so that disturbed ones can be told and left
-            out.
+        watch: Whether the runs were on one thread, so that disturbed ones are told and left out.
         work: Cell -> its work, against the others'. The time of a kernel that stands for several
             cells (as a compiler's do) is then shared among its own cell and those that have no
             kernel of their own; a profile that names no cell is shared among all of them.

@@ -25,8 +25,6 @@ class Limits:
 
     Attributes:
         least: Runs before ``interval`` counts.
-        most: Runs.
-        seconds: Seconds.
         interval: Half width of the median's 95% interval, relative to it.
     """
 
@@ -41,11 +39,9 @@ class Timing:
     """Repeated runs of one network, in milliseconds.
 
     Attributes:
-        median_ms: Median of the runs.
         spread_ms: Interquartile range of the runs.
         interval_ms: Half width of the median's 95% confidence interval (order statistics, no
             assumption on the distribution).
-        runs: How many.
         disturbed: Share of the runs in which something else had the processor. As long as enough
             others remain, these are left out; otherwise all runs count with their processor time,
             which is what they would have taken alone, had the caches not been shared.
@@ -75,13 +71,10 @@ class Timing:
 
 def average_timings(timings: Sequence[Timing]) -> Timing:
     """Average the timings of several builds of one network."""
-    return Timing(
-        float(np.mean([t.median_ms for t in timings])),
-        float(np.mean([t.spread_ms for t in timings])),
-        float(np.mean([t.interval_ms for t in timings])) / float(np.sqrt(len(timings))),
-        sum(t.runs for t in timings),
-        float(np.mean([t.disturbed for t in timings])),
-    )
+    rows = [(t.median_ms, t.spread_ms, t.interval_ms, t.disturbed) for t in timings]
+    median, spread, interval, disturbed = (float(np.mean(own)) for own in zip(*rows))
+    runs = sum(t.runs for t in timings)
+    return Timing(median, spread, interval / float(np.sqrt(len(timings))), runs, disturbed)
 
 
 class Clock:

@@ -12,8 +12,6 @@ import torch
 
 import latency_tables
 from latency_tables import EngineError, UnknownEngineError
-from latency_tables.engines import Lap, Profile, Step
-from latency_tables.engines.kernel_names import find_operators
 from latency_tables.engines.onnxruntime_engine import read_kernel_times
 from latency_tables.engines.torch_engine import remove_gaps
 from latency_tables.timing.attribution import attribute_profile, find_step_owners
@@ -188,48 +186,6 @@ def test_a_broken_network_is_an_error_of_the_family(probes):
     broken = latency_tables.Probe(None, (), lambda: b"no model", {}, {})
     with pytest.raises(EngineError, match="ONNX Runtime refuses"):
         make("onnxruntime").build(broken)
-
-
-@pytest.mark.parametrize(
-    ("name", "operators"),
-    [
-        ("relu_1/relu_1_nchwc", ("relu_1",)),  # ONNX Runtime's blocked convolution
-        ("gone/relu_1_nchwc", ()),  # the rest of a name is no operator
-        ("logits_nchwc", ("linear",)),  # an output of the network keeps its own name
-        ("logits_2_nchwc", ("conv1",)),
-        ("fused conv1/Conv relu_1/Relu", ("conv1", "relu_1")),
-        ("conv1/x,relu_1/y", ("conv1", "relu_1")),  # OpenVINO's list of fused layers
-        ("conv1/Conv + relu_1/Relu", ("conv1", "relu_1")),  # TensorRT's
-        ("layer1_0_conv1/Conv", ("layer1_0_conv1",)),
-        ("linear/MatMul/MatMulAddFusion", ("linear",)),
-        ("ReorderOutput_token_8", ()),
-        ("x_abcd_acdb_conv1/Conv", ()),  # a change of layout, not the convolution
-    ],
-)
-def test_kernel_names_lead_to_operators(name, operators):
-    known = {"relu", "relu_1", "conv1", "layer1_0_conv1", "linear", "x"}
-    outputs = {"logits": "linear", "logits_2": "conv1"}
-    assert find_operators(name, known, outputs) == operators
-
-
-def test_made_up_steps_go_to_the_neighbour_that_they_serve():
-    steps = [
-        Step("ReorderInput", (), +1), Step("a/x", ("a",)), Step("ReorderOutput", (), -1),
-        Step("unowned/x", ("unowned",)), Step("b/x", ("b",)),
-    ]  # fmt: skip
-    owners = find_step_owners(steps, {"a": "A", "b": "B"})
-    assert owners == ["A", "A", "A", "A", "B"]
-    ms = np.array([[1.0, 2, 3, 4, 5]] * 8)
-    shares = attribute_profile(Profile(steps, ms, [Lap(15, 15)] * 8), {"a": "A", "b": "B"})
-    assert (shares["A"].kernel_ms, shares["A"].kernels) == (10, 4)
-    assert (shares["B"].kernel_ms, shares["B"].kernels) == (5, 1)
-
-
-def test_disturbed_runs_of_a_profile_are_left_out():
-    ms = np.array([[1.0]] * 8 + [[9.0]] * 8)
-    laps = [Lap(1, 1)] * 8 + [Lap(9, 1)] * 8
-    profile = Profile([Step("a/x", ("a",))], ms, laps)
-    assert attribute_profile(profile, {"a": "A"}, watch=True)["A"].kernel_ms == 1.0
 
 
 def test_the_profilers_log_is_read_run_by_run():

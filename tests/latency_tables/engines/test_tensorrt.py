@@ -6,19 +6,16 @@ import importlib.util
 import json
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 import latency_tables
 from latency_tables import EngineError, UnknownEngineError
 from latency_tables.engines import Lap, Profile, Step, tensorrt_library
 from latency_tables.engines.kernel_names import find_operators
-from latency_tables.engines.onnx_precision import cast_model, quantize_model, to_bf16
 from latency_tables.engines.plan_files import PlanFiles
 from latency_tables.engines.tensorrt_engine import find_onnx_layers, make_step, read_layer_sources
-from latency_tables.timing.attribution import attribute_profile, share_steps
+from latency_tables.timing.attribution import attribute_profile
 
 from ..nets import tiny
 
@@ -139,81 +136,7 @@ def test_layers_lead_back_to_operators_by_name_or_by_metadata():
     assert read_layer_sources(json.dumps({"Layers": ["a", "b"]})) == {}
 
 
-def test_a_kernel_of_several_cells_is_shared_by_their_work():
-    cell_of = {"a": "A", "b": "B", "c": "C", "relu": "C"}
-    steps = [Step("a+b", ("a", "b")), Step("b+c", ("c",)), Step("c+relu", ("a", "relu"))]
-    sharers = share_steps(steps, cell_of, {"A": 1.0, "B": 3.0, "C": 5.0})
-    # B has no kernel of its own; C has one, so its ReLU within A's costs it nothing.
-    assert sharers == [{"A": 0.25, "B": 0.75}, {"C": 1.0}, {"A": 1.0}]
-    assert share_steps(steps, cell_of)[0] == {"A": 1.0}
-    ms = np.array([[4.0, 5.0, 1.0]] * 8)
-    shares = attribute_profile(
-        Profile(steps, ms, [Lap(10, 10)] * 8), cell_of, work={"A": 1.0, "B": 3.0, "C": 5.0}
-    )
-    assert {cell: share.kernel_ms for cell, share in shares.items()} == {"A": 2, "B": 3, "C": 5}
-    assert {cell: share.kernels for cell, share in shares.items()} == {"A": 2, "B": 0, "C": 1}
-
-
 def test_a_profile_without_names_is_shared_among_all_cells():
     profile = Profile([Step("everything")], np.array([[8.0]] * 8), [Lap(8, 8)] * 8)
     shares = attribute_profile(profile, {"a": "A", "b": "B"}, work={"A": 1.0, "B": 3.0})
     assert {cell: share.kernel_ms for cell, share in shares.items()} == {"A": 2, "B": 6}
-
-
-def _model():
-    """y = resize(x @ w + 1) by a Constant node, cast to single precision at the end."""
-    weight = numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(4, 4), "w")
-    scales = numpy_helper.from_array(np.array([1, 2], dtype=np.float32), "scales")
-    one = numpy_helper.from_array(np.float32(1), "one_value")
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["m"], name="m/MatMul"),
-        helper.make_node("Constant", [], ["one"], value=one),
-        helper.make_node("Add", ["m", "one"], ["a"], name="a/Add"),
-        helper.make_node("Cast", ["a"], ["f"], to=TensorProto.FLOAT),
-        helper.make_node("Resize", ["f", "", "scales"], ["y"], mode="nearest"),
-    ]
-    value = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])]
-    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8])]
-    graph = helper.make_graph(nodes, "g", value, out, [weight, scales])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 1e-3), ("bf16", 1e-2)])
-def test_a_cast_model_computes_the_same_in_half_precision(precision, tolerance):
-    from onnx.reference import ReferenceEvaluator
-
-    model = _model()
-    x = np.array([[0.5, -1, 2, 3]], dtype=np.float32)
-    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
-    half = onnx.load_model_from_string(cast_model(model.SerializeToString(), precision))
-    onnx.checker.check_model(half, full_check=True)
-    kind = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}[precision]
-    assert {v.type.tensor_type.elem_type for v in (*half.graph.input, *half.graph.output)} == {kind}
-    types = {t.name: t.data_type for t in half.graph.initializer}
-    assert types == {"w": kind, "scales": TensorProto.FLOAT}
-    dtype = numpy_helper.to_array(half.graph.initializer[0]).dtype
-    got = ReferenceEvaluator(half).run(None, {"x": x.astype(dtype)})[0].astype(np.float32)
-    np.testing.assert_allclose(got, expected, rtol=tolerance)
-
-
-def test_bf16_rounds_as_torch_does():
-    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
-    ours = to_bf16(values).view(np.int16)
-    theirs = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy()
-    assert (ours == theirs).all()
-
-
-def test_a_quantized_model_is_close_to_the_original(probe):
-    import onnxruntime
-
-    model = probe.onnx()
-    x = probe.inputs[0].numpy()
-    name = onnx.load_model_from_string(model).graph.input[0].name
-    for symmetric in (False, True):
-        small = quantize_model(model, [{name: x}], symmetric=symmetric)
-        assert len(small) < 0.5 * len(model)
-        out = [
-            onnxruntime.InferenceSession(m, providers=["CPUExecutionProvider"]).run(None, {name: x})
-            for m in (model, small)
-        ]
-        assert np.abs(out[0][0] - out[1][0]).max() < 0.1 * np.abs(out[0][0]).max()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 
 import latency_tables
 from latency_tables import DeviceMismatchError, LatencyTable, Library, join_tables
-from latency_tables.measurement.coverage import LEAST, select_uncovered
-from latency_tables.measurement.probe_design import plan_probes
+from latency_tables.measurement.coverage import LEAST
 
 from ..fakes import DEVICE, OVERHEAD_MS, FakeEngine, FakeSource, other_device, spec, stairs
 
@@ -43,15 +46,6 @@ def test_the_same_network_again_is_not_measured_again(tmp_path):
     assert LatencyTable.load(tmp_path / "run").readings == again.readings
 
 
-def test_layers_that_no_one_has_timed_are_measured_in_full():
-    small, wide = FakeSource(widest=32), FakeSource(widest=256)
-    known = latency_tables.measure(small, FakeEngine(), probes=40).readings
-    planned = plan_probes(wide.sizes(), 50, 0)
-    assert select_uncovered(planned, wide, ()) == planned
-    kept = select_uncovered(planned, wide, known)
-    assert len(kept) > 40 and kept[:LEAST] == planned[:LEAST]
-
-
 def test_each_device_and_setting_has_a_table_of_its_own(tmp_path):
     library = Library(tmp_path)
     for device in (DEVICE, other_device(), DEVICE.at_batch(8)):
@@ -73,3 +67,21 @@ def test_a_quick_or_disturbed_measurement_is_no_one_elses_business(tmp_path):
     busy = replace(table, readings=tuple(replace(r, disturbed=0.9) for r in table.readings))
     Library(tmp_path).add(busy)
     assert Library(tmp_path).readings(DEVICE, table.specs) == ()
+
+
+def test_the_lock_is_shared_with_earlier_versions_and_a_killed_holder_frees_it(tmp_path):
+    table = latency_tables.measure(FakeSource(), FakeEngine(), probes=4)
+    library = Library(tmp_path)
+    lock = library.place(DEVICE) / ".lock"
+    lock.parent.mkdir()
+    hold = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
+    script = hold + "print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script, lock], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        adding = threading.Thread(target=library.add, args=(table,))
+        adding.start()
+        adding.join(0.5)
+        assert adding.is_alive()
+        holder.kill()
+    adding.join(30)
+    assert len(library.readings(DEVICE, table.specs)) == 4
