@@ -57,7 +57,7 @@ def main() -> None:
 def collect(run: Path) -> dict[str, Any]:
     """The configuration, identity and figures of a RUN with one budget or several."""
     folder = RunFolder(run)
-    state = folder.state()
+    state = folder.read_state()
     children = [RunFolder(folder / slug) for slug in state["budgets"]] or [folder]
     rows = []
     for child in children:

@@ -1,9 +1,17 @@
-"""The commands: configuration in, a RUN folder out, every step resumed from what that holds."""
+"""The verbs: configuration in, a RUN folder out, every step resumed from what that holds."""
 
 from .cli import main
-from .finetune_stage import FewerImages
+from .commands import bench, demo, inspect, report, run
+from .config import Config, FinetuneConfig, MeasureConfig, RoundsConfig, ScoreConfig
+from .console_summary import Outcome
+from .finetune_stage import finetune
+from .measure_stage import measure
 from .run_folder import METRICS, RunFolder
+from .solve_stage import solve
+from .tuning_stage import FewerImages
 
 __all__ = [
-    "FewerImages", "METRICS", "RunFolder", "main",
+    "Config", "FewerImages", "FinetuneConfig", "METRICS", "MeasureConfig", "Outcome",
+    "RoundsConfig", "RunFolder", "ScoreConfig", "bench", "demo", "finetune", "inspect", "main",
+    "measure", "report", "run", "solve",
 ]  # fmt: skip

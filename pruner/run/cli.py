@@ -1,13 +1,26 @@
-"""The command line: arguments in, lines out. What is done is in `pruner.run`."""
+"""The command line: arguments in, lines out. What a verb does is the function of its name."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import typing
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple, NoReturn
+
+from latency_tables import LatencyError
+from solver import SolverError
+
+from ..errors import PrunerError
+from ..utils import ProgressDisplay, leave_process_group
+from . import commands, table_commands
+from .config import Config, parse_arguments
+from .finetune_stage import finetune
+from .measure_stage import measure
+from .solve_stage import solve
 
 DESCRIPTION = "Prune a vision network to a latency budget that is measured on your device."
 EPILOG = """\
@@ -17,14 +30,60 @@ DIR is an image folder: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/).
 Every step reads and resumes from RUN; the same command again continues after an interruption."""
 
 
+class _Option(NamedTuple):
+    """An option that sets an entry of `Config`: type, help and default are the entry's own."""
+
+    flag: str
+    entry: str
+    metavar: str = ""
+    default: str = ""
+    required: bool = False
+
+
+MODEL_OPTIONS = (
+    _Option("--weights", "weights", "FILE"),
+    _Option("--input", "input", "SHAPE"),
+    _Option("--arg", "arguments", "NAME=VALUE"),
+    _Option("--submodule", "submodule", "PATH"),
+    _Option("--seed", "seed"),
+)
+MEASURE_OPTIONS = (
+    _Option("--out", "out", "RUN", required=True),
+    _Option("--engine", "measure.engine"),
+    _Option("--threads", "measure.threads"),
+    _Option("--precision", "measure.precision"),
+    _Option("--batch", "measure.batch"),
+    _Option("--probes", "measure.probes"),
+    _Option("--quick", "measure.quick"),
+    _Option("--library", "measure.library", "DIR"),
+)
+SOLVE_OPTIONS = (
+    _Option("--budget", "budgets", required=True),
+    _Option("--data", "data", "DIR"),
+    _Option("--criterion", "score.criterion"),
+    _Option("--images", "score.images"),
+    _Option("--rounds", "rounds.count", "K"),
+    _Option("--round-epochs", "rounds.epochs", "N"),
+    _Option("--trials", "solve.trials", "N"),
+    _Option("--margin", "solve.margin"),
+    _Option("--time-limit", "solve.time_limit_s", "S"),
+    _Option("--no-check", "solve.check"),
+)
+FINETUNE_OPTIONS = (
+    _Option("--data", "data", "DIR"),
+    _Option("--epochs", "finetune.epochs", default="as RUN's configuration"),
+    _Option("--repair", "finetune.repair"),
+    _Option("--lr", "finetune.lr"),
+    _Option("--batch", "finetune.batch"),
+    _Option("--optimizer", "finetune.optimizer"),
+    _Option("--images", "finetune.images"),
+)
+_ENTRY = "entry."  # before the names of what sets an entry, among all that is parsed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    from latency_tables import LatencyError
-    from solver.errors import SolverError
-
-    from ..errors import PrunerError
-
+    options = _build_parser().parse_args(arguments)
     if not options.debug:
         warnings.filterwarnings("ignore")  # other libraries' remarks are none of the user's concern
     try:
@@ -54,17 +113,18 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="msprune",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"msprune {_version()}")
+    parser.add_argument("--version", action="version", version=f"msprune {_find_version()}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, action: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
@@ -76,229 +136,132 @@ def _parser() -> argparse.ArgumentParser:
     verb = add("inspect", _inspect, "show what of a network can be pruned, and what not and why")
     _add_model(verb)
     verb.add_argument("--all", action="store_true", help="every dim, block and cell by itself")
-
     verb = add("measure", _measure, "measure the network's latency table on this device")
-    _add_model(verb)
-    verb.add_argument("--out", metavar="RUN", required=True, help="the folder of this run")
-    verb.add_argument("--engine", help="onnxruntime (default), openvino, tensorrt or torch")
-    verb.add_argument("--threads", type=int, help="threads of one inference (default 1)")
-    verb.add_argument("--precision", help="fp32 (default), fp16, bf16 or int8: what the engine has")
-    verb.add_argument("--batch", type=int, help="images of one inference (default: as the input)")
-    verb.add_argument("--probes", type=int, help="networks to time (default: as it takes)")
-    verb.add_argument("--quick", action="store_true", default=None, help="a coarse table, soon")
-    verb.add_argument(
-        "--library",
-        metavar="DIR",
-        help="tables that networks share (default: this user's own; none: off)",
-    )
-
+    _add_model(verb, MEASURE_OPTIONS)
     verb = add("solve", _solve, "choose the structure for a budget, prove it, and cut the network")
-    _add_run(verb)
-    verb.add_argument("--budget", required=True, help="50%% (of dense), 12ms or 80fps")
-    verb.add_argument("--data", metavar="DIR", help="images for the scores")
-    verb.add_argument(
-        "--criterion",
-        help="measured (default); refined is slower and better; taylor; magnitude needs no data",
-    )
-    verb.add_argument("--images", type=int, help="images that the scores look at")
-    verb.add_argument(
-        "--rounds", type=int, metavar="K", help="score, solve and tune K times on the way (1)"
-    )
-    verb.add_argument(
-        "--round-epochs", type=int, metavar="N", help="epochs of tuning between rounds (1)"
-    )
-    verb.add_argument(
-        "--trials", type=int, metavar="N", help="structures to try out before one is chosen (0)"
-    )
-    verb.add_argument("--margin", help="share of the budget to keep free: 0.02, or auto")
-    verb.add_argument("--time-limit", type=float, metavar="S", help="seconds a solve may take")
-    verb.add_argument(
-        "--no-check",
-        dest="check",
-        action="store_false",
-        default=None,
-        help="do not measure the chosen structure",
-    )
-
+    _add_run(verb, SOLVE_OPTIONS)
     verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
-    _add_run(verb)
-    verb.add_argument("--data", metavar="DIR", help="training and test images")
-    verb.add_argument(
-        "--epochs", type=int, help="0: batch-norm statistics only (default: as RUN's configuration)"
-    )
-    verb.add_argument("--repair", type=int, help="images to refit cut layers on first")
-    verb.add_argument("--lr", type=float)
-    verb.add_argument("--batch", type=int, help="images a step (default 128)")
-    verb.add_argument("--optimizer", help="sgd or adamw")
-    verb.add_argument("--images", type=int, help="training images (default: all)")
-
+    _add_run(verb, FINETUNE_OPTIONS)
     verb = add("bench", _bench, "time dense and pruned in turn: measured against predicted")
     _add_run(verb)
-    verb.add_argument("--runs", type=int, default=200, help="runs of each (default 200)")
-
-    verb = add("report", _report, "write RUN/report.html, one self-contained file")
-    _add_run(verb)
-
+    verb.add_argument("--runs", type=int, default=200, help="runs of each (default %(default)s)")
+    _add_run(add("report", _report, "write RUN/report.html, one self-contained file"))
     verb = add("run", _run, "all of it, from a configuration file")
     verb.add_argument("config", metavar="CONFIG.yaml")
-    verb.add_argument("--out", metavar="RUN", help="overrides the file's out")
+    verb.add_argument("--out", metavar="RUN", dest=f"{_ENTRY}out", help="overrides the file's out")
     verb.add_argument(
         "--until", choices=("measure", "solve"), help="end after this step; finetune does the rest"
     )
-
     verb = add("tables", _tables, "list, show, merge or compare latency tables")
     verb.add_argument("action", choices=("list", "show", "merge", "diff"))
     verb.add_argument("paths", metavar="TABLE", nargs="*", help="a RUN, a table's folder or file")
     verb.add_argument("--library", metavar="DIR", help="default: this user's own")
     verb.add_argument("--out", metavar="DIR", help="where merge writes")
-
     verb = add("demo", _demo, "all of it on an embedded network and real images, in minutes")
-    verb.add_argument("--out", metavar="RUN", default="runs/demo", help="default runs/demo")
+    verb.add_argument("--out", metavar="RUN", default="runs/demo", help="default %(default)s")
     return parser
 
 
-def _add_model(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("model", metavar="MODEL")
-    verb.add_argument("--weights", metavar="FILE", help=".safetensors or .pth (default: random)")
-    verb.add_argument(
-        "--input",
-        metavar="SHAPE",
-        help="1x3x224x224, of the images where there are several (default: the model's own)",
-    )
-    verb.add_argument(
-        "--arg",
-        dest="arguments",
-        metavar="NAME=VALUE",
-        action="append",
-        help="an argument of the model's factory or configuration, e.g. num_classes=10",
-    )
-    verb.add_argument(
-        "--submodule",
-        metavar="PATH",
-        help="prune only this part of the model, e.g. a detector's backbone",
-    )
-    verb.add_argument("--seed", type=int, help="default 0")
+def _add_model(verb: argparse.ArgumentParser, more: Sequence[_Option] = ()) -> None:
+    verb.add_argument(f"{_ENTRY}model", metavar="MODEL")
+    for option in (*MODEL_OPTIONS, *more):
+        _add_option(verb, option)
 
 
-def _add_run(verb: argparse.ArgumentParser) -> None:
+def _add_run(verb: argparse.ArgumentParser, more: Sequence[_Option] = ()) -> None:
     verb.add_argument("run", metavar="RUN")
+    for option in more:
+        _add_option(verb, option)
+
+
+def _add_option(verb: argparse.ArgumentParser, option: _Option) -> None:
+    """Add an option with the type, help and default of its entry."""
+    owner, name = Config, option.entry
+    if "." in name:
+        section, name = name.split(".")
+        owner = typing.get_type_hints(Config)[section]
+    field: Any = owner.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    hint = typing.get_type_hints(owner)[name]
+    kind = next(kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None))
+    text, default = field.description, option.default or field.default
+    keywords: dict[str, Any] = {"dest": _ENTRY + option.entry, "required": option.required}
+    if kind is bool:
+        text = text if option.flag == f"--{name}" else f"do not {text}"
+        keywords |= {"action": "store_const", "const": not field.default}
+    else:
+        keywords["metavar"] = option.metavar or option.flag[2:].upper().replace("-", "_")
+        if option.entry == "arguments":
+            keywords["action"] = "append"
+        elif kind is int or kind is float and str not in typing.get_args(hint):
+            keywords["type"] = kind
+        if isinstance(default, (int, float, str)) and not option.required:
+            text = f"{text} (default {default})"
+    verb.add_argument(option.flag, help=text.replace("%", "%%"), **keywords)
+
+
+def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the entries that were given: others have their default, or what RUN says already."""
+    entries: dict[str, Any] = {}
+    for name, value in vars(options).items():
+        if not name.startswith(_ENTRY) or value is None:
+            continue
+        *section, name = name.removeprefix(_ENTRY).split(".")
+        where = entries.setdefault(section[0], {}) if section else entries
+        where[name] = parse_arguments(value) if name == "arguments" else value
+    return entries
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    print(run.inspect(_model_config(options), _progress(), options.all))
+    config = Config.from_dict(_collect_entries(options))
+    print(commands.inspect(config, ProgressDisplay(), options.all))
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    config = _model_config(
-        options,
-        out=options.out,
-        measure=_given(
-            options, "engine", "threads", "precision", "batch", "probes", "quick", "library"
-        ),
-    )
-    print(run.measure(config, _progress()))
+    print(measure(Config.from_dict(_collect_entries(options)), ProgressDisplay()))
 
 
 def _solve(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    changes = {
-        "budgets": [options.budget],
-        **_given(options, "data"),
-        "score": _given(options, "criterion", "images"),
-        "rounds": {
-            **({"count": options.rounds} if options.rounds is not None else {}),
-            **({"epochs": options.round_epochs} if options.round_epochs is not None else {}),
-        },
-        "solve": {
-            **_given(options, "trials", "margin", "check"),
-            **({"time_limit_s": options.time_limit} if options.time_limit is not None else {}),
-        },
-    }
-    print(run.solve(options.run, changes, _progress()))
+    print(solve(options.run, _collect_entries(options), ProgressDisplay()))
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    names = ("epochs", "repair", "lr", "batch", "optimizer", "images")
-    changes = {**_given(options, "data"), "finetune": _given(options, *names)}
-    from ..utils import leave_process_group
-
-    outcome = run.finetune(options.run, changes, _progress())
+    outcome = finetune(options.run, _collect_entries(options), ProgressDisplay())
     leave_process_group()
     if outcome.text:  # the first of several processes speaks for all
         print(outcome)
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    print(run.bench(options.run, options.runs, _progress()))
+    print(commands.bench(options.run, options.runs, ProgressDisplay()))
 
 
 def _report(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    print(run.report(options.run))
+    print(commands.report(options.run))
 
 
 def _run(options: argparse.Namespace) -> None:
-    from . import commands as run
-    from .config import Config
-
-    config = Config.from_yaml(options.config)
-    print(run.run(config.changed(_given(options, "out")), _progress(), until=options.until))
+    config = Config.from_yaml(options.config).changed(_collect_entries(options))
+    print(commands.run(config, ProgressDisplay(), until=options.until))
 
 
 def _tables(options: argparse.Namespace) -> None:
-    from . import table_commands as tables
-
+    paths = options.paths
     if options.action == "list":
-        print(tables.list_tables(options.library))
+        print(table_commands.list_tables(options.library))
     elif options.action == "show":
-        print("\n\n".join(tables.show_table(path) for path in tables.require_paths(options.paths)))
+        paths = table_commands.require_paths(paths)
+        print("\n\n".join(table_commands.show_table(path) for path in paths))
     elif options.action == "merge":
-        print(tables.merge_tables(tables.require_paths(options.paths, 2), options.out))
+        print(table_commands.merge_tables(table_commands.require_paths(paths, 2), options.out))
     else:
-        print(tables.compare_tables(*tables.require_paths(options.paths, 2, 2)))
+        print(table_commands.compare_tables(*table_commands.require_paths(paths, 2, 2)))
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from . import commands as run
-
-    print(run.demo(options.out, _progress()))
+    print(commands.demo(options.out, ProgressDisplay()))
 
 
-def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The options that were given: None means the default, or what RUN says already."""
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def _model_config(options: argparse.Namespace, **more: Any) -> Any:
-    from .config import Config, parse_arguments
-
-    content = {
-        "model": options.model,
-        **_given(options, "weights", "input", "submodule", "seed"),
-        **more,
-    }
-    return Config.from_dict({**content, "arguments": parse_arguments(options.arguments or ())})
-
-
-def _progress() -> Any:
-    from ..utils import ProgressDisplay
-
-    return ProgressDisplay()
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
+def _find_version() -> str:
     try:
         return version("msprune")
     except PackageNotFoundError:  # run from a checkout that is not installed

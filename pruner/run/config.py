@@ -41,7 +41,7 @@ class MeasureConfig:
     probes: Annotated[
         StrictInt | None, entry("networks to time (default: as many as it takes)", ge=2)
     ] = None
-    quick: Annotated[StrictBool, entry("a coarse table, soon")] = False
+    quick: Annotated[StrictBool, entry("measure a coarse table, soon")] = False
     library: Annotated[
         StrictStr | None,
         entry("folder of tables that networks share (default: this user's own; none: off)"),

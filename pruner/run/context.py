@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 
 import latency_tables
 from latency_tables import LatencyTable
 
+from ..data import ImageData, open_images
 from ..errors import PrunerError, TraceError, first_line
 from ..graph import extract_logits
 from ..models import (
@@ -23,83 +25,192 @@ from ..models import (
     load_model,
     resolve_name,
 )
-from ..utils import ProgressDisplay
+from ..problem import Budget
+from ..structure import Network, trace
+from ..utils import ProgressDisplay, SilentProgress
 from . import run_folder as names
+from .cache_keys import CacheKeys
 from .config import Config
 from .run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from ..data import ImageData
-    from ..structure import Network
-
 VERSIONS = ("msprune", "torch", "onnxruntime", "openvino", "pyomo", "highspy", "numpy")
 
+T = TypeVar("T")
 
+
+@dataclass(frozen=True)
 class Workspace:
-    """Everything is made at first use and kept, so that several budgets share it.
+    """A RUN under one configuration, with the network, images and engine that its steps share.
 
-    base is the RUN that holds the latency table and the importance; a step's own files are in its
-    folder, which is base or lies right below it.
+    What takes time is made at first use and kept, for the workspaces of other budgets too.
+
+    Attributes:
+        base: The RUN that holds the latency table and the importance.
+        folder: Where a budget's own files are: base, or a folder right below it.
+        config: What the run is asked to do.
+        progress: Where steps say what they do.
     """
 
-    def __init__(self, base: RunFolder, config: Config, progress: ProgressDisplay) -> None:
-        self.base, self.config, self.progress = base, config, progress
+    base: RunFolder
+    folder: RunFolder
+    config: Config
+    progress: ProgressDisplay
+    _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def begin(cls, config: Config, progress: ProgressDisplay | None = None) -> Workspace:
+        """Return the workspace of the RUN ``config.out``, which need not exist yet."""
+        base = RunFolder(config.out or "")
+        return cls(base, base, config, progress or SilentProgress())
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], progress: ProgressDisplay
-    ) -> tuple[Workspace, RunFolder, Config]:
-        """The workspace of an existing RUN, that RUN, and the configuration it was last given."""
+        cls,
+        path: str | os.PathLike[str],
+        changes: Mapping[str, Any] | None = None,
+        progress: ProgressDisplay | None = None,
+    ) -> Workspace:
+        """Return the workspace of an existing RUN, its last configuration changed."""
         folder = RunFolder(path)
-        state = folder.state()
+        state = folder.read_state()
         base = RunFolder(folder.path.parent) if state.get("part_of_parent") else folder
         config = Config.from_dict(state["config"], str(folder / names.STATE))
-        space = cls(base, config, progress)
-        return space, folder, config
+        config = resolve_paths(config.changed(changes or {}))
+        return cls(base, folder, config, progress or SilentProgress())
 
-    @cached_property
+    def with_config(self, config: Config) -> Workspace:
+        """Return this workspace under another configuration of the same network and images."""
+        return replace(self, config=config)
+
+    def with_budget(self, budget: Budget) -> Workspace:
+        """Return the workspace of one of several budgets, its folder begun if need be."""
+        folder = RunFolder(self.base / budget.slug)
+        space = replace(self, folder=folder, config=replace(self.config, budgets=(budget,)))
+        if not folder.exists:
+            folder.write_state(space.make_state())
+        state = self.base.read_state()
+        if folder.path.name not in state["budgets"]:
+            state["budgets"].append(folder.path.name)
+            self.base.write_state(state)
+        return space
+
+    def _make_once(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    @property
     def dense(self) -> DenseModel:
-        """The network as it was given; of the same weights as the RUN that it goes to."""
+        """The network as it was given."""
         config = self.config
-        model = load_model(config.model, config.weights, config.seed, config.arguments)
-        if self.base.exists:
-            known = self.base.state()["identity"]
-            if (known["model"], known["digest"]) != (model.name, model.digest):
-                raise PrunerError(
-                    f"{self.base.path} is a run of {known['model']} with weights "
-                    f"{known['weights'] or 'at random'} ({known['digest'][:12]}), not of "
-                    f"{model.name} with {model.weights or 'random weights'} "
-                    f"({model.digest[:12]}): use another RUN"
-                )
-            if known.get("submodule") != config.submodule:
-                raise PrunerError(
-                    f"{self.base.path} is a run of --submodule {known.get('submodule')}, not of "
-                    f"{config.submodule}: use another RUN"
-                )
-            if tuple(known["input"]) != self.shape(model):
-                raise PrunerError(
-                    f"{self.base.path} is a run with input {_shape(known['input'])}, not "
-                    f"{_shape(self.shape(model))}: use another RUN"
-                )
-        return model
+        return self._make_once(
+            "dense",
+            lambda: load_model(config.model, config.weights, config.seed, config.arguments),
+        )
 
-    def shape(self, model: DenseModel | None = None) -> tuple[int, ...]:
-        """The shape of one input batch."""
-        model, batch = model or self.dense, self.config.measure.batch
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one batch of the main input."""
+        preset, batch = self.dense.preset, self.config.measure.batch
         if self.config.input is not None:
             return (batch or self.config.input[0], *self.config.input[1:])
-        if model.preset.input_size is None:
+        if preset.input_size is None:
             raise PrunerError(
-                f"{model.name} does not say its input: give --input, e.g. --input 1x3x224x224"
+                f"{self.dense.name} does not say its input: give --input, e.g. --input 1x3x224x224"
             )
-        return (batch or 1, *model.preset.input_size)
+        return (batch or 1, *preset.input_size)
 
-    @cached_property
+    @property
     def net(self) -> Network:
         """The traced network, or the part of it that is to be pruned."""
-        from ..structure import trace
+        return self._make_once("net", self._trace)
 
-        dense, shape, path = self.dense, self.shape(), self.config.submodule
+    @property
+    def engine(self) -> latency_tables.Engine:
+        """The engine that measures."""
+        options = self.config.measure
+        return self._make_once(
+            "engine",
+            lambda: latency_tables.engine(
+                options.engine, threads=options.threads, precision=options.precision
+            ),
+        )
+
+    @property
+    def data(self) -> ImageData:
+        """The images; PrunerError where none were given, or the network does not classify them."""
+        return self._make_once("data", self._open_images)
+
+    @property
+    def keys(self) -> CacheKeys:
+        """The cache keys of the steps."""
+        return CacheKeys(self.config, lambda: self.data.fingerprint())
+
+    def check_identity(self) -> None:
+        """Raise PrunerError where the RUN is of another network, weights, part or input."""
+        if not self.base.exists:
+            return
+        known, model = self.base.read_state()["identity"], self.dense
+        if (known["model"], known["digest"]) != (model.name, model.digest):
+            raise PrunerError(
+                f"{self.base.path} is a run of {known['model']} with weights "
+                f"{known['weights'] or 'at random'} ({known['digest'][:12]}), not of "
+                f"{model.name} with {model.weights or 'random weights'} "
+                f"({model.digest[:12]}): use another RUN"
+            )
+        if known.get("submodule") != self.config.submodule:
+            raise PrunerError(
+                f"{self.base.path} is a run of --submodule {known.get('submodule')}, not of "
+                f"{self.config.submodule}: use another RUN"
+            )
+        if tuple(known["input"]) != self.input_shape:
+            raise PrunerError(
+                f"{self.base.path} is a run with input {_format_shape(known['input'])}, not "
+                f"{_format_shape(self.input_shape)}: use another RUN"
+            )
+
+    def check_engine(self) -> None:
+        """Raise an error where the engine is not known or not installed."""
+        _ = self.engine
+
+    def check_data(self) -> None:
+        """Raise PrunerError where images were given that the network cannot be run on."""
+        if self.config.data is not None:
+            _ = self.data
+
+    def load_table(self) -> LatencyTable:
+        """Read the RUN's latency table; of this device, or LatencyError."""
+        if not (self.base / names.LATENCY).is_file():
+            raise PrunerError(
+                f"{self.base.path} holds no finished latency table: "
+                f"msprune measure {self.config.model} --out {self.base.path}"
+            )
+        device = self.engine.device.at_batch(self.input_shape[0])
+        return LatencyTable.load(self.base.path, device)
+
+    def make_state(self) -> dict[str, Any]:
+        """Return the first run.json of the folder, with the identity that others are refused by."""
+        dense = self.dense
+        return {
+            "format": names.FORMAT,
+            "config": resolve_paths(self.config).to_dict(),
+            "identity": {
+                "model": dense.name,
+                "weights": dense.weights,
+                "digest": dense.digest,
+                "input": list(self.input_shape),
+                "submodule": self.config.submodule,
+            },
+            "device": str(self.engine.device.at_batch(self.input_shape[0])),
+            "versions": find_versions(),
+            "part_of_parent": self.folder is not self.base,
+            "budgets": [],
+            "steps": {},
+            "files": {},
+        }
+
+    def _trace(self) -> Network:
+        dense, shape, path = self.dense, self.input_shape, self.config.submodule
         module, example, name = dense.module, dense.example(shape), dense.name
         if path is not None:
             example = capture_arguments(module, path, example)
@@ -109,7 +220,7 @@ class Workspace:
                 module(*example.args, **example.kwargs)
         except Exception as error:  # whatever the user's network raises
             raise PrunerError(
-                f"{name} does not take an input of {_shape(shape)} (give --input): "
+                f"{name} does not take an input of {_format_shape(shape)} (give --input): "
                 f"{first_line(error, with_kind=False)}"
             ) from error
         try:
@@ -117,22 +228,10 @@ class Workspace:
         except TraceError as error:
             raise TraceError(f"{error} With --submodule NAME: {list_submodules(module)}") from error
 
-    @cached_property
-    def engine(self) -> latency_tables.Engine:
-        """The engine that measures."""
-        measure = self.config.measure
-        return latency_tables.engine(
-            measure.engine, threads=measure.threads, precision=measure.precision
-        )
-
-    @cached_property
-    def data(self) -> ImageData:
-        """The images; PrunerError where none were given, or the network does not classify them."""
-        from ..data import open_images
-
+    def _open_images(self) -> ImageData:
         if self.config.data is None:
             raise PrunerError("this needs images: give --data DIR (train/CLASS/*.jpg, test/CLASS)")
-        classes, preset, shape = self._classes(), self.dense.preset, self.shape()
+        classes, preset, shape = self._count_classes(), self.dense.preset, self.input_shape
         return open_images(
             self.config.data,
             (shape[2], shape[3]),
@@ -143,9 +242,9 @@ class Workspace:
             interpolation=preset.interpolation,
         )
 
-    def _classes(self) -> int:
-        """The number of classes that the network tells apart in images."""
-        name, shape, net = self.dense.name, self.shape(), self.net
+    def _count_classes(self) -> int:
+        """Return the number of classes that the network tells apart in images."""
+        name, shape, net = self.dense.name, self.input_shape, self.net
         other = "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
         if self.config.submodule is not None:
             raise PrunerError(
@@ -155,7 +254,7 @@ class Workspace:
         if len(shape) != 4 or shape[1] != 3 or len(net.inputs) != 1:
             raise PrunerError(
                 f"images need one input of batch x 3 x height x width; {name} takes "
-                f"{len(net.inputs)}, the first of {_shape(shape)}. {other}"
+                f"{len(net.inputs)}, the first of {_format_shape(shape)}. {other}"
             )
         if net.fixed_batch is not None:
             raise PrunerError(
@@ -169,49 +268,36 @@ class Workspace:
             raise PrunerError(f"{name} is no classifier: {error}. {other}") from None
         if scores.ndim != 2:
             raise PrunerError(
-                f"{name} is no classifier: its scores are {_shape(scores.shape)}, not one row of "
-                f"class scores an image. {other}"
+                f"{name} is no classifier: its scores are {_format_shape(scores.shape)}, not one "
+                f"row of class scores an image. {other}"
             )
         return int(scores.shape[1])
 
-    def table(self) -> LatencyTable:
-        """The RUN's latency table; of this device, or LatencyError."""
-        if not (self.base / names.LATENCY).is_file():
-            raise PrunerError(
-                f"{self.base.path} holds no finished latency table: "
-                f"msprune measure {self.config.model} --out {self.base.path}"
-            )
-        device = self.engine.device.at_batch(self.shape()[0])
-        return LatencyTable.load(self.base.path, device)
 
-    def identity(self) -> dict[str, Any]:
-        """What a RUN is of: another network's is refused."""
-        dense = self.dense
-        return {
-            "model": dense.name,
-            "weights": dense.weights,
-            "digest": dense.digest,
-            "input": list(self.shape()),
-            "submodule": self.config.submodule,
-        }
+@contextmanager
+def open_run(
+    run: str | os.PathLike[str] | Workspace,
+    changes: Mapping[str, Any] | None = None,
+    progress: ProgressDisplay | None = None,
+    lock: bool = True,
+) -> Iterator[Workspace]:
+    """Open a RUN, its configuration changed, and keep other commands out of it meanwhile.
 
-    def new_state(self, config: Config, part_of_parent: bool = False) -> dict[str, Any]:
-        """The first run.json of a RUN."""
-        return {
-            "format": names.FORMAT,
-            "config": resolve_paths(config).to_dict(),
-            "identity": self.identity(),
-            "device": str(self.engine.device.at_batch(self.shape()[0])),
-            "versions": installed_versions(),
-            "part_of_parent": part_of_parent,
-            "budgets": [],
-            "steps": {},
-            "files": {},
-        }
+    A Workspace is yielded as it is: whoever opened it keeps the others out.
+    """
+    if isinstance(run, Workspace):
+        yield run
+        return
+    space = Workspace.open(run, changes, progress)
+    if not lock:
+        yield space
+        return
+    with space.folder.lock():
+        yield space
 
 
 def resolve_paths(config: Config) -> Config:
-    """With absolute paths, so that a later step may be called from another folder."""
+    """Return it with absolute paths, so that a later step may be called from another folder."""
     return replace(
         config,
         model=resolve_name(config.model),
@@ -221,8 +307,8 @@ def resolve_paths(config: Config) -> Config:
     )
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+def find_versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
     found = {}
     for name in VERSIONS:
         try:
@@ -232,5 +318,5 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _shape(shape: Any) -> str:
+def _format_shape(shape: Any) -> str:
     return "x".join(map(str, shape))

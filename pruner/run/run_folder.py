@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ..errors import PrunerError
 from ..utils import digest_file, digest_json, write_text
 
@@ -23,6 +25,9 @@ PLAN = "plan.json"
 METRICS = "metrics.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
+
+_LOCK = ".lock"
+_SCRATCH = ".new-"
 
 
 class RunFolder:
@@ -45,8 +50,8 @@ class RunFolder:
         """Whether a run was begun here."""
         return (self / STATE).is_file()
 
-    def state(self) -> dict[str, Any]:
-        """The content of run.json; raises PrunerError where there is none or it was damaged."""
+    def read_state(self) -> dict[str, Any]:
+        """Return the content of run.json; PrunerError where there is none or it was damaged."""
         path = self / STATE
         if not path.is_file():
             raise PrunerError(
@@ -68,14 +73,15 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self / STATE, json.dumps({**state, "seal": digest_json(state)}, indent=1) + "\n")
 
-    def finished(self, step: str, key: str) -> dict[str, Any] | None:
-        """The record of a step that was finished with the same key, or None.
+    def find_record(self, step: str, key: str) -> dict[str, Any] | None:
+        """Return the record of a step that was finished with the same key, or None.
 
-        Raises PrunerError where one of its files was damaged since.
+        Raises:
+            PrunerError: One of its files was damaged since.
         """
         if not self.exists:
             return None
-        record = self.state()["steps"].get(step)
+        record = self.read_state()["steps"].get(step)
         if record is None or record["key"] != key:
             return None
         for name in record["files"]:
@@ -83,9 +89,9 @@ class RunFolder:
         return record
 
     def verify(self, name: str) -> Path:
-        """The path of a file that is as a step wrote it; raises PrunerError otherwise."""
+        """Return the path of a file that is as a step wrote it; PrunerError otherwise."""
         path = self / name
-        known = self.state()["files"].get(name)
+        known = self.read_state()["files"].get(name)
         if known is None or not path.is_file():
             raise PrunerError(f"{self.path} holds no {name}")
         if digest_file(path) not in known:
@@ -93,7 +99,7 @@ class RunFolder:
         return path
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file that a step wrote."""
+        """Return the content of a JSON file that a step wrote."""
         return json.loads(self.verify(name).read_text(encoding="utf-8"))
 
     def commit(
@@ -108,15 +114,22 @@ class RunFolder:
         """Take over every file that ``write(folder)`` writes, and record the step.
 
         The files are written into a scratch folder and moved into place one by one; run.json admits
-        the old and the new content of each from just before until just after. Steps in forget were
-        built on this one's former result and count as not done any more.
+        the old and the new content of each from just before until just after.
+
+        Args:
+            step: Its name.
+            key: Its cache key.
+            write: Writes its files into a folder.
+            details: More for its record.
+            config: The configuration that run.json shows from now on (None: as before).
+            forget: Steps that were built on this one's former result: they count as not done.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=".new-"))
+        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
         try:
             write(scratch)
             written = {path.name: digest_file(path) for path in sorted(scratch.iterdir())}
-            state = self.state()
+            state = self.read_state()
             state["steps"] = {
                 name: record
                 for name, record in state["steps"].items()
@@ -138,22 +151,18 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep a second command out of this RUN, and clear away what a killed one left."""
-        try:
-            import fcntl
-        except ImportError:  # no advisory locks on this system
-            yield
-            return
         created = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self / _LOCK, timeout=0)
         try:
-            with open(self / ".lock", "w", encoding="utf-8") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise PrunerError(f"another msprune is at work in {self.path}") from None
-                for left in self.path.glob(".new-*"):
-                    shutil.rmtree(left, ignore_errors=True)
-                yield
+            lock.acquire()
+        except Timeout:
+            raise PrunerError(f"another msprune is at work in {self.path}") from None
+        try:
+            for left in self.path.glob(f"{_SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
         finally:
-            if created and [path.name for path in self.path.iterdir()] == [".lock"]:
+            lock.release()
+            if created and {path.name for path in self.path.iterdir()} <= {_LOCK}:
                 shutil.rmtree(self.path, ignore_errors=True)

@@ -40,7 +40,7 @@ class SolveConfig:
         BeforeValidator(_read_margin),
     ] = 0.0
     check: Annotated[
-        StrictBool, entry("measure the chosen structure, and solve again by what that tells")
+        StrictBool, entry("measure the chosen structure and correct the table by it")
     ] = True
-    attempts: Annotated[StrictInt, entry("solves at most, with check", ge=1)] = 4
+    attempts: Annotated[StrictInt, entry("structures to measure at most, with check", ge=1)] = 4
     time_limit_s: Annotated[StrictFloat, entry("seconds a solve may take", gt=0), NUMBER] = 60.0

@@ -134,7 +134,7 @@ def test_run_with_budgets_resumes_and_reports(tmp_path: Path, monkeypatch) -> No
 
 @pytest.mark.parametrize("repair, times", [(24, 0), (0, 1)])
 def test_statistics_are_left_as_a_repair_made_them(tmp_path, monkeypatch, repair, times) -> None:
-    module = importlib.import_module("pruner.finetune")
+    module = importlib.import_module("pruner.tuning.trainer")
     done: list[int] = []
     recalibrate = module.recalibrate
     monkeypatch.setattr(module, "recalibrate", lambda *a: done.append(recalibrate(*a)))
@@ -150,7 +150,7 @@ def test_run_solves_and_checks_on_the_device(killed_measure: Path, tmp_path: Pat
     finish(start(folder, "solve", "RUN", "--budget", "60%", "--criterion", "magnitude"))
     metrics = json.loads((folder / "RUN" / "metrics.json").read_text())
     assert metrics["check"] and metrics["pruned"]["latency_ms"] > 0
-    state = RunFolder(folder / "RUN").state()
+    state = RunFolder(folder / "RUN").read_state()
     assert state["identity"]["model"] == MODEL and state["versions"]["torch"]
 
 
@@ -162,7 +162,7 @@ def test_two_processes_tune_a_run(killed_measure: Path, tmp_path: Path) -> None:
         _, err = process.communicate(timeout=240)
         assert process.returncode == 2 and "works in one process" in err
     finish(start(folder, *solve))
-    state = RunFolder(folder / "RUN").state()
+    state = RunFolder(folder / "RUN").read_state()
     state["config"]["finetune"]["reference"] = True  # no option of the command line
     RunFolder(folder / "RUN").write_state(state)
     told = [
@@ -196,12 +196,12 @@ def test_rounds_are_kept_and_only_cut_more(tmp_path: Path, monkeypatch) -> None:
     first = folder / "RUN" / "round-1.safetensors"
     kill_when(
         start(folder, *command),
-        lambda: first.is_file() and "round 1" in RunFolder(folder / "RUN").state()["steps"],
+        lambda: first.is_file() and "round 1" in RunFolder(folder / "RUN").read_state()["steps"],
     )
     before = first.read_bytes()
     said = finish(start(folder, *command))
     assert first.read_bytes() == before
-    steps = RunFolder(folder / "RUN").state()["steps"]
+    steps = RunFolder(folder / "RUN").read_state()["steps"]
     assert {"round 1", "round 2", "solve", "finetune"} <= set(steps)
     plans = [
         pruner.Plan.from_json(json.dumps(read_tensors(folder / "RUN" / name, "round")[1]["plan"]))
@@ -264,7 +264,7 @@ def test_a_killed_commit_is_done_again(tmp_path: Path) -> None:
         return lambda scratch: (scratch / "plan.json").write_text(text) and None
 
     folder.commit("solve", "a", write("old"))
-    assert folder.finished("solve", "a") and not folder.finished("solve", "b")
+    assert folder.find_record("solve", "a") and not folder.find_record("solve", "b")
     original = folder.write_state
     calls = []
 
@@ -279,8 +279,8 @@ def test_a_killed_commit_is_done_again(tmp_path: Path) -> None:
         folder.commit("solve", "b", write("new"))
     del folder.write_state
     assert folder.verify("plan.json").read_text() == "new"
-    assert not folder.finished("solve", "a") and not folder.finished("solve", "b")
+    assert not folder.find_record("solve", "a") and not folder.find_record("solve", "b")
     folder.commit("solve", "b", write("new"))
     (folder / "plan.json").write_text("edited")
     with pytest.raises(PrunerError, match=r"plan\.json is truncated or was edited"):
-        folder.finished("solve", "b")
+        folder.find_record("solve", "b")

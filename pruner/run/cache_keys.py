@@ -1,0 +1,124 @@
+"""Cache keys: digests of all that a step depends on, by which a RUN knows that it is done.
+
+| step      | depends on                                                                  |
+|-----------|-----------------------------------------------------------------------------|
+| measure   | section measure                                                             |
+| dense     | images                                                                      |
+| rotate    | images, how many of them score, seed                                        |
+| score     | section score, images, seed                                                 |
+| round K   | sections rounds, score, solve, finetune; seed, K, budget in ms, images      |
+| solve     | budget, sections solve, score, measure; as a round; images, seed            |
+| reference | section finetune, images, seed                                              |
+| finetune  | section finetune, images, plan, the solve, seed                             |
+| bench     | number of runs                                                              |
+
+What all steps depend on, the network, its weights and input, is the RUN's identity. The digests are
+stored in RUNs: they stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..structure import Plan
+from ..utils import digest_json
+from .config import Config
+
+# What of the last fine-tune the rounds before it do not depend on.
+_LAST_TUNING = ("epochs", "evaluate_every", "reference")
+
+
+@dataclass(frozen=True)
+class CacheKeys:
+    """The keys of all steps under one configuration.
+
+    Attributes:
+        config: The resolved configuration.
+        digest_images: Gives the digest of the images, which are opened where a step needs them.
+    """
+
+    config: Config
+    digest_images: Callable[[], str]
+
+    @property
+    def measure(self) -> str:
+        """The latency table."""
+        return digest_json(asdict(self.config.measure))
+
+    @property
+    def dense(self) -> str:
+        """The dense network's accuracy."""
+        return digest_json(self.digest_images())
+
+    @property
+    def rotate(self) -> str:
+        """The dense network in its principal directions."""
+        return digest_json([self.digest_images(), self.config.score.images, self.config.seed])
+
+    @property
+    def score(self) -> str:
+        """The importance."""
+        return digest_json(
+            {
+                "score": asdict(self.config.score),
+                "seed": self.config.seed,
+                "data": self._find_images(),
+            }
+        )
+
+    @property
+    def solve(self) -> str:
+        """The plan of the configuration's one budget."""
+        config = self.config
+        return digest_json(
+            {
+                "budget": str(config.budgets[0]),
+                "solve": asdict(config.solve),
+                "score": asdict(config.score),
+                "rounds": self._rounds(),
+                "measure": asdict(config.measure),
+                "data": self._find_images(),
+                "seed": config.seed,
+            }
+        )
+
+    @property
+    def reference(self) -> str:
+        """The dense network's accuracy after the pruned one's fine-tune."""
+        config = self.config
+        return digest_json([asdict(config.finetune), self.digest_images(), config.seed])
+
+    def of_round(self, number: int, budget_ms: float) -> str:
+        """Return the key of a round on the way to a budget."""
+        return digest_json([self._rounds(), number, budget_ms, self.digest_images()])
+
+    def of_finetune(self, plan: Plan, solve: str) -> str:
+        """Return the key of the fine-tune of a plan that a solve with that key made."""
+        return digest_json(
+            {
+                "finetune": asdict(self.config.finetune),
+                "data": self.digest_images(),
+                "plan": digest_json(plan.to_json()),
+                "solve": solve,  # its rounds may have tuned
+                "seed": self.config.seed,
+            }
+        )
+
+    @staticmethod
+    def of_bench(runs: int) -> str:
+        """Return the key of a comparison of so many runs."""
+        return digest_json(runs)
+
+    def _find_images(self) -> str | None:
+        return None if self.config.data is None else self.digest_images()
+
+    def _rounds(self) -> dict[str, Any]:
+        """What the rounds depend on, as plain data; nothing where there is but one."""
+        if self.config.rounds.count == 1:
+            return {}
+        key = {n: asdict(getattr(self.config, n)) for n in ("rounds", "score", "solve", "finetune")}
+        for name in _LAST_TUNING:
+            del key["finetune"][name]
+        return key | {"seed": self.config.seed}

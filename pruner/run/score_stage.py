@@ -1,0 +1,42 @@
+"""Scores a run's network as the configuration says, and keeps the dense network's in the RUN."""
+
+from __future__ import annotations
+
+from torch.nn.functional import cross_entropy
+
+from ..graph import extract_logits
+from ..importance import score
+from ..structure import Importance, Network
+from .context import Workspace
+from .rotation_stage import draw_batches, rotate_network
+from .run_folder import IMPORTANCE
+
+
+def load_importance(space: Workspace) -> Importance:
+    """Return the importance of the network that is cut, estimated once a RUN."""
+    key = space.keys.score
+    if not space.base.find_record("score", key):
+        net, _ = rotate_network(space)
+        scores = score_network(space, net)
+        space.base.commit(
+            "score",
+            key,
+            lambda scratch: scores.save(scratch / IMPORTANCE),
+            config=None if space.base.read_state()["budgets"] else space.config.to_dict(),
+        )
+        return scores
+    return Importance.load(space.base / IMPORTANCE)
+
+
+def score_network(space: Workspace, net: Network) -> Importance:
+    """Estimate the importance of a network as the configuration says."""
+    options = space.config.score
+    batches = None if space.config.data is None else draw_batches(space)
+    with space.progress.task(f"score by {options.criterion}") as advance:
+        return score(
+            net,
+            batches,
+            lambda results, labels: cross_entropy(extract_logits(results), labels),
+            options.criterion,
+            progress=advance,
+        )

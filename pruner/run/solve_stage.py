@@ -1,0 +1,145 @@
+"""The verb solve: chooses a RUN's structure for a budget, and cuts the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import fx
+
+from latency_tables import LatencyTable
+
+from ..errors import PrunerError
+from ..problem import Budget
+from ..search import Candidate, choose, evaluate_candidates, resolve_margin
+from ..structure import Network, Plan
+from ..surgery import apply
+from ..utils import ProgressDisplay, require_single_process
+from .console_summary import Outcome, summarize_solve
+from .context import Workspace, open_run
+from .iterative import RoundStart, prune_in_rounds
+from .metrics import Metrics, add_timings, collect_metrics, dense_ms, time_in_turn
+from .results import commit_results, describe_budgets, read_metrics
+from .rotation_stage import draw_batches, rotate_network
+from .run_folder import CHECKPOINTS
+from .score_stage import load_importance
+
+# Runs of each network in the comparison that ends a solve.
+RUNS = 120
+# Measured over budget from which a structure is solved for once more, with less to spend.
+TOLERANCE = 1.02
+
+
+def solve(
+    run: str | os.PathLike[str] | Workspace,
+    changes: Mapping[str, Any] | None = None,
+    progress: ProgressDisplay | None = None,
+) -> Outcome:
+    """Choose the structure for one budget, verify it on the device, and cut the network.
+
+    Args:
+        run: A RUN that was measured, or the Workspace of one that the caller has opened.
+        changes: Entries of `Config` that differ from what the RUN was given before.
+        progress: Where to say what is done.
+    """
+    require_single_process("solve")
+    with open_run(run, changes, progress) as space:
+        if space is not run:
+            _check_budget(space)
+        space.check_identity()
+        table = space.load_table()
+        budget = space.config.budgets[0]
+        budget_ms = budget.to_ms(dense_ms(space.net, table), space.input_shape[0])
+        key = space.keys.solve
+        if space.folder.find_record("solve", key):
+            return summarize_solve(space.folder.path, read_metrics(space.folder))
+        scores = load_importance(space)
+        net, rotation = rotate_network(space)
+        start = prune_in_rounds(space, RoundStart(net, scores), budget_ms)
+        journal = space.folder / CHECKPOINTS / f"trials-{key[:16]}.txt"
+        candidates = _rank_candidates(space, start, table, budget_ms, journal)
+        network, metrics = _choose_structure(space, net, start, table, budget, candidates)
+        if metrics.warning:
+            space.progress.say(f"  warning: {metrics.warning}")
+        details = {"rotation": rotation, "weights": start.weights}
+        commit_results(space, "solve", key, metrics, network, details, ("finetune", "bench"))
+        journal.unlink(missing_ok=True)
+        return summarize_solve(space.folder.path, metrics)
+
+
+def _check_budget(space: Workspace) -> None:
+    if len(space.config.budgets) != 1:
+        raise PrunerError("solve takes one budget: --budget 50%, 12ms or 80fps")
+    if space.folder.read_state()["budgets"]:
+        raise PrunerError(
+            f"{describe_budgets(space.folder)}; for another budget measure into another RUN"
+        )
+
+
+def _rank_candidates(
+    space: Workspace, start: RoundStart, table: LatencyTable, budget_ms: float, journal: Path
+) -> tuple[Candidate, ...]:
+    """Try structures out, if any are to be; journal keeps what they lose."""
+    options = space.config.solve
+    if not options.trials:
+        return ()
+    images = draw_batches(space)
+    with space.progress.task("try structures") as advance:
+        return evaluate_candidates(
+            start.net,
+            table,
+            start.scores,
+            images,
+            budget_ms,
+            options.trials,
+            steps=options.trial_steps,
+            margin=resolve_margin(options, table),
+            within=start.plan,
+            journal=journal,
+            progress=advance,
+        )
+
+
+def _choose_structure(
+    space: Workspace,
+    net: Network,
+    start: RoundStart,
+    table: LatencyTable,
+    budget: Budget,
+    candidates: Sequence[Candidate],
+) -> tuple[tuple[fx.GraphModule, Plan], Metrics]:
+    """Choose, cut, and time dense and pruned in turn; once more where that is over the budget."""
+    options = space.config.solve
+    budget_ms = budget.to_ms(dense_ms(space.net, table), space.input_shape[0])
+    target_ms = budget_ms
+    for last in (False, True):
+        choice = choose(
+            net,
+            table,
+            start.scores,
+            space.engine,
+            target_ms,
+            options,
+            space.progress,
+            keep=lambda grown: grown.save(space.base.path),
+            within=start.plan,
+            candidates=candidates,
+        )
+        small = apply(start.net, choice.best.plan)
+        metrics = collect_metrics(space, budget, budget_ms, choice, small)
+        if not options.check:
+            break
+        space.progress.say("  timing dense and pruned in turn")
+        metrics = add_timings(metrics, time_in_turn(space, small, RUNS))
+        assert metrics.pruned.latency_ms is not None
+        over = metrics.pruned.latency_ms / metrics.budget_ms
+        if over <= TOLERANCE:
+            break
+        space.progress.say(f"  {over - 1:+.1%} from the budget when timed in turn")
+        if not last:
+            table, target_ms = choice.table, target_ms / over
+            # Those before measured above the budget.
+            candidates = candidates[len(choice.rounds) - 1 :]
+    return (small, choice.best.plan), metrics

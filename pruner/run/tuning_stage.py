@@ -1,0 +1,154 @@
+"""Cuts, repairs and tunes a network of a run, in one process or several."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import fx, nn
+
+from ..data import Batches, ImageData
+from ..reconstruction import repair
+from ..structure import Network, Plan
+from ..surgery import apply, load, save
+from ..tuning import History, TuneEvent, evaluate, finetune
+from ..utils import digest_json, write_text
+from .context import Workspace
+
+# The cut network's accuracies so far, written last of what comes before the first epoch.
+NOTE = "before.json"
+# How often other processes look whether it is there.
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class FewerImages:
+    """The same data with at most that many training images."""
+
+    data: ImageData
+    images: int
+
+    def train(self, batch: int = 128, *, limit: int | None = None, **options: Any) -> Batches:
+        """Return training batches as `ImageData.train` does."""
+        limit = self.images if limit is None else min(limit, self.images)
+        return self.data.train(batch, limit=limit, **options)
+
+    def test(self, batch: int = 256, **options: Any) -> Batches:
+        """Return all test images, as `ImageData.test` does."""
+        return self.data.test(batch, **options)
+
+    def fingerprint(self) -> str:
+        """Return what tells this data set from another."""
+        return digest_json([self.data.fingerprint(), self.images])
+
+
+def tune(
+    space: Workspace, net: Network, dense: Network, plan: Plan, folder: Path
+) -> tuple[fx.GraphModule, dict[str, Any]]:
+    """Cut, repair and tune a network, and evaluate it as cut, repaired, and at the end.
+
+    Args:
+        space: The run.
+        net: What the plan cuts, with the weights of earlier rounds.
+        dense: The same in the same basis (see `pruner.rotate`) with the trained weights, whose
+            values the repair aims at.
+        plan: What to cut.
+        folder: Keeps the checkpoint of an interrupted run, and what came before it.
+    """
+    small = apply(net, plan)
+    note = folder / NOTE
+    if not note.is_file():
+        found = {"accuracy_before_finetune": evaluate_network(space, small, "evaluate as cut")}
+        if space.config.finetune.repair:
+            _repair(space, dense, small, plan)
+            found["accuracy_repaired"] = evaluate_network(space, small, "evaluate repaired")
+        save(small, None, folder)
+        write_text(note, json.dumps(found))
+    found = json.loads(note.read_text(encoding="utf-8"))
+    small = load(folder)
+    found["accuracy"] = train_and_evaluate(space, small, folder, "finetune")
+    return small, found
+
+
+def join_tuning(space: Workspace, folder: Path) -> None:
+    """Do another process's part in `tune`: train what the first one has cut and repaired."""
+    while not (folder / NOTE).is_file():
+        time.sleep(POLL_S)
+    train(space, load(folder), folder, "finetune")
+
+
+def tune_round(
+    space: Workspace, net: Network, dense: Network, plan: Plan, folder: Path, label: str
+) -> fx.GraphModule:
+    """Cut, repair and tune a network for a round (``config.rounds``); see `tune`."""
+    rounds, options = space.config.rounds, space.config.finetune
+    small = apply(net, plan)
+    if options.repair:
+        _repair(space, dense, small, plan)
+    short = replace(
+        options, epochs=rounds.epochs, images=rounds.images or options.images, evaluate_every=0
+    )
+    train(space.with_config(replace(space.config, finetune=short)), small, folder, label)
+    return small
+
+
+def train_and_evaluate(space: Workspace, module: nn.Module, folder: Path, label: str) -> float:
+    """Fine-tune a network and return its accuracy on the test images."""
+    history = train(space, module, folder, label)
+    if history.accuracy is not None:
+        return history.accuracy
+    return evaluate_network(space, module, "evaluate")
+
+
+def train(space: Workspace, module: nn.Module, folder: Path, label: str) -> History:
+    """Fine-tune a network as the configuration says, with the dense one as the teacher."""
+    options = space.config.finetune
+    recipe = options.recipe
+    if options.repair and not options.epochs:
+        # A repair leaves batch-norm statistics right; few images would only blur them.
+        recipe = replace(recipe, recalibrate=0)
+    data: Any = space.data
+    if options.images is not None:
+        data = FewerImages(space.data, options.images)
+    with space.progress.task(label) as advance:
+        return finetune(
+            module,
+            space.net.module,
+            data,
+            options.epochs,
+            recipe=recipe,
+            out=folder,
+            seed=space.config.seed,
+            progress=lambda event: _report_event(event, advance),
+        )
+
+
+def evaluate_network(space: Workspace, module: nn.Module, label: str) -> float:
+    """Return a network's accuracy on the test images."""
+    with space.progress.task(label) as advance:
+        return evaluate(module, space.data.test(), progress=advance).accuracy
+
+
+def _repair(space: Workspace, dense: Network, small: fx.GraphModule, plan: Plan) -> None:
+    options, seed = space.config.finetune, space.config.seed
+    size = min(options.batch, options.repair)
+    batches = space.data.train(size, augment=False, seed=seed, limit=options.repair)
+    with space.progress.task("repair") as advance:
+        repair(small, dense, plan, batches, progress=advance)
+
+
+def _report_event(event: TuneEvent, advance: Callable[..., None]) -> None:
+    parts = [f"epoch {event.epoch} of {event.epochs}"] if event.epochs else [event.kind]
+    if event.kind in ("resume", "recalibrate", "evaluate"):
+        parts.append(event.kind)
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.3f}")
+    if event.test_accuracy is not None:
+        parts.append(f"test accuracy {event.test_accuracy:.1%}")
+    elif event.accuracy is not None:
+        parts.append(f"accuracy {event.accuracy:.1%}")
+    advance(event.step, event.steps or None, ", ".join(parts))
