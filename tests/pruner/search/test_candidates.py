@@ -1,4 +1,4 @@
-"""Trials: of the structures at a budget, the one that loses least once it has learnt a little."""
+"""Candidates: of the structures at a budget, the one that loses least after short distillation."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def case():
     return net, batches, score(net, batches, None, "measured")
 
 
-def test_a_step_of_a_lesson_is_one_of_nesterovs_towards_the_dense_answers(case):
+def test_a_step_of_short_distillation_is_one_of_nesterovs_towards_the_dense_answers(case):
     net, batches, _ = case
     small = copy.deepcopy(net.module)
     with torch.no_grad():
         for parameter in small.parameters():
             parameter.mul_(0.9)
-    taught = next(run_batches(net.module, batches[:1]))
+    answers = next(run_batches(net.module, batches[:1]))
     before = {name: p.detach().clone() for name, p in small.named_parameters()}
     copied = copy.deepcopy(small).train()
     found = torch.log_softmax(copied(batches[0][0]), 1)
-    goal = torch.softmax(taught, 1)
+    goal = torch.softmax(answers, 1)
     loss = (goal * (goal.log() - found)).sum(1).mean()
     gradients = torch.autograd.grad(loss, list(copied.parameters()))
-    distill_briefly(small, [((batches[0][0],), taught)], 1)
+    distill_briefly(small, [((batches[0][0],), answers)], 1)
     assert not small.training
     for (name, after), gradient in zip(small.named_parameters(), gradients, strict=True):
         slope = gradient + 1e-4 * before[name]
         assert torch.allclose(after, before[name] - 0.02 * 1.9 * slope, atol=1e-6), name
 
 
-def test_a_lesson_brings_a_cut_network_nearer_to_the_dense_one(case):
+def test_short_distillation_brings_a_cut_network_nearer_to_the_dense_one(case):
     net, batches, scores = case
     small = apply(net, Plan.random(net, macs=0.6, seed=3).refill(scores))
     lessons = [((x,), next(run_batches(net.module, [(x, None)]))) for x, _ in batches[:6]]
@@ -70,7 +70,7 @@ def test_a_lesson_brings_a_cut_network_nearer_to_the_dense_one(case):
     assert measure() < 0.8 * before
 
 
-def _told(journal) -> dict[str, float]:
+def _read_losses(journal) -> dict[str, float]:
     lines = [line.split() for line in journal.read_text().splitlines() if line]
     losses = {key: float(loss) for _, key, loss, _ in lines}
     assert len(losses) == len(lines)  # none twice
@@ -85,13 +85,13 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
                   progress=lambda *at: told.append(at))  # fmt: skip
     assert told == [(n, 9) for n in range(1, 10)] and 4 <= len(found) <= 9
     losses = {digest_json(t.plan.to_json()): t.loss for t in found}
-    assert losses == _told(journal)
+    assert losses == _read_losses(journal)
     assert [t.loss for t in found] == sorted(losses.values())
     dense = predict(net, Rule())
-    for trial in found:
-        spent = predict(net, Rule(), trial.plan.sizes(), trial.plan.dropped_blocks())
+    for candidate in found:
+        spent = predict(net, Rule(), candidate.plan.sizes(), candidate.plan.dropped_blocks())
         assert spent <= 0.5 * dense * (1 + 1e-9)
-        assert trial.solution.status is solver.Status.OPTIMAL
+        assert candidate.solution.status is solver.Status.OPTIMAL
     # What the scores by themselves choose is among them.
     answer = solver.solve(formulate(net, Rule(), scores, BUDGET))
     assert digest_json(Plan.from_solution(net, answer, scores).to_json()) in losses
@@ -99,12 +99,12 @@ def test_what_loses_least_comes_first_within_the_budget_and_proven(case, tmp_pat
 
 def test_a_loss_is_that_of_the_repaired_network_without_steps(case):
     net, batches, scores = case
-    for trial in evaluate_candidates(net, Rule(), scores, batches, BUDGET, 2, steps=0):
+    for candidate in evaluate_candidates(net, Rule(), scores, batches, BUDGET, 2, steps=0):
         few = batches[:11]  # all of them: less than it repairs on
         expected = structure_divergence(
-            net, trial.plan, few, batches, list(run_batches(net.module, batches))
+            net, candidate.plan, few, batches, list(run_batches(net.module, batches))
         )
-        assert trial.loss == pytest.approx(expected)
+        assert candidate.loss == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.05])
@@ -115,11 +115,11 @@ def test_some_leave_what_the_table_may_be_off_by(case, monkeypatch, margin):
     asked = []
     before = module.formulate
 
-    def noted(*given, **more):
+    def note(*given, **more):
         asked.append(more["margin"])
         return before(*given, **more)
 
-    monkeypatch.setattr(module, "formulate", noted)
+    monkeypatch.setattr(module, "formulate", note)
     evaluate_candidates(net, table, scores, batches, BUDGET, 8, steps=0, margin=margin)
     levels = [max(margin, level) for level in (0.0, 0.03, 0.06, 0.09)]
     assert sorted({round(free, 9) for free in asked}) == sorted(set(levels))
@@ -147,17 +147,17 @@ def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
 def test_a_structure_whose_tuning_blows_up_is_left_out(case, monkeypatch, tmp_path):
     net, batches, scores = case
     journal = tmp_path / "journal.txt"
-    lessons = []
+    calls = []
 
-    def blown(module, lesson, steps):
-        lessons.append(steps)
-        if len(lessons) % 2:
+    def blow_up(module, lessons, steps):
+        calls.append(steps)
+        if len(calls) % 2:
             with torch.no_grad():
                 module.head.weight.fill_(float("nan"))
 
-    monkeypatch.setattr(candidate_sample, "distill_briefly", blown)
+    monkeypatch.setattr(candidate_sample, "distill_briefly", blow_up)
     found = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
-    assert found and len(found) == len(lessons) // 2
+    assert found and len(found) == len(calls) // 2
     again = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 6, journal=journal)
     assert [t.plan for t in again] == [t.plan for t in found]
 

@@ -16,7 +16,7 @@ from ..networks import Residual
 from ..problem.test_formulate import Rule, random_importance, traced
 
 
-def chosen(monkeypatch, slower, **config):
+def choose_at_half(monkeypatch, slower, **config):
     """slower(number of the structure, predicted ms, budget ms) -> what the device takes for it.
 
     The table learns nothing from that. Returns the choice, the budget, and all that was measured.
@@ -43,14 +43,16 @@ def chosen(monkeypatch, slower, **config):
 
 
 def test_what_measures_within_the_budget_and_near_it_is_taken_at_once(monkeypatch):
-    choice, budget_ms, met = chosen(monkeypatch, lambda number, predicted, budget: 0.99 * budget)
+    choice, budget_ms, met = choose_at_half(
+        monkeypatch, lambda number, predicted, budget: 0.99 * budget
+    )
     assert len(met) == len(choice.rounds) == 1
     assert choice.best.measured_ms == 0.99 * budget_ms and not choice.warning
 
 
 @pytest.mark.parametrize("over", [1e-6, 0.003, 0.04])
 def test_above_the_budget_is_above_it_by_however_little(monkeypatch, over):
-    choice, budget_ms, met = chosen(
+    choice, budget_ms, met = choose_at_half(
         monkeypatch,
         lambda number, predicted, budget: predicted if number else (1 + over) * budget,
         attempts=40,
@@ -62,7 +64,7 @@ def test_above_the_budget_is_above_it_by_however_little(monkeypatch, over):
 
 def test_less_is_asked_by_small_steps_where_the_table_stands_by_what_was_too_slow(monkeypatch):
     """A thousandth above the budget costs half a percent, not a tenth of the network."""
-    choice, budget_ms, met = chosen(
+    choice, budget_ms, met = choose_at_half(
         monkeypatch,
         lambda number, predicted, budget: predicted if number else 1.001 * budget,
         attempts=40,
@@ -75,7 +77,7 @@ def test_less_is_asked_by_small_steps_where_the_table_stands_by_what_was_too_slo
 
 
 def test_where_none_fits_the_closest_is_taken_and_told_of(monkeypatch):
-    choice, budget_ms, met = chosen(
+    choice, budget_ms, met = choose_at_half(
         monkeypatch, lambda number, predicted, budget: 1.5 * budget - number * 0.01, attempts=3
     )
     assert choice.best.measured_ms == min(taken for _, _, taken in met) > budget_ms
