@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +9,9 @@ import torch
 
 import latency_tables
 import solver
-from pruner import Plan, PrunerError, apply, evaluate_candidates, formulate, predict, score
+from pruner import Plan, PrunerError, evaluate_candidates, formulate, predict, score
 from pruner.importance import candidate_sample
-from pruner.importance.divergence import mean_divergence, run_batches, structure_divergence
-from pruner.importance.short_finetune import distill_briefly
+from pruner.importance.divergence import run_batches, structure_divergence
 from pruner.run.config import SolveConfig
 from pruner.search import candidates as module
 from pruner.search.solve_and_measure import choose
@@ -34,40 +32,6 @@ def case():
         net.module.head.weight.mul_(20)  # answers that differ from image to image
     batches = [(torch.randn(12, 3, 8, 8), None) for _ in range(8)]
     return net, batches, score(net, batches, None, "measured")
-
-
-def test_a_step_of_short_distillation_is_one_of_nesterovs_towards_the_dense_answers(case):
-    net, batches, _ = case
-    small = copy.deepcopy(net.module)
-    with torch.no_grad():
-        for parameter in small.parameters():
-            parameter.mul_(0.9)
-    answers = next(run_batches(net.module, batches[:1]))
-    before = {name: p.detach().clone() for name, p in small.named_parameters()}
-    copied = copy.deepcopy(small).train()
-    found = torch.log_softmax(copied(batches[0][0]), 1)
-    goal = torch.softmax(answers, 1)
-    loss = (goal * (goal.log() - found)).sum(1).mean()
-    gradients = torch.autograd.grad(loss, list(copied.parameters()))
-    distill_briefly(small, [((batches[0][0],), answers)], 1)
-    assert not small.training
-    for (name, after), gradient in zip(small.named_parameters(), gradients, strict=True):
-        slope = gradient + 1e-4 * before[name]
-        assert torch.allclose(after, before[name] - 0.02 * 1.9 * slope, atol=1e-6), name
-
-
-def test_short_distillation_brings_a_cut_network_nearer_to_the_dense_one(case):
-    net, batches, scores = case
-    small = apply(net, Plan.random(net, macs=0.6, seed=3).refill(scores))
-    lessons = [((x,), next(run_batches(net.module, [(x, None)]))) for x, _ in batches[:6]]
-    base = list(run_batches(net.module, batches[6:]))
-
-    def measure() -> float:
-        return mean_divergence(run_batches(small, batches[6:]), base)
-
-    before = measure()
-    distill_briefly(small, lessons, 60)
-    assert measure() < 0.8 * before
 
 
 def _read_losses(journal) -> dict[str, float]:
