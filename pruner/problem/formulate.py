@@ -61,8 +61,12 @@ def formulate(
         PrunerError: A malformed budget, or one above dense.
         latency_tables.MissingSpecError: A cell that the table has not measured.
     """
-    budget_ms = Budget.coerce(budget).to_ms(table.uncut_ms(net), table.device.batch)
-    limit = table.calibration(net).sum_ms(budget_ms * (1 - margin))
+    budget = Budget.coerce(budget)
+    batch = table.device.batch if budget.unit == "fps" else 1
+    budget_ms = budget.to_ms(table.uncut_ms(net), batch)
+    # A user's table by formula may know the former name only.
+    calibrate = getattr(table, "calibration", None) or table.context
+    limit = calibrate(net).sum_ms(budget_ms * (1 - margin))
     builder = WidthBuilder(net)
     tables = _tabulate_latencies(net, table, builder, limit)
     tables += [*tabulate_importance(net, importance), *builder.tables]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 import solver
-from latency_tables import Calibration
+from latency_tables import Calibration, Context
 from pruner import Importance, Plan, PrunerError, formulate, predict, score, trace
 from pruner.search.solve_and_measure import describe_smallest
 
@@ -45,6 +45,24 @@ class Rule:
 
     def uncut_ms(self, net):
         return predict(net, self)
+
+
+class FormerRule:
+    """A table by formula that was written when `calibration` was called `context`."""
+
+    overhead_ms = 0.25
+    error = None
+
+    predict = Rule.predict
+    uncut_ms = Rule.uncut_ms
+
+    def predict_total(self, cells, network=""):
+        return self.overhead_ms + sum(
+            float(self.predict(spec, [sizes])[0]) for spec, sizes in cells
+        )
+
+    def context(self, net):
+        return Context()
 
 
 class Crowded(Rule):
@@ -223,6 +241,14 @@ def test_a_margin_is_left_unused():
     net, table = traced(Residual, 4), Rule()
     problem = formulate(net, table, random_importance(net, 0), "50%", margin=0.1)
     assert problem.budgets["latency_ms"] == pytest.approx(0.45 * predict(net, table))
+
+
+def test_a_table_by_formula_of_before_still_serves():
+    net = traced(Residual, 4)
+    problems = [
+        formulate(net, rule(), random_importance(net, 0), "50%") for rule in (Rule, FormerRule)
+    ]
+    assert problems[0].budgets == pytest.approx(problems[1].budgets)
 
 
 def test_images_a_second_are_of_the_tables_batch():
