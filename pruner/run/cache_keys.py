@@ -60,29 +60,13 @@ class CacheKeys:
     @property
     def score(self) -> str:
         """The importance."""
-        return digest_json(
-            {
-                "score": asdict(self.config.score),
-                "seed": self.config.seed,
-                "data": self._find_images(),
-            }
-        )
+        return digest_json(self._take("score") | self._take_common())
 
     @property
     def solve(self) -> str:
         """The plan of the configuration's one budget."""
-        config = self.config
-        return digest_json(
-            {
-                "budget": str(config.budgets[0]),
-                "solve": asdict(config.solve),
-                "score": asdict(config.score),
-                "rounds": self._rounds(),
-                "measure": asdict(config.measure),
-                "data": self._find_images(),
-                "seed": config.seed,
-            }
-        )
+        key = {"budget": str(self.config.budgets[0]), "rounds": self._take_rounds()}
+        return digest_json(key | self._take("solve", "score", "measure") | self._take_common())
 
     @property
     def reference(self) -> str:
@@ -92,33 +76,31 @@ class CacheKeys:
 
     def of_round(self, number: int, budget_ms: float) -> str:
         """Return the key of a round on the way to a budget."""
-        return digest_json([self._rounds(), number, budget_ms, self.digest_images()])
+        return digest_json([self._take_rounds(), number, budget_ms, self.digest_images()])
 
     def of_finetune(self, plan: Plan, solve: str) -> str:
         """Return the key of the fine-tune of a plan that a solve with that key made."""
-        return digest_json(
-            {
-                "finetune": asdict(self.config.finetune),
-                "data": self.digest_images(),
-                "plan": digest_json(plan.to_json()),
-                "solve": solve,  # its rounds may have tuned
-                "seed": self.config.seed,
-            }
-        )
+        # The rounds of the solve may have tuned.
+        key = {"plan": digest_json(plan.to_json()), "solve": solve}
+        return digest_json(key | self._take("finetune") | self._take_common())
 
     @staticmethod
     def of_bench(runs: int) -> str:
         """Return the key of a comparison of so many runs."""
         return digest_json(runs)
 
-    def _find_images(self) -> str | None:
-        return None if self.config.data is None else self.digest_images()
+    def _take(self, *sections: str) -> dict[str, Any]:
+        return {name: asdict(getattr(self.config, name)) for name in sections}
 
-    def _rounds(self) -> dict[str, Any]:
-        """What the rounds depend on, as plain data; nothing where there is but one."""
+    def _take_common(self) -> dict[str, Any]:
+        images = None if self.config.data is None else self.digest_images()
+        return {"data": images, "seed": self.config.seed}
+
+    def _take_rounds(self) -> dict[str, Any]:
+        """Return what the rounds depend on; nothing where there is but one."""
         if self.config.rounds.count == 1:
             return {}
-        key = {n: asdict(getattr(self.config, n)) for n in ("rounds", "score", "solve", "finetune")}
+        key = self._take("rounds", "score", "solve", "finetune")
         for name in _LAST_TUNING:
             del key["finetune"][name]
         return key | {"seed": self.config.seed}

@@ -7,9 +7,9 @@ import os
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from latency_tables import LatencyError
 from solver import SolverError
@@ -30,54 +30,35 @@ DIR is an image folder: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/).
 Every step reads and resumes from RUN; the same command again continues after an interruption."""
 
 
-class _Option(NamedTuple):
-    """An option that sets an entry of `Config`: type, help and default are the entry's own."""
-
-    flag: str
-    entry: str
-    metavar: str = ""
-    default: str = ""
-    required: bool = False
-
-
-MODEL_OPTIONS = (
-    _Option("--weights", "weights", "FILE"),
-    _Option("--input", "input", "SHAPE"),
-    _Option("--arg", "arguments", "NAME=VALUE"),
-    _Option("--submodule", "submodule", "PATH"),
-    _Option("--seed", "seed"),
-)
-MEASURE_OPTIONS = (
-    _Option("--out", "out", "RUN", required=True),
-    _Option("--engine", "measure.engine"),
-    _Option("--threads", "measure.threads"),
-    _Option("--precision", "measure.precision"),
-    _Option("--batch", "measure.batch"),
-    _Option("--probes", "measure.probes"),
-    _Option("--quick", "measure.quick"),
-    _Option("--library", "measure.library", "DIR"),
-)
-SOLVE_OPTIONS = (
-    _Option("--budget", "budgets", required=True),
-    _Option("--data", "data", "DIR"),
-    _Option("--criterion", "score.criterion"),
-    _Option("--images", "score.images"),
-    _Option("--rounds", "rounds.count", "K"),
-    _Option("--round-epochs", "rounds.epochs", "N"),
-    _Option("--trials", "solve.trials", "N"),
-    _Option("--margin", "solve.margin"),
-    _Option("--time-limit", "solve.time_limit_s", "S"),
-    _Option("--no-check", "solve.check"),
-)
-FINETUNE_OPTIONS = (
-    _Option("--data", "data", "DIR"),
-    _Option("--epochs", "finetune.epochs", default="as RUN's configuration"),
-    _Option("--repair", "finetune.repair"),
-    _Option("--lr", "finetune.lr"),
-    _Option("--batch", "finetune.batch"),
-    _Option("--optimizer", "finetune.optimizer"),
-    _Option("--images", "finetune.images"),
-)
+# Options that set an entry of `Config`: their type, help and default are the entry's own.
+MODEL_OPTIONS = {
+    "--weights": "weights", "--input": "input", "--arg": "arguments", "--submodule": "submodule",
+    "--seed": "seed",
+}  # fmt: skip
+MEASURE_OPTIONS = {
+    "--out": "out", "--engine": "measure.engine", "--threads": "measure.threads",
+    "--precision": "measure.precision", "--batch": "measure.batch", "--probes": "measure.probes",
+    "--quick": "measure.quick", "--library": "measure.library",
+}  # fmt: skip
+SOLVE_OPTIONS = {
+    "--budget": "budgets", "--data": "data", "--criterion": "score.criterion",
+    "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
+    "--trials": "solve.trials", "--margin": "solve.margin", "--time-limit": "solve.time_limit_s",
+    "--no-check": "solve.check",
+}  # fmt: skip
+FINETUNE_OPTIONS = {
+    "--data": "data", "--epochs": "finetune.epochs", "--repair": "finetune.repair",
+    "--lr": "finetune.lr", "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
+    "--images": "finetune.images",
+}  # fmt: skip
+_REQUIRED = ("--out", "--budget")
+_METAVARS = {
+    "--weights": "FILE", "--input": "SHAPE", "--arg": "NAME=VALUE", "--submodule": "PATH",
+    "--out": "RUN", "--library": "DIR", "--data": "DIR", "--rounds": "K", "--round-epochs": "N",
+    "--trials": "N", "--time-limit": "S",
+}  # fmt: skip
+# What stands for the default of an entry whose own is none here.
+_DEFAULTS = {"finetune.epochs": "as RUN's configuration"}
 _ENTRY = "entry."  # before the names of what sets an entry, among all that is parsed
 
 
@@ -162,41 +143,41 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(verb: argparse.ArgumentParser, more: Sequence[_Option] = ()) -> None:
+def _add_model(verb: argparse.ArgumentParser, options: Mapping[str, str] | None = None) -> None:
     verb.add_argument(f"{_ENTRY}model", metavar="MODEL")
-    for option in (*MODEL_OPTIONS, *more):
-        _add_option(verb, option)
+    for flag, entry in {**MODEL_OPTIONS, **(options or {})}.items():
+        _add_option(verb, flag, entry)
 
 
-def _add_run(verb: argparse.ArgumentParser, more: Sequence[_Option] = ()) -> None:
+def _add_run(verb: argparse.ArgumentParser, options: Mapping[str, str] | None = None) -> None:
     verb.add_argument("run", metavar="RUN")
-    for option in more:
-        _add_option(verb, option)
+    for flag, entry in (options or {}).items():
+        _add_option(verb, flag, entry)
 
 
-def _add_option(verb: argparse.ArgumentParser, option: _Option) -> None:
+def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
     """Add an option with the type, help and default of its entry."""
-    owner, name = Config, option.entry
-    if "." in name:
-        section, name = name.split(".")
+    owner, name = Config, entry
+    if "." in entry:
+        section, name = entry.split(".")
         owner = typing.get_type_hints(Config)[section]
     field: Any = owner.__pydantic_fields__[name]  # type: ignore[attr-defined]
     hint = typing.get_type_hints(owner)[name]
-    kind = next(kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None))
-    text, default = field.description, option.default or field.default
-    keywords: dict[str, Any] = {"dest": _ENTRY + option.entry, "required": option.required}
-    if kind is bool:
-        text = text if option.flag == f"--{name}" else f"do not {text}"
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    text, default = field.description, _DEFAULTS.get(entry, field.default)
+    keywords: dict[str, Any] = {"dest": _ENTRY + entry, "required": flag in _REQUIRED}
+    if kinds == [bool]:
+        text = text if flag == f"--{name}" else f"do not {text}"
         keywords |= {"action": "store_const", "const": not field.default}
     else:
-        keywords["metavar"] = option.metavar or option.flag[2:].upper().replace("-", "_")
-        if option.entry == "arguments":
+        keywords["metavar"] = _METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
+        if entry == "arguments":
             keywords["action"] = "append"
-        elif kind is int or kind is float and str not in typing.get_args(hint):
-            keywords["type"] = kind
-        if isinstance(default, (int, float, str)) and not option.required:
+        elif kinds in ([int], [float]):
+            keywords["type"] = kinds[0]
+        if isinstance(default, (int, float, str)):
             text = f"{text} (default {default})"
-    verb.add_argument(option.flag, help=text.replace("%", "%%"), **keywords)
+    verb.add_argument(flag, help=text.replace("%", "%%"), **keywords)
 
 
 def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ..models import (
     list_submodules,
     load_model,
     resolve_name,
-)
+)  # fmt: skip
 from ..problem import Budget
 from ..structure import Network, trace
 from ..utils import ProgressDisplay, SilentProgress
@@ -102,11 +102,8 @@ class Workspace:
     @property
     def dense(self) -> DenseModel:
         """The network as it was given."""
-        config = self.config
-        return self._make_once(
-            "dense",
-            lambda: load_model(config.model, config.weights, config.seed, config.arguments),
-        )
+        c = self.config
+        return self._make_once("dense", lambda: load_model(c.model, c.weights, c.seed, c.arguments))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -128,12 +125,9 @@ class Workspace:
     @property
     def engine(self) -> latency_tables.Engine:
         """The engine that measures."""
-        options = self.config.measure
+        c, engine = self.config.measure, latency_tables.engine
         return self._make_once(
-            "engine",
-            lambda: latency_tables.engine(
-                options.engine, threads=options.threads, precision=options.precision
-            ),
+            "engine", lambda: engine(c.engine, threads=c.threads, precision=c.precision)
         )
 
     @property
@@ -233,14 +227,9 @@ class Workspace:
             raise PrunerError("this needs images: give --data DIR (train/CLASS/*.jpg, test/CLASS)")
         classes, preset, shape = self._count_classes(), self.dense.preset, self.input_shape
         return open_images(
-            self.config.data,
-            (shape[2], shape[3]),
-            outputs=classes,
-            mean=preset.mean,
-            std=preset.std,
-            crop=preset.crop,
-            interpolation=preset.interpolation,
-        )
+            self.config.data, (shape[2], shape[3]), outputs=classes, mean=preset.mean,
+            std=preset.std, crop=preset.crop, interpolation=preset.interpolation,
+        )  # fmt: skip
 
     def _count_classes(self) -> int:
         """Return the number of classes that the network tells apart in images."""

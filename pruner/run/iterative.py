@@ -87,17 +87,11 @@ class _Schedule:
 
     def _choose_plan(self, start: RoundStart, target_ms: float) -> Plan:
         space = self.space
+        options = replace(space.config.solve, check=False)
         return choose(
-            start.net,
-            space.load_table(),
-            start.scores,
-            space.engine,
-            target_ms,
-            replace(space.config.solve, check=False),
-            space.progress,
-            keep=lambda grown: None,
-            within=start.plan,
-        ).best.plan
+            start.net, space.load_table(), start.scores, space.engine, target_ms, options,
+            space.progress, keep=lambda grown: None, within=start.plan,
+        ).best.plan  # fmt: skip
 
 
 def load_round(net: Network, folder: RunFolder, weights: str | None) -> Network:

@@ -67,15 +67,10 @@ def _measure_table(space: Workspace) -> LatencyTable:
     options = space.config.measure
     with space.progress.task("measure") as advance:
         return latency_tables.measure(
-            space.net,
-            space.engine,
-            probes=options.probes,
-            quick=options.quick,
-            path=space.base.path,
-            library=_find_library(options.library),
-            seed=space.config.seed,
+            space.net, space.engine, probes=options.probes, quick=options.quick,
+            path=space.base.path, library=_find_library(options.library), seed=space.config.seed,
             progress=lambda p: advance(p.done, p.total, p.note),
-        )
+        )  # fmt: skip
 
 
 def _find_library(name: str | None) -> Path | None:

@@ -88,18 +88,10 @@ def _rank_candidates(
     images = draw_batches(space)
     with space.progress.task("try structures") as advance:
         return evaluate_candidates(
-            start.net,
-            table,
-            start.scores,
-            images,
-            budget_ms,
-            options.trials,
-            steps=options.trial_steps,
-            margin=resolve_margin(options, table),
-            within=start.plan,
-            journal=journal,
-            progress=advance,
-        )
+            start.net, table, start.scores, images, budget_ms, options.trials,
+            steps=options.trial_steps, margin=resolve_margin(options, table), within=start.plan,
+            journal=journal, progress=advance,
+        )  # fmt: skip
 
 
 def _choose_structure(
@@ -116,17 +108,10 @@ def _choose_structure(
     target_ms = budget_ms
     for last in (False, True):
         choice = choose(
-            net,
-            table,
-            start.scores,
-            space.engine,
-            target_ms,
-            options,
-            space.progress,
-            keep=lambda grown: grown.save(space.base.path),
-            within=start.plan,
+            net, table, start.scores, space.engine, target_ms, options, space.progress,
+            keep=lambda grown: grown.save(space.base.path), within=start.plan,
             candidates=candidates,
-        )
+        )  # fmt: skip
         small = apply(start.net, choice.best.plan)
         metrics = collect_metrics(space, budget, budget_ms, choice, small)
         if not options.check:

@@ -116,15 +116,9 @@ def train(space: Workspace, module: nn.Module, folder: Path, label: str) -> Hist
         data = FewerImages(space.data, options.images)
     with space.progress.task(label) as advance:
         return finetune(
-            module,
-            space.net.module,
-            data,
-            options.epochs,
-            recipe=recipe,
-            out=folder,
-            seed=space.config.seed,
-            progress=lambda event: _report_event(event, advance),
-        )
+            module, space.net.module, data, options.epochs, recipe=recipe, out=folder,
+            seed=space.config.seed, progress=lambda event: _report_event(event, advance),
+        )  # fmt: skip
 
 
 def evaluate_network(space: Workspace, module: nn.Module, label: str) -> float:

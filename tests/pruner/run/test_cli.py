@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 import pruner
-from pruner.run.cli import main
+from pruner.run.cli import (
+    FINETUNE_OPTIONS,
+    MEASURE_OPTIONS,
+    MODEL_OPTIONS,
+    SOLVE_OPTIONS,
+    main,
+)
 from pruner.run.config import Config
+from pruner.run.schema import schema_text
 
 from ..runs import MODEL, contents, prepare
 
@@ -33,6 +40,28 @@ def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(place, copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said"),
+    [
+        ("inspect", MODEL_OPTIONS, "(default 0)"),
+        ("measure", MEASURE_OPTIONS, "(default onnxruntime)"),
+        ("solve", SOLVE_OPTIONS, "do not measure the chosen structure"),
+        ("finetune", FINETUNE_OPTIONS, "(default as RUN's configuration)"),
+    ],
+)
+def test_options_say_what_their_entries_say(verb: str, options, said: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and said in text
+    schema = json.loads(schema_text())
+    parts = {"": schema, **{n[:-6].lower(): part for n, part in schema["$defs"].items()}}
+    for flag, entry in options.items():
+        section, _, name = entry.rpartition(".")
+        assert f"{flag} " in text
+        assert parts[section]["properties"][name]["description"] in text
 
 
 def test_inspect_tells_the_structure(here: Path, capsys) -> None:

@@ -16,7 +16,6 @@ import pytest
 
 import latency_tables
 import pruner
-from pruner.errors import PrunerError
 from pruner.run.commands import run
 from pruner.run.config import Config
 from pruner.run.run_folder import RunFolder
@@ -134,7 +133,7 @@ def test_run_with_budgets_resumes_and_reports(tmp_path: Path, monkeypatch) -> No
 
 @pytest.mark.parametrize("repair, times", [(24, 0), (0, 1)])
 def test_statistics_are_left_as_a_repair_made_them(tmp_path, monkeypatch, repair, times) -> None:
-    module = importlib.import_module("pruner.tuning.trainer")
+    module = importlib.import_module("pruner.tuning.loop")
     done: list[int] = []
     recalibrate = module.recalibrate
     monkeypatch.setattr(module, "recalibrate", lambda *a: done.append(recalibrate(*a)))
@@ -245,42 +244,3 @@ def test_trials_go_on_where_they_were_killed(tmp_path: Path) -> None:
     plans = [(folder / name / "plan.json").read_text() for name in ("RUN", "OTHER")]
     assert plans[0] == plans[1]
     assert finish(start(folder, *command)) == said  # nothing is done again
-
-
-def test_a_second_command_is_kept_out(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "RUN")
-    with folder.lock(), pytest.raises(PrunerError, match="another msprune"), folder.lock():
-        pass
-    assert not folder.path.exists()
-
-
-def test_a_killed_commit_is_done_again(tmp_path: Path) -> None:
-    """Whatever the moment, the old or the new files are accepted, and no others."""
-    folder = RunFolder(tmp_path / "RUN")
-    state = {"format": 1, "config": {}, "steps": {}, "files": {}, "budgets": []}
-    folder.write_state(state)
-
-    def write(text: str) -> Callable[[Path], None]:
-        return lambda scratch: (scratch / "plan.json").write_text(text) and None
-
-    folder.commit("solve", "a", write("old"))
-    assert folder.find_record("solve", "a") and not folder.find_record("solve", "b")
-    original = folder.write_state
-    calls = []
-
-    def dies(state) -> None:
-        calls.append(state)
-        if len(calls) == 2:  # after the files were moved, before the step counts as done
-            raise KeyboardInterrupt
-        original(state)
-
-    folder.write_state = dies  # type: ignore[method-assign,assignment]
-    with pytest.raises(KeyboardInterrupt):
-        folder.commit("solve", "b", write("new"))
-    del folder.write_state
-    assert folder.verify("plan.json").read_text() == "new"
-    assert not folder.find_record("solve", "a") and not folder.find_record("solve", "b")
-    folder.commit("solve", "b", write("new"))
-    (folder / "plan.json").write_text("edited")
-    with pytest.raises(PrunerError, match=r"plan\.json is truncated or was edited"):
-        folder.find_record("solve", "b")
