@@ -4,17 +4,7 @@ An axis is a sum of products of atoms (`algebra`); rules, one an operator family
 one (`rules`, `propagate`); a trial cut freezes what they got wrong (`validate`); `slicing` cuts.
 """
 
-from .algebra import (
-    Atom,
-    Axis,
-    Product,
-    Sum,
-    atoms_of,
-    factors_of,
-    is_free,
-    parts_of,
-    resolve_axis,
-)
+from .algebra import Atom, Axis, Product, Sum, atoms_of, factors_of, is_free, parts_of, resolve_axis
 from .axis_map import Axes, AxisMap
 from .positions import axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from ..graph import Program, operator_name
-from .algebra import UNIT, Atom, Axis, freeze_axes
-from .unification import unify_axes
+from .algebra import UNIT, Atom, Axis, freeze_axes, unify_axes
 
 Axes: TypeAlias = "list[Axis]"
 Result: TypeAlias = "Axes | list[Axes]"

@@ -58,14 +58,9 @@ def find_cells(
             name_of[a] for width in widths for a in atoms_of(width) if a in name_of
         )
         without, stride = _read_stride(nodes, all_blocks, around)
-        cell = Cell(
-            name,
-            spec,
-            tuple(used),
-            tuple(width.size for width in widths),
-            without,
-            spec.with_read_stride(stride) if stride > 1 and "conv" in spec.operator else None,
-        )
+        sizes = tuple(width.size for width in widths)
+        strided = spec.with_read_stride(stride) if stride > 1 and "conv" in spec.operator else None
+        cell = Cell(name, spec, tuple(used), sizes, without, strided)
         blocks = find_shared_blocks((anchor.name,), around)
         names[name] = LocatedCell(cell, widths, frozenset(node.name for node in nodes), blocks)
     return tuple(names.values())

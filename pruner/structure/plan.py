@@ -45,11 +45,7 @@ class Plan:
 
     @classmethod
     def from_solution(
-        cls,
-        net: Network,
-        solution: Solution,
-        importance: Importance,
-        within: Plan | None = None,
+        cls, net: Network, solution: Solution, importance: Importance, within: Plan | None = None
     ) -> Plan:
         """Return a plan of the chosen sizes with the most important indices of every Dim.
 

@@ -54,7 +54,7 @@ def find_blocks(graph: fx.Graph) -> dict[str, Block]:
             nodes = _collect_branch(join, branches, order)
             if not any(_has_work(node, live) for node in nodes) or _orphans_input(nodes):
                 continue
-            work = max(_find_least_work(branch, skip, nodes, live) for branch in branches)
+            work = max(_find_least_work(branch, skip, nodes, live, order) for branch in branches)
             if work > (0, 0):
                 candidates.append(_Candidate(join, skip, frozenset({*nodes, join}), work))
         equal = len({c.work for c in candidates}) < len(candidates)
@@ -114,7 +114,11 @@ def _count_work(node: fx.Node, live: set[fx.Node]) -> Work:
 
 
 def _find_least_work(
-    branch: fx.Node, skip: fx.Node, nodes: set[fx.Node], live: set[fx.Node]
+    branch: fx.Node,
+    skip: fx.Node,
+    nodes: set[fx.Node],
+    live: set[fx.Node],
+    order: Mapping[fx.Node, int],
 ) -> Work:
     """Return the least work on a way into these nodes to a branch's end.
 
@@ -124,32 +128,22 @@ def _find_least_work(
     # node -> least work on the ways from elsewhere, least on those from the skip connection that
     # have any, whether there is one from it that has none
     memo: dict[fx.Node, tuple[Work | None, Work | None, bool]] = {}
-    stack = [branch]
-    while stack:
-        node = stack[-1]
-        if node not in nodes or node not in live:
-            elsewhere = node in live and node is not skip
-            memo[node] = ((0, 0) if elsewhere else None, None, node is skip)
-        if node in memo:
-            stack.pop()
-            continue
-        unknown = [s for s in node.all_input_nodes if s not in memo]
-        if unknown:
-            stack.extend(unknown)
-            continue
+
+    def get_ways(node: fx.Node) -> tuple[Work | None, Work | None, bool]:
+        """Return what is known of a node; those outside the branch need no work."""
+        elsewhere = node in live and node is not skip
+        return memo.get(node) or ((0, 0) if elsewhere else None, None, node is skip)
+
+    for node in sorted(nodes & live, key=order.__getitem__):
         here = _count_work(node, live)
-        before = [memo[source] for source in node.all_input_nodes]
+        before = [get_ways(source) for source in node.all_input_nodes]
         bare = any(none for _, _, none in before)
         worked = [some for _, some, _ in before]
         if bare and here > (0, 0):
             worked.append((0, 0))
-        memo[node] = (
-            _add_work(here, [other for other, _, _ in before]),
-            _add_work(here, worked),
-            bare and here == (0, 0),
-        )
-        stack.pop()
-    ways = [way for way in memo[branch][:2] if way is not None]
+        others = _add_work(here, [other for other, _, _ in before])
+        memo[node] = (others, _add_work(here, worked), bare and here == (0, 0))
+    ways = [way for way in get_ways(branch)[:2] if way is not None]
     return min(ways, default=(0, 0))
 
 

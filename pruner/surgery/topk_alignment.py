@@ -22,9 +22,9 @@ def find_selections(graph: fx.Graph) -> list[fx.Node]:
 
 def record_selections(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     """Return the indices that each selection chooses on flat inputs, by node name."""
-    recorder = _Recorder(module)
-    recorder.run(*inputs, enable_io_processing=False)
-    return recorder.indices
+    interpreter = AlignedInterpreter(module, {})
+    interpreter.run(*inputs, enable_io_processing=False)
+    return interpreter.chosen
 
 
 class AlignedInterpreter(fx.Interpreter):
@@ -36,15 +36,21 @@ class AlignedInterpreter(fx.Interpreter):
 
     Attributes:
         choices: Indices by the name of the selection's node.
+        chosen: The indices that the network's selections chose by themselves in this run.
     """
 
     def __init__(self, module: fx.GraphModule, choices: Mapping[str, Tensor]) -> None:
         super().__init__(module)
         self.choices = choices
+        self.chosen: dict[str, Tensor] = {}
+        self.selections = {node.name for node in find_selections(module.graph)}
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node; align its result where it is a selection."""
+        """Run one node; note and align its result where it is a selection."""
         result = super().run_node(n)
+        if n.name not in self.selections:
+            return result
+        self.chosen[n.name] = _get_indices(result)
         if n.name not in self.choices:
             return result
         x: Tensor = self.env[n.all_input_nodes[0]]
@@ -63,18 +69,6 @@ def _align(result: Any, x: Tensor, dim: int, other: Tensor) -> Any:
 
 
 def _get_indices(result: Any) -> Tensor:
+    """Return the indices in the result of a selection."""
     indices: Tensor = result if isinstance(result, Tensor) else result[1]
     return indices
-
-
-class _Recorder(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.names = {node.name for node in find_selections(module.graph)}
-        self.indices: dict[str, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.name in self.names:
-            self.indices[n.name] = _get_indices(result)
-        return result

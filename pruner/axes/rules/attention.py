@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
-from ..algebra import freeze_axes, resolve_axis
+from ..algebra import freeze_axes, resolve_axis, split_product
 from ..axis_map import AxisMap, Result
-from ..unification import split_product
 from .base import rule
 from .contraction import broadcast
 

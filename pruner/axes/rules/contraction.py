@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import Axis, freeze_axes, multiply, resolve_axis
+from ..algebra import Axis, freeze_axes, multiply, resolve_axis, split_product
 from ..axis_map import Axes, AxisMap, Result
-from ..unification import split_product
 from .base import rule
 
 KERNEL = "a kernel's extent"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments
+from ..algebra import split_product
 from ..axis_map import Axes, AxisMap, Result
-from ..unification import split_product
 from .base import rule
 
 

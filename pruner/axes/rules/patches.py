@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import Atom, concatenate, freeze_axes, multiply
+from ..algebra import Atom, concatenate, freeze_axes, multiply, split_product, split_sum
 from ..axis_map import Axes, AxisMap, Result
-from ..unification import split_product, split_sum
 from .base import rule
 from .contraction import KERNEL, MAP
 

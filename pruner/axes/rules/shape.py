@@ -9,9 +9,19 @@ from typing import Any
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT, Axis, concatenate, freeze_axes, is_free, multiply, resolve_axis
+from ..algebra import (
+    UNIT,
+    Axis,
+    concatenate,
+    freeze_axes,
+    is_free,
+    merge_frozen,
+    multiply,
+    resolve_axis,
+    split_product,
+    split_sum,
+)
 from ..axis_map import Axes, AxisMap, Result
-from ..unification import merge_frozen, split_product, split_sum
 from .base import rule
 
 CONSTANT = "a constant's extent"
@@ -71,26 +81,16 @@ def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
             axis_map.set_symbolic(node, (place, i), axes[i])
 
 
-@rule("permute")
+@rule("permute", "transpose", "swapaxes", "t")
 def permute(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Put the axes in their new order."""
-    x = axis_map.axes_of(node.args[0])
-    return [x[d] for d in operator_arguments(node)["dims"]]
-
-
-@rule("transpose", "swapaxes")
-def transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Exchange two axes."""
-    x = list(axis_map.axes_of(node.args[0]))
-    _, first, second = operator_arguments(node).values()
-    x[first], x[second] = x[second], x[first]
+    x, (_, *dims) = list(axis_map.axes_of(node.args[0])), operator_arguments(node).values()
+    if len(dims) == 1:
+        return [x[d] for d in dims[0]]
+    if not dims:
+        return x[::-1]
+    x[dims[0]], x[dims[1]] = x[dims[1]], x[dims[0]]
     return x
-
-
-@rule("t")
-def matrix_transpose(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Reverse at most two axes."""
-    return list(reversed(axis_map.axes_of(node.args[0])))
 
 
 @rule("unsqueeze")
@@ -236,22 +236,14 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     return [*x[:dim], kept, *x[dim + 1 :]]
 
 
-@rule("select")
-def select(axis_map: AxisMap, node: fx.Node) -> Axes:
+@rule("select", "unbind")
+def select(axis_map: AxisMap, node: fx.Node) -> Result:
     """Freeze and leave out the axis that is selected from."""
-    x = axis_map.axes_of(node.args[0])
+    x, shape = axis_map.axes_of(node.args[0]), node.meta["shape"]
     dim = operator_arguments(node)["dim"] % len(x)
     freeze_axes([x[dim]], "selected from")
-    return [*x[:dim], *x[dim + 1 :]]
-
-
-@rule("unbind")
-def unbind(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Freeze and leave out the axis that is taken apart."""
-    x = axis_map.axes_of(node.args[0])
-    dim = operator_arguments(node)["dim"] % len(x)
-    freeze_axes([x[dim]], "selected from")
-    return [[*x[:dim], *x[dim + 1 :]] for _ in node.meta["shape"]]
+    rest = [*x[:dim], *x[dim + 1 :]]
+    return [list(rest) for _ in shape] if isinstance(shape, list) else rest
 
 
 @rule("getitem")

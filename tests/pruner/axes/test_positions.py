@@ -6,9 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruner.axes.algebra import Atom, atoms_of, concatenate, multiply
+from pruner.axes.algebra import Atom, atoms_of, concatenate, multiply, split_product
 from pruner.axes.positions import axis_owners, axis_size, kept_mask, owner_indices
-from pruner.axes.unification import split_product
 
 from .expressions import expressions, labels
 
