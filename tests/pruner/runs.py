@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +17,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+import latency_tables
 from pruner.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 ROOT = Path(__file__).parents[2]
+BEFORE = Path(__file__).with_name("run") / "run_of_before"
 MODEL = "tiny_network:make"
 SOURCE = '''
 from torch import nn
@@ -61,6 +67,21 @@ def prepare(folder: Path) -> Path:
                 pixels[..., label] += 100
                 Image.fromarray(pixels).save(place / f"{number}.png")
     return folder
+
+
+def restore_run(folder: Path) -> Path:
+    """Copy ``run/run_of_before``, made of what prepare writes, as folder/RUN, of this machine."""
+    run = folder / "RUN"
+    shutil.copytree(BEFORE, run, ignore=shutil.ignore_patterns("plan-75.json"))
+    table = json.loads((run / "latency.json").read_text())
+    device = latency_tables.engine("onnxruntime", threads=1).device.at_batch(1)
+    table["device"] = {**table["device"], **asdict(device)}
+    (run / "latency.json").write_text(json.dumps(table))
+    state = json.loads((run / "run.json").read_text())
+    state["config"]["data"] = str(folder / "data")
+    seal = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    (run / "run.json").write_text(json.dumps({**state, "seal": seal}))
+    return run
 
 
 def accuracy(module: nn.Module, folder: Path) -> float:

@@ -7,40 +7,23 @@ copy (with --no-check). Only what names a machine is put in here: its device, th
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import latency_tables
 from pruner import Plan
 from pruner.run.cli import main
 
-from ..runs import MODEL, prepare
-
-BEFORE = Path(__file__).with_name("run_of_before")
+from ..runs import BEFORE, MODEL, prepare, restore_run
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(prepare(tmp_path))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    run = tmp_path / "RUN"
-    shutil.copytree(BEFORE, run)
-    (run / "plan-75.json").unlink()
-    table = json.loads((run / "latency.json").read_text())
-    device = latency_tables.engine("onnxruntime", threads=1).device.at_batch(1)
-    table["device"] = {**table["device"], **asdict(device)}
-    (run / "latency.json").write_text(json.dumps(table))
-    state = json.loads((run / "run.json").read_text())
-    state["config"]["data"] = str(tmp_path / "data")
-    seal = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-    (run / "run.json").write_text(json.dumps({**state, "seal": seal}))
-    return run
+    return restore_run(prepare(tmp_path))
 
 
 def steps(run: Path) -> dict[str, Any]:
