@@ -93,13 +93,10 @@ def _read_tensors(
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    tensors: dict[str, Tensor] = {}
-    for name in names.values():
-        value = exported.state_dict.get(name)
-        # constants, and buffers that state_dict leaves out (persistent=False), are kept apart
-        tensors[name] = exported.constants[name] if value is None else value
-    transient = {n for n in names.values() if n not in exported.state_dict}
-    return names, tensors, frozenset(transient)
+    # Constants, and buffers that state_dict leaves out (persistent=False), are kept apart.
+    held = {**exported.constants, **exported.state_dict}
+    transient = frozenset(names.values()).difference(exported.state_dict)
+    return names, {name: held[name] for name in names.values()}, transient
 
 
 def _find_tied(model: nn.Module, used: set[str]) -> dict[str, str]:

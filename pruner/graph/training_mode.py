@@ -66,12 +66,14 @@ def carry_over_training(graph: fx.Graph, training: fx.Graph) -> tuple[str, ...]:
         if len(sources) != len(their_sources):
             continue
         for place, (source, their_source) in enumerate(zip(sources, their_sources)):
-            added = _find_additions(their_source, ours)
-            if added is None:
+            added, base = _find_additions(their_source, ours)
+            if base is None:
                 notes[_describe_difference(their_source)] = None
-            elif added and _find_shared(added[-1], ours) is source:
+            elif added and base is source:
                 for step in reversed(added):
-                    source = copies.get(step) or _insert_copy(graph, step, source, mine, copies)
+                    if step not in copies:
+                        copies[step] = _insert_copy(graph, step, source, mine)
+                    source = copies[step]
                 _set_source(mine, place, source)
         _note_dropout(mine, node)
     return tuple(notes)
@@ -107,23 +109,18 @@ def _find_sources(node: fx.Node) -> list[fx.Node]:
     return found
 
 
-def _find_additions(source: fx.Node, ours: dict[fx.Node, fx.Node]) -> list[fx.Node] | None:
-    """Find the additions on the way back to a node of both graphs; None if others lie there."""
-    steps = []
+def _find_additions(
+    source: fx.Node, ours: dict[fx.Node, fx.Node]
+) -> tuple[list[fx.Node], fx.Node | None]:
+    """Return additions back to a node of both graphs, and our one (None: others between)."""
+    steps: list[fx.Node] = []
     while source not in ours:
         if _is_addition(source):
             steps.append(source)
         elif operator_name(source) not in _COPIES:
-            return None
+            return steps, None
         source = producer_of(source)
-    return steps
-
-
-def _find_shared(step: fx.Node, ours: dict[fx.Node, fx.Node]) -> fx.Node:
-    """Find our node of the first node on the way back that both graphs have."""
-    while step not in ours:
-        step = producer_of(step)
-    return ours[step]
+    return steps, ours[source]
 
 
 def _describe_difference(source: fx.Node) -> str:
@@ -133,24 +130,14 @@ def _describe_difference(source: fx.Node) -> str:
     return f"{path} works otherwise in training ({operator_name(source)}): that is not kept"
 
 
-def _insert_copy(
-    graph: fx.Graph,
-    step: fx.Node,
-    source: fx.Node,
-    reader: fx.Node,
-    copies: dict[fx.Node, fx.Node],
-) -> fx.Node:
+def _insert_copy(graph: fx.Graph, step: fx.Node, source: fx.Node, reader: fx.Node) -> fx.Node:
     """Copy an addition into the graph of inference, before its reader."""
+    args: Any = (source, *step.args[1:])
     with graph.inserting_before(reader):
-        made = graph.call_function(
-            step.target,  # type: ignore[arg-type]
-            (source, *step.args[1:]),
-            step.kwargs,
-        )
+        made = graph.create_node("call_function", step.target, args, step.kwargs)
     if operator_name(step) in DROPOUTS:
         made.args = (source, operator_arguments(step)["p"], False)
     made.meta.update(source.meta, path=step.meta["path"])
-    copies[step] = made
     return made
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from .ops import operator_arguments, operator_name
+from .ops import operator_arguments, operator_name, producer_of
 
 _RESHAPES = ("view", "reshape", "unflatten")
-_CHAIN = ("permute", "transpose", "unsqueeze", "squeeze", "contiguous", "clone")
 _MOST_PARTS = 8
 
 
@@ -26,15 +25,12 @@ _MOST_PARTS = 8
 class _FusedProjection:
     """A tensor whose axis is (parts, ...) after a reshape, read by selections of single parts.
 
-    The chain of operators leads from the reshape to the selections, before which the parts stand
-    in axis place.
+    The chain of operators leads from the reshape to the selections, each with the axis of its
+    result in which the parts stand.
     """
 
-    reshape: fx.Node
-    chain: tuple[fx.Node, ...]
     parts: int
-    axis: int
-    place: int
+    chain: tuple[tuple[fx.Node, int], ...]
     readers: tuple[tuple[fx.Node, int], ...]
 
 
@@ -62,20 +58,19 @@ def _find_fused(reshape: fx.Node) -> _FusedProjection | None:
         return None
     if len(after) - kept_after - axis < 2:
         return None
-    chain: list[fx.Node] = []
-    node, place = reshape, axis
+    chain = [(reshape, axis)]
     while True:
+        node, place = chain[-1]
         readers = _find_selections(node, place, parts)
         if readers is not None:
-            return _FusedProjection(reshape, tuple(chain), parts, axis, place, readers)
+            return _FusedProjection(parts, tuple(chain), readers)
         if len(node.users) != 1:
             return None
         node = next(iter(node.users))
         moved = _track_axis(node, place) if node.op == "call_function" else None
         if moved is None:
             return None
-        chain.append(node)
-        place = moved
+        chain.append((node, moved))
 
 
 def _find_selections(
@@ -117,11 +112,12 @@ def _track_axis(node: fx.Node, place: int) -> int | None:
 
 
 def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
-    reshape, source = fused.reshape, fused.reshape.args[0]
-    assert isinstance(source, fx.Node)
+    """Split the tensor before the reshape, and give each part a chain of its own."""
+    (reshape, axis), (_, last_axis) = fused.chain[0], fused.chain[-1]
+    source = producer_of(reshape)
     shape, path = source.meta["shape"], reshape.meta["path"]
-    each = shape[fused.axis] // fused.parts
-    part_shape = (*shape[: fused.axis], each, *shape[fused.axis + 1 :])
+    each = shape[axis] // fused.parts
+    part_shape = (*shape[:axis], each, *shape[axis + 1 :])
 
     def add(name: str, target: Any, args: tuple[Any, ...], kwargs: Any, shape: Any) -> fx.Node:
         node = graph.create_node("call_function", target, args, kwargs, name=name)
@@ -132,7 +128,7 @@ def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
         split = add(
             f"{reshape.name}_split",
             torch.ops.aten.split_with_sizes.default,
-            (source, [each] * fused.parts, fused.axis),
+            (source, [each] * fused.parts, axis),
             {},
             [part_shape] * fused.parts,
         )
@@ -140,30 +136,19 @@ def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
         with graph.inserting_before(reader):
             name = f"{reader.name}_part"
             node = add(name, operator.getitem, (split, index), {}, part_shape)
-            for step, after in ((reshape, fused.axis), *_track_parts(fused)):
+            for step, after in fused.chain:
                 size = list(step.meta["shape"])
                 size[after] = 1
                 args = list(step.args)
                 args[0] = node
                 if step is reshape:
-                    args = _select_one_part(step, args, fused.axis)
+                    args = _select_one_part(step, args, axis)
                 full = f"{name}_{step.name}"
                 node = add(full, step.target, tuple(args), step.kwargs, tuple(size))
-            taken = tuple(n for d, n in enumerate(node.meta["shape"]) if d != fused.place)
+            taken = tuple(n for d, n in enumerate(node.meta["shape"]) if d != last_axis)
             target = torch.ops.aten.select.int
-            last = add(f"{name}_0", target, (node, fused.place, 0), {}, taken)
+            last = add(f"{name}_0", target, (node, last_axis, 0), {}, taken)
         reader.replace_all_uses_with(last)
-
-
-def _track_parts(fused: _FusedProjection) -> list[tuple[fx.Node, int]]:
-    """Pair each step of the chain with where the axis of the parts stands after it."""
-    result, place = [], fused.axis
-    for step in fused.chain:
-        moved = _track_axis(step, place)
-        assert moved is not None
-        place = moved
-        result.append((step, place))
-    return result
 
 
 def _select_one_part(reshape: fx.Node, args: list[Any], axis: int) -> list[Any]:
