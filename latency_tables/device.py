@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from .errors import DamagedTableError, DeviceMismatchError
@@ -107,19 +108,16 @@ def count_cores() -> int:
 
 
 def _read_cpu_info() -> tuple[str, frozenset[str], float | None]:
-    model, flags, clock = platform.processor() or platform.machine(), frozenset[str](), None
+    """Read the processor's model, its instruction sets, and its clock in MHz."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = [line.partition(":") for line in file]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return model, flags, clock
-    family: dict[str, str] = {}
-    for name, _, value in lines:
-        family.setdefault(name.strip(), value.strip())
-    model = family.get("model name", model)
-    if "cpu family" in family:  # virtual machines hide the name: "AMD EPYC", and no more
-        model += f" (family {family['cpu family']}, model {family.get('model', '?')})"
-    flags = frozenset((family.get("flags") or family.get("Features") or "").split())
-    if "cpu MHz" in family:
-        clock = float(family["cpu MHz"])
-    return model, flags, clock
+        lines = []
+    first: dict[str, str] = {}
+    for name, _, value in (line.partition(":") for line in lines):
+        first.setdefault(name.strip(), value.strip())
+    model = first.get("model name", platform.processor() or platform.machine())
+    if "cpu family" in first:  # virtual machines hide the name: "AMD EPYC", and no more
+        model += f" (family {first['cpu family']}, model {first.get('model', '?')})"
+    flags = frozenset((first.get("flags") or first.get("Features") or "").split())
+    return model, flags, float(first["cpu MHz"]) if "cpu MHz" in first else None

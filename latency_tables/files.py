@@ -18,7 +18,8 @@ def cache_folder() -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name and move into place."""
+    """Write under a temporary name, in a folder that is made, and move into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:

@@ -46,32 +46,26 @@ class ProbeSource(Protocol):
     @property
     def name(self) -> str:
         """A short name for progress lines, and a part of the table's provenance."""
-        ...
 
     def cells(self) -> Sequence[Cell]:
         """List all cells, in the order of execution."""
-        ...
 
     def sizes(self) -> Mapping[str, Sequence[int]]:
         """Map Dim names to the sizes they may take, ascending; the last one is the uncut size."""
-        ...
 
     def removable(self) -> Sequence[str]:
         """List the names of the blocks that can be dropped."""
-        ...
 
     def cell_sizes(
         self, sizes: Mapping[str, int], dropped: Sequence[str] = ()
     ) -> Mapping[str, tuple[int, ...]]:
         """Map cell names to their widths at these Dim sizes, without cells of dropped blocks."""
-        ...
 
     def probe(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> Probe:
         """Build the network with Dims cut to these sizes (missing: uncut) and blocks dropped.
 
         Weights are of no meaning: only its latency is looked at.
         """
-        ...
 
 
 def network_digest(source: ProbeSource) -> str:

@@ -16,12 +16,9 @@ from ..source import Probe
 
 @dataclass(frozen=True)
 class Lap:
-    """One call.
+    """One call's time by the clock, and the whole process's processor time.
 
-    Attributes:
-        wall_ms: By the clock.
-        cpu_ms: The whole process's processor time; on one thread it equals ``wall_ms`` as long as
-            nothing else was given the processor in between.
+    On one thread they are equal as long as nothing else was given the processor in between.
     """
 
     wall_ms: float
@@ -59,12 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Profile:
-    """Per-step times of some runs.
-
-    Attributes:
-        ms: Milliseconds [runs, steps].
-        laps: [runs], end to end.
-    """
+    """Per-step times of some runs: ``ms`` [runs, steps], and ``laps`` [runs], end to end."""
 
     steps: Sequence[Step]
     ms: NDArray[np.float64]
@@ -76,15 +68,12 @@ class Session(Protocol):
 
     def run(self) -> Lap:
         """Run once, until the result is there."""
-        ...
 
     def profile(self, runs: int) -> Profile:
         """Run up to this many times, after warming up, with the engine's profiler on."""
-        ...
 
     def close(self) -> None:
         """Free what the session holds. It cannot run afterwards."""
-        ...
 
 
 class Engine(Protocol):
@@ -93,18 +82,14 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """What ``engine`` finds it by."""
-        ...
 
     @property
     def version(self) -> str:
         """Its library's version."""
-        ...
 
     @property
     def device(self) -> Device:
         """The device and setting, at batch 1."""
-        ...
 
     def build(self, probe: Probe) -> Session:
         """Build a network; raise ``EngineError`` where the engine refuses it."""
-        ...

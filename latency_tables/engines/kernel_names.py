@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 _SEPARATORS = re.compile(r"[\s,;+|]+")
 
@@ -33,8 +32,11 @@ def find_operators(
     return tuple(found)
 
 
-def find_output_operators(graph: Any, known: Collection[str]) -> dict[str, str]:
-    """Map an ONNX graph's outputs to the operators that compute them, where known."""
+def find_output_operators(model: bytes, known: Collection[str]) -> dict[str, str]:
+    """Map an ONNX model's outputs to the operators that compute them, where known."""
+    import onnx
+
+    graph = onnx.load_model_from_string(model).graph
     outputs = {value.name for value in graph.output}
     return {
         value: node.name.partition("/")[0]

@@ -64,8 +64,7 @@ def cast_model(model: bytes, precision: str) -> bytes:
     for value in (*graph.input, *graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = kind
-    data: bytes = proto.SerializeToString()
-    return data
+    return bytes(proto.SerializeToString())
 
 
 def _cast_tensor(tensor: Any, kind: int) -> None:

@@ -27,7 +27,6 @@ class OnnxRuntimeEngine:
     """ONNX Runtime's CPU execution provider, sequential execution.
 
     Args:
-        threads: Threads that one inference may use.
         precision: fp32, or int8: quantized after training, weights by channel.
     """
 
@@ -60,16 +59,13 @@ class OnnxRuntimeSession:
     """One network; the profiler's session is made when it is asked for."""
 
     def __init__(self, probe: Probe, threads: int, precision: str = "fp32") -> None:
-        import onnx
-
         self._model = export_model(probe, precision)
         self._threads = threads
         self._operators = frozenset(probe.cell_of)
         self._session = self._load(None)
         inputs = [np.ascontiguousarray(x.detach().cpu().numpy()) for x in probe.inputs]
         names = [i.name for i in self._session.get_inputs()]
-        graph = onnx.load_model_from_string(self._model).graph
-        self._outputs = find_output_operators(graph, self._operators)
+        self._outputs = find_output_operators(self._model, self._operators)
         self._feed = dict(zip(names, inputs, strict=True))
 
     def run(self) -> Lap:

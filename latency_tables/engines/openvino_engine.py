@@ -28,7 +28,6 @@ class OpenVinoEngine:
     convolutions. An application should set ``CPU_DENORMALS_OPTIMIZATION`` too.
 
     Args:
-        threads: Threads that one inference may use.
         precision: What the plugin may compute in: fp32 (exactly that), bf16 or fp16 where the CPU
             has them; int8: the network quantized after training, and fp32 for the rest.
     """
@@ -69,8 +68,6 @@ class OpenVinoSession:
     """One network; the profiled copy is compiled when it is asked for."""
 
     def __init__(self, core: Any, probe: Probe, settings: dict[str, Any], precision: str) -> None:
-        import onnx
-
         self._core, self._settings = core, settings
         self._operators = frozenset(probe.cell_of)
         self._feed = {
@@ -80,9 +77,7 @@ class OpenVinoSession:
         try:
             # Half precision is the plugin's own choice of kernels for a model in fp32.
             data = export_model(probe, precision if precision == "int8" else "fp32")
-            self._outputs = find_output_operators(
-                onnx.load_model_from_string(data).graph, self._operators
-            )
+            self._outputs = find_output_operators(data, self._operators)
             self._model = core.read_model(data)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the network: {error}") from error

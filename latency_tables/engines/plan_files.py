@@ -32,7 +32,7 @@ class PlanFiles:
 
     def write(self, key: str, data: bytes) -> None:
         """Keep an engine, and delete old ones beyond the limit."""
-        self._write(self.path(key), data)
+        write_bytes(self.path(key), data)
         files = sorted(self.folder.glob("*.engine"), key=lambda f: f.stat().st_mtime, reverse=True)
         total = 0
         for file in files:
@@ -47,8 +47,4 @@ class PlanFiles:
 
     def write_timings(self, data: bytes) -> None:
         """Keep the timing cache."""
-        self._write(self.folder / _TIMINGS, data)
-
-    def _write(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+        write_bytes(self.folder / _TIMINGS, data)

@@ -32,7 +32,6 @@ class TensorRtEngine:
     Making one, and ``plan``, need no GPU; ``device`` and ``build`` do.
 
     Args:
-        threads: 1, which drives the GPU.
         precision: fp32 (with TF32 where the GPU has it, as is TensorRT's habit), fp16 or bf16
             (the whole network cast), int8 (quantized after training). Networks are strongly typed:
             TensorRT computes in what the model says.
@@ -132,7 +131,7 @@ class TensorRtSession:
 
         self._trt, self._cuda, self._operators = trt, cuda, frozenset(probe.cell_of)
         graph = onnx.load_model_from_string(model).graph
-        self._outputs = find_output_operators(graph, self._operators)
+        self._outputs = find_output_operators(model, self._operators)
         log = _make_log(trt)
         self._runtime = trt.Runtime(log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)

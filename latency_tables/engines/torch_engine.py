@@ -51,13 +51,9 @@ class TorchEngine:
     name = "torch"
 
     def __init__(
-        self,
-        *,
-        threads: int = 1,
-        precision: str = "fp32",
-        on: str | None = None,
+        self, *, threads: int = 1, precision: str = "fp32", on: str | None = None,
         compiled: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         import torch
 
         if threads < 1:
@@ -109,17 +105,15 @@ def _prepare(probe: Probe, precision: str, on: str) -> tuple[Any, tuple[Any, ...
     return module, inputs
 
 
-def _compile(module: Any, compiled: bool) -> Callable[..., Any]:
+def _compile(module: Any, compiled: bool) -> Any:
     """Return what is timed end to end: the network, or what the compiler makes of it."""
     import torch
 
     if not compiled:
-        run: Callable[..., Any] = module
-        return run
+        return module
     # Probes differ in their widths: a graph for any shape would be one for none of them.
     torch.compiler.reset()
-    made: Callable[..., Any] = torch.compile(module, dynamic=False)
-    return made
+    return torch.compile(module, dynamic=False)
 
 
 class TorchSession:

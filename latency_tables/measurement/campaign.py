@@ -24,13 +24,7 @@ _RETRIES = 0.25  # at most this share of the repeats is measured once more
 
 @dataclass(frozen=True)
 class MeasureProgress:
-    """How far a measurement is.
-
-    Attributes:
-        done: How many repeats of probes were measured.
-        total: Of how many.
-        note: What was just done, or what is the matter.
-    """
+    """How far a measurement is, in repeats of probes; ``note``: what was just done."""
 
     done: int
     total: int

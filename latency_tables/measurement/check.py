@@ -13,12 +13,7 @@ from .measure import measure_structure
 
 @dataclass(frozen=True)
 class Check:
-    """A structure's measured and predicted latency.
-
-    Attributes:
-        predicted_ms: By the table as it was before.
-        table: The table with the new samples added.
-    """
+    """A structure's measured latency, what was predicted, and the table with both."""
 
     measured_ms: float
     spread_ms: float

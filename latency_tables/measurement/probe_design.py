@@ -13,11 +13,7 @@ from scipy.stats import qmc
 
 @dataclass(frozen=True)
 class PlannedProbe:
-    """A probe to be built.
-
-    Attributes:
-        sizes: Dim -> size, of the Dims that are cut; empty for the uncut network.
-    """
+    """A probe: sizes of the Dims that are cut (none: the uncut network), and dropped blocks."""
 
     sizes: Mapping[str, int]
     dropped: tuple[str, ...] = ()

@@ -10,12 +10,8 @@ from ..regression import Reading
 class TimeBudget:
     """Shares a table's time among its probes: what quiet ones leave over goes to the others.
 
-    Args:
-        each_s: Seconds of a probe's repeat, on average: it is built, timed, a reference run as
-            long, and profiled.
-        shortest_s: The least that ``seconds`` is.
-        longest_s: The most.
-        repeats: How many are to come.
+    A repeat of a probe takes ``each_s`` on average: it is built, timed, a reference run as long,
+    and profiled. Of ``repeats`` to come, each may be timed from ``shortest_s`` to ``longest_s``.
     """
 
     def __init__(self, each_s: float, shortest_s: float, longest_s: float, repeats: int) -> None:

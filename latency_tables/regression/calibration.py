@@ -17,11 +17,9 @@ _LEAST_WEIGHT = 0.05  # of checks nearby for them to count
 class Calibration:
     """``total = factor * sum``, and near a checked structure what was measured there.
 
-    The total follows the sum, so a budget for one is a budget for the other.
-
-    Attributes:
-        checks: (sum, measured) milliseconds of structures that were measured to verify a
-            prediction, in that order: the later, the more they count.
+    The total follows the sum, so a budget for one is a budget for the other. Checks are (sum,
+    measured) milliseconds of structures that were measured to verify a prediction, in that order:
+    the later, the more they count.
     """
 
     factor: float = 1.0

@@ -24,12 +24,7 @@ _RIDGE = (1e-3, 1e-3, 1e-2)
 
 @dataclass(frozen=True)
 class HeldOutProbe:
-    """A probe that was predicted without its fold.
-
-    Attributes:
-        sum_ms: Predicted: its cells and the overhead.
-        measured_ms: Its total, drift taken out.
-    """
+    """A probe that was predicted without its fold: ``sum_ms`` is its cells and the overhead."""
 
     reading: Reading
     fold: int

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import MissingSpecError
 from ..spec import LayerSpec
+from .basis import Floats
 from .fit import Curve, ScaledCurve, fit_curve
 from .normalize import NormalizedReadings, Sample
 from .size_effect import SizeExponents, fit_size_exponents
-
-Floats = NDArray[np.float64]
 
 _FLOOR_SHARE = 1e-3  # of the median probe: below it, a layer's own relative error is of no weight
 
@@ -22,9 +20,8 @@ _FLOOR_SHARE = 1e-3  # of the median probe: below it, a layer's own relative err
 class LayerCurves:
     """Curves of all specifications, each fitted when it is first asked for.
 
-    Attributes:
-        typical_ms: The median total, of the network that the curves are for. In one of total ``T``
-            a layer takes ``(T / typical_ms) ** exponent`` times as long.
+    They are for a network of ``typical_ms``, the median total. In one of total ``T`` a layer takes
+    ``(T / typical_ms) ** exponent`` times as long.
     """
 
     def __init__(self, normalized: NormalizedReadings) -> None:

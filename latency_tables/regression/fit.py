@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.spatial.distance import cdist
 
-from .basis import ALIGNMENTS, DEPTHS, PLAIN, TILES, Basis
+from .basis import ALIGNMENTS, DEPTHS, PLAIN, TILES, Basis, Floats
 from .huber import huber_weights
-
-Floats = NDArray[np.float64]
 
 _FOLDS = 5
 _REWEIGHTINGS = 2
@@ -140,12 +137,7 @@ def fit_curve(sizes: Floats, ms: Floats, *, floor_ms: float, basis: Basis | None
 def fit_trend(
     sizes: Floats, ms: Floats, *, floor_ms: float, basis: Basis | None = None
 ) -> tuple[Basis, Floats, Floats]:
-    """Fit a trend alone.
-
-    Returns:
-        The basis (the best if not given), its features of the samples [n, f], their trend [n] in
-        milliseconds.
-    """
+    """Fit a trend: its basis (the best if not given), features [n, f], milliseconds [n]."""
     points = _merge_duplicates(sizes, ms, floor_ms)
     if basis is None:
         basis = _choose_basis(points)

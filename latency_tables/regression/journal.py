@@ -29,7 +29,6 @@ class Journal:
         if self.file.is_file():
             self._load(device)
         else:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             header = json.dumps({"schema": SCHEMA, "device": device.to_json()})
             write_bytes(self.file, f"{header}\n".encode())
 

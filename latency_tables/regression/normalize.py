@@ -17,9 +17,8 @@ _MOST_FELT = 2.0  # of the reference run's drift
 class Sample:
     """One cell of one probe: what the table knows of ``spec`` at ``sizes``.
 
-    Attributes:
-        latency_ms: With its launches, without the profiler, at the machine's usual speed.
-        reading: Index of the probe among the table's readings.
+    Its latency is with its launches, without the profiler, at the machine's usual speed;
+    ``reading`` is the index of the probe among the table's readings.
     """
 
     spec: LayerSpec
@@ -32,11 +31,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class NormalizedReadings:
-    """Samples of cells that add up to the totals of their probes.
+    """Samples of cells that, with the overhead, add up to the totals of their probes.
 
-    Attributes:
-        total_ms: Per reading, end to end at the machine's usual speed: the overhead plus the
-            reading's samples.
+    Totals are end to end, one a reading, at the machine's usual speed.
     """
 
     samples: tuple[Sample, ...]

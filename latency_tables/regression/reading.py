@@ -21,9 +21,7 @@ _STORED = {"reference_ms": "sentinel_ms"}  # field -> its name in files
 class CellReading:
     """A cell in a probe: kernel time as the profiler gave it, before normalization.
 
-    Attributes:
-        kernels: How many kernels the engine ran for it; 0 where it fused the cell into another
-            one.
+    ``kernels``: how many the engine ran for it; 0 where it fused the cell into another one.
     """
 
     cell: str

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..spec import LayerSpec
+from .basis import Floats
 from .fit import fit_trend
 from .huber import huber_weights
-
-Floats = NDArray[np.float64]
 
 _STEPS = 3
 _REWEIGHTINGS = 3
@@ -28,9 +26,7 @@ class SizeExponents:
 
     A layer of the same widths is slower in a larger network, which leaves less of the caches to
     it: those that mostly read weights by more than those that compute.
-
-    Attributes:
-        pooled: Of the others.
+    ``pooled`` is that of layers with too few samples to tell.
     """
 
     by_spec: Mapping[LayerSpec, float]

@@ -10,32 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..device import Device
 from ..errors import LatencyError
 from ..former_names import accept_former_names
 from ..source import ProbeSource, network_digest
 from ..spec import LayerSpec
+from .basis import Floats
 from .calibration import IDENTITY, Calibration
 from .curves import LayerCurves
 from .normalize import NormalizedReadings, Sample, find_usual_ms, normalize_readings
 from .reading import CellReading, Reading
 from .storage import load_files, save_files
 
-Floats = NDArray[np.float64]
-
 _ITERATIONS = 100
 
 
 @dataclass(frozen=True)
 class TableError:
-    """Relative error of predicted totals over probes that the prediction had not seen.
-
-    Attributes:
-        median: Of ``|predicted - measured| / measured``.
-        probes: How many probes it was taken over.
-    """
+    """Relative error, ``|predicted - measured| / measured``, over probes that were held out."""
 
     median: float
     p95: float

@@ -14,11 +14,7 @@ from .clock import LEAST_QUIET
 
 @dataclass(frozen=True)
 class Share:
-    """A cell's part of a profile.
-
-    Attributes:
-        kernels: The number of steps that are its own or serve it.
-    """
+    """A cell's part of a profile; ``kernels``: how many steps are its own or serve it."""
 
     kernel_ms: float
     spread_ms: float
@@ -94,13 +90,12 @@ def share_steps(
 def find_step_owners(steps: Sequence[Step], cell_of: Mapping[str, str]) -> list[str | None]:
     """Find the cell of each step, in order; all ``None`` where no step belongs to any cell."""
     own = [next((cell_of[o] for o in s.operators if o in cell_of), None) for s in steps]
-    towards = [s.towards for s in steps]
     owners: list[str | None] = []
     for index, owner in enumerate(own):
         if owner is None:
             after = next((o for o in own[index + 1 :] if o is not None), None)
             before = next((o for o in reversed(own[:index]) if o is not None), None)
-            owner = (after or before) if towards[index] > 0 else (before or after)
+            owner = (after or before) if steps[index].towards > 0 else (before or after)
         owners.append(owner)
     return owners
 

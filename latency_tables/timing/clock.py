@@ -21,11 +21,10 @@ LONGEST_TURN_MS = 100.0
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop timing: after ``seconds``, or when the median is known well enough.
+    """When to stop timing: after so many seconds or runs, or when the median is known.
 
-    Attributes:
-        least: Runs before ``interval`` counts.
-        interval: Half width of the median's 95% interval, relative to it.
+    That is when the half width of its 95% interval is below ``interval``, relative to it, after
+    ``least`` runs.
     """
 
     least: int = 12
@@ -132,7 +131,6 @@ def time_in_turn(
         for clock in clocks.values():
             clock.burst(round(turn_ms / clock.usual_ms))
         timings = {name: clock.timing for name, clock in clocks.items()}
-        taken = len(clocks[target].laps)
         spent = time.perf_counter() - start
         quiet = all(
             len(clock.laps) * (1 - timings[name].disturbed) >= (
@@ -142,9 +140,8 @@ def time_in_turn(
         )  # fmt: skip
         relative = [t.interval_ms / t.median_ms for t in timings.values()]
         sure = float(np.hypot.reduce(relative)) <= limits.interval
-        if quiet and sure or spent > limits.seconds * (1 if quiet else PATIENCE):
-            return timings
-        if taken >= limits.most:
+        late = spent > limits.seconds * (1 if quiet else PATIENCE)
+        if quiet and sure or late or len(clocks[target].laps) >= limits.most:
             return timings
         # Grow the bursts: changing over costs an untimed run. Quiet spells are short, though, and
         # so are those in which the machine keeps its speed.
