@@ -39,21 +39,19 @@ def finetune(
     """
     first = process_rank() == 0
     with open_run(run, changes, progress if first else None, lock=first) as space:
-        require_plan(space.folder)
-        told = space is run or "epochs" in (changes or {}).get("finetune", {})
-        if not told and not space.config.finetune.epochs:
-            raise PrunerError(f"{space.folder.path} was not told for how long: give --epochs N")
+        if space is not run:
+            _check_request(space, changes or {})
         space.check_identity()
         plan = Plan.load(space.folder.verify(PLAN))
         solved = space.folder.read_state()["steps"]["solve"]
         key = space.keys.of_finetune(plan, solved["key"])
-        known = space.folder.find_record("finetune", key)
+        record = space.folder.find_record("finetune", key)
         if not first:
-            if known is None:
+            if record is None:
                 _join_finetune(space, key)
             return Outcome("", {})
         metrics = read_metrics(space.folder)
-        if known is not None:
+        if record is not None:
             return summarize_finetune(metrics)
         metrics = metrics.with_dense(accuracy=evaluate_dense(space))
         if _tunes_reference(space):
@@ -68,6 +66,12 @@ def finetune(
         return summarize_finetune(metrics)
 
 
+def _check_request(space: Workspace, changes: Mapping[str, Any]) -> None:
+    require_plan(space.folder)
+    if "epochs" not in changes.get("finetune", {}) and not space.config.finetune.epochs:
+        raise PrunerError(f"{space.folder.path} was not told for how long: give --epochs N")
+
+
 def _join_finetune(space: Workspace, key: str) -> None:
     """Do another process's part in the training of `finetune`."""
     if _tunes_reference(space):
@@ -80,20 +84,20 @@ def _join_finetune(space: Workspace, key: str) -> None:
 def evaluate_dense(space: Workspace) -> float:
     """Return the dense network's accuracy on the test images, evaluated once a RUN."""
     key = space.keys.dense
-    known = space.base.find_record("dense", key)
-    if known is None:
+    record = space.base.find_record("dense", key)
+    if record is None:
         accuracy = evaluate_network(space, space.net.module, "evaluate dense")
         space.base.commit("dense", key, lambda scratch: None, {"accuracy": accuracy})
         return accuracy
-    return float(known["accuracy"])
+    return float(record["accuracy"])
 
 
 def tune_reference(space: Workspace) -> float:
     """Return the dense network's accuracy after the very fine-tune that the pruned one gets."""
     key, folder = _find_reference(space)
-    known = space.base.find_record("reference", key)
-    if known is not None:
-        return float(known["accuracy"])
+    record = space.base.find_record("reference", key)
+    if record is not None:
+        return float(record["accuracy"])
     module = copy.deepcopy(space.net.module)
     accuracy = train_and_evaluate(space, module, folder, "finetune dense")
     space.base.commit("reference", key, lambda scratch: None, {"accuracy": accuracy})
@@ -103,14 +107,14 @@ def tune_reference(space: Workspace) -> float:
 def describe_finetune(config: Config) -> str:
     """Describe the fine-tune in a line of the report."""
     options = config.finetune
-    before = f"repaired on {options.repair} images, " if options.repair else ""
+    start = f"repaired on {options.repair} images, " if options.repair else ""
     if config.rounds.count > 1:
-        before = f"cut in {config.rounds.count} rounds of tuning, {before}"
+        start = f"cut in {config.rounds.count} rounds of tuning, {start}"
     if not options.epochs:
-        return f"{before}batch-norm statistics only"
+        return f"{start}batch-norm statistics only"
     images = f"{options.images} images" if options.images else "all images"
     teacher = ", taught by the dense network" if options.distill else ""
-    return before + (
+    return start + (
         f"{options.epochs} epochs of {images}, {options.optimizer}, peak lr {options.peak_lr:g}, "
         f"batch {options.batch}{teacher}"
     )
