@@ -14,11 +14,17 @@ PACKAGES = {
 }
 """What a package may not import."""
 
-ROOMS = (
-    "errors", "moved", "utils", "demo", "graph", "axes", "structure", "surgery", "reconstruction",
-    "problem", "tuning", "importance", "search", "data", "models", "run",
-)  # fmt: skip
-"""The rooms of pruner, bottom to top: each imports only those before it."""
+ROOMS = {
+    "latency_tables": (
+        "errors", "former_names", "files", "spec", "source", "device", "engines", "timing",
+        "regression", "measurement",
+    ),
+    "pruner": (
+        "errors", "moved", "utils", "demo", "graph", "axes", "structure", "surgery",
+        "reconstruction", "problem", "tuning", "importance", "search", "data", "models", "run",
+    ),
+}  # fmt: skip
+"""The rooms of a package, bottom to top: each imports only those before it."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +88,18 @@ def relative_imports(package: Path) -> Iterator[Import]:
 
 
 def room_of(module: str) -> str:
-    """The room that a module of pruner stands in; "" for the package itself and its command."""
+    """The room that a module stands in; "" for the package itself and its command."""
     parts = module.split(".")
     return "" if len(parts) == 1 or parts[1] == "__main__" else parts[1]
 
 
 def wrong_rooms(package: Path) -> list[str]:
     """Modules in no room, imports of a room above, and imports past a room's door."""
+    rooms = ROOMS[package.name]
     wrong = [
-        f"{path}: in none of the rooms {', '.join(ROOMS)}"
+        f"{path}: in none of the rooms {', '.join(rooms)}"
         for module, path in modules(package).items()
-        if room_of(module) not in ("", *ROOMS)
+        if room_of(module) not in ("", *rooms)
     ]
     if wrong:
         return wrong
@@ -100,7 +107,7 @@ def wrong_rooms(package: Path) -> list[str]:
         own, other = room_of(found.module), room_of(found.source)
         if own == other:
             continue
-        if own and (not other or ROOMS.index(other) >= ROOMS.index(own)):
+        if own and (not other or rooms.index(other) >= rooms.index(own)):
             wrong.append(f"{found}: a room above its own")
         elif other and found.source.count(".") > 1:
             wrong.append(f"{found}: past the door of {other}, which is its __init__")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from ..errors import DamagedTableError
 from ..files import hash_file, write_bytes
@@ -31,21 +33,10 @@ def save_files(path: Path, header: Mapping[str, Any], rows: Sequence[Mapping[str
 
     To the ``header`` the schema's number and the digests are added; ``rows`` are samples.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema(
-        [
-            ("spec", pa.string()), ("sizes", pa.list_(pa.int64())), ("latency_ms", pa.float64()),
-            ("spread_ms", pa.float64()), ("runs", pa.int64()), ("probe", pa.int64()),
-            ("cell", pa.string()), ("kernel_ms", pa.float64()),
-            ("kernel_spread_ms", pa.float64()), ("kernels", pa.int64()),
-        ]
-    )  # fmt: skip
     parquet_path(path).parent.mkdir(parents=True, exist_ok=True)
     finish_save(path)
     next_parquet, next_header = _next(parquet_path(path)), _next(header_path(path))
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), next_parquet)
+    pd.DataFrame(rows).to_parquet(next_parquet, index=False)
     with next_parquet.open("rb") as file:
         os.fsync(file.fileno())
     whole = {"schema": SCHEMA, **header, "parquet_sha256": hash_file(next_parquet)}
@@ -72,14 +63,12 @@ def finish_save(path: Path) -> None:
     next_header.unlink(missing_ok=True)
 
 
-def load_files(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def load_files(path: Path) -> tuple[dict[str, Any], list[dict[Hashable, Any]]]:
     """Read the header and the rows that ``save_files`` wrote.
 
     Raises:
         DamagedTableError: A file is missing, cut, edited, or of another version.
     """
-    import pyarrow.parquet as pq
-
     finish_save(path)
     target, header_file = parquet_path(path), header_path(path)
     for file in (target, header_file):
@@ -102,7 +91,7 @@ def load_files(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise DamagedTableError(f"{header_file} was edited or cut. {HINT}")
     if hash_file(target) != header["parquet_sha256"]:
         raise DamagedTableError(f"{target} was edited or cut, or is not that header's. {HINT}")
-    return header, pq.read_table(target).to_pylist()
+    return header, pd.read_parquet(target).to_dict("records")
 
 
 def _next(path: Path) -> Path:

@@ -214,7 +214,7 @@ class LatencyTable:
         cells = ((i, r, cell) for i, r in enumerate(self.readings) for cell in r.cells)
         rows = [
             {
-                "spec": cell.spec.to_json(), "sizes": list(cell.sizes),
+                "spec": cell.spec.to_json(), "sizes": cell.sizes,
                 "latency_ms": sample.latency_ms, "spread_ms": sample.spread_ms,
                 "runs": reading.runs, "probe": index, "cell": cell.cell,
                 "kernel_ms": cell.kernel_ms, "kernel_spread_ms": cell.spread_ms,
@@ -251,7 +251,7 @@ class LatencyTable:
         cells: list[list[CellReading]] = [[] for _ in header["probes"]]
         for row in rows:
             times = row["kernel_ms"], row["kernel_spread_ms"], row["kernels"]
-            own = CellReading(row["cell"], specs[row["spec"]], tuple(row["sizes"]), *times)
+            own = CellReading(row["cell"], specs[row["spec"]], tuple(row["sizes"].tolist()), *times)
             cells[row["probe"]].append(own)
         table = cls(
             device=Device.from_json(header["device"]),
