@@ -68,7 +68,7 @@ def losses(
     recalibrate(small, images)
     _note(found, "cut", small, test)
     small = apply(net, plan)
-    repair(small, net, plan, images, places=PLACES)
+    repair(small, net, plan, images, spatial_samples=PLACES)
     _note(found, "repaired", small, test)
     if data is not None:
         recipe = dataclasses.replace(Recipe(), lr=0.02)

@@ -111,7 +111,7 @@ def conclude(search: Search, method: str, stopped: Status | None) -> Solution:
         status = Status.WITHIN_GAP
     else:
         status = stopped or Status.UNPROVEN
-    prices = search.multipliers if search.multipliers is not None else np.zeros(0)
+    multipliers = np.zeros(0) if search.multipliers is None else search.multipliers
     return Solution(
         status=status,
         choice=choice,
@@ -121,7 +121,7 @@ def conclude(search: Search, method: str, stopped: Status | None) -> Solution:
         seconds=time.perf_counter() - search.started,
         method=method,
         budgets=dict(search.budgets),
-        prices=units.unscale_prices(prices) if len(prices) else {},
+        prices=units.unscale_prices(multipliers),
         notes=tuple(search.notes),
         infeasibility=infeasibility,
     )

@@ -1,4 +1,4 @@
-"""Refits layers whose inputs were cut, by least squares on calibration images."""
+"""Layer-wise reconstruction: layers behind a cut, refitted by ridge regression on images."""
 
 from .layer_samples import draw_positions, mark_holdout, sample_inputs, split_groups
 from .reconstruct import repair

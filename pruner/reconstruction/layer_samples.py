@@ -1,4 +1,4 @@
-"""What a convolution or linear layer reads and writes at some of its places."""
+"""Inputs and outputs of a convolution or linear layer at some of its spatial positions."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from ..graph import LinearLayer
 from ..utils import make_generator
 
 
-def draw_positions(layer: LinearLayer, y: Tensor, places: int, *key: int | str) -> Tensor:
-    """Places of a layer's output y, at most so many, drawn at random with the key: [places] int.
+def draw_positions(layer: LinearLayer, y: Tensor, count: int, *key: int | str) -> Tensor:
+    """Draw at most ``count`` positions of a layer's output y, seeded by the key: [positions] int.
 
-    A convolution's place is a pixel of the map, a linear layer's a row of an image.
+    A convolution's position is a pixel of the map, a linear layer's a row of an image.
     """
-    count = y[0, 0].numel() if isinstance(layer, nn.Conv2d) else y[0].numel() // y.shape[-1]
-    return torch.randperm(count, generator=make_generator("places", *key))[:places].to(y.device)
+    size = y[0, 0].numel() if isinstance(layer, nn.Conv2d) else y[0].numel() // y.shape[-1]
+    seed = make_generator("places", *key)  # the former name: seeds stay
+    return torch.randperm(size, generator=seed)[:count].to(y.device)
 
 
 def sample_outputs(layer: LinearLayer, y: Tensor, at: Tensor) -> Tensor:
-    """Values of a layer's output's shape at these places: [images, places, channels]."""
+    """Return a layer's output y at these positions: [images, positions, channels]."""
     if isinstance(layer, nn.Linear):
         return y.reshape(len(y), -1, y.shape[-1])[:, at]
     return y.flatten(2).index_select(2, at).transpose(1, 2)
 
 
 def sample_inputs(layer: LinearLayer, x: Tensor, y_shape: torch.Size, at: Tensor) -> Tensor:
-    """What a layer reads of x for these places of its output: [images, places, inputs, kernel].
+    """Return what a layer reads of x for these positions of its output.
 
-    A linear layer has no kernel: [images, places, inputs].
+    The shape is [images, positions, inputs, kernel], of a linear layer [images, positions, inputs].
     """
     if isinstance(layer, nn.Linear):
         return x.reshape(len(x), -1, x.shape[-1])[:, at]
@@ -45,7 +46,7 @@ def sample_inputs(layer: LinearLayer, x: Tensor, y_shape: torch.Size, at: Tensor
         x = nn.functional.pad(x, pads)
     rows = (at // y_shape[3] * sh)[:, None, None] + dh * torch.arange(kh, device=x.device)[:, None]
     columns = (at % y_shape[3] * sw)[:, None, None] + dw * torch.arange(kw, device=x.device)
-    where = (rows * x.shape[3] + columns).flatten()  # [places * kernel]
+    where = (rows * x.shape[3] + columns).flatten()  # [positions * kernel]
     found = x.flatten(2).index_select(2, where)
     return found.reshape(len(x), x.shape[1], len(at), -1).transpose(1, 2)
 
@@ -56,7 +57,7 @@ def mark_holdout(rows: Tensor) -> Tensor:
 
 
 def split_groups(rows: Tensor, groups: int) -> Tensor:
-    """[images, places, channels, ...] to [groups, rows, channels of a group * ...]."""
+    """Regroup [images, positions, channels, ...] as [groups, rows, channels of a group * ...]."""
     rows = rows.flatten(0, 1)
     width = math.prod(rows.shape[1:])
     return rows.reshape(len(rows), groups, width // groups).transpose(0, 1)

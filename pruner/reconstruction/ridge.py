@@ -1,4 +1,4 @@
-"""Least squares from running sums: one fit for every group of a layer, ridge chosen held out."""
+"""Ridge regression from running sums, one for every group of a layer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Of the inputs' mean square. Infinity stands for the old weights: no fit at all.
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
+"""Strengths to choose from, in the inputs' mean square; infinity keeps the old weights."""
 
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """y = weight^T x + bias, with what the sums say of the fitted values.
+    """A fit y = weight^T x + bias, and the statistics of its outputs on the rows fitted.
 
-    weight [groups, inputs, outputs], bias, mean, variance [groups, outputs]; ridge the one chosen.
+    ``weight`` [groups, inputs, outputs]; ``bias``, and ``mean`` and ``variance`` of the outputs
+    [groups, outputs]; ``ridge`` is the strength chosen.
     """
 
     weight: Tensor
@@ -37,7 +38,7 @@ class Moments:
         self.xx, self.xy = zeros(inputs, inputs), zeros(inputs, outputs)
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Rows x [groups, rows, inputs] and y [groups, rows, outputs]."""
+        """Add rows x [groups, rows, inputs] and y [groups, rows, outputs] to the sums."""
         self.rows += x.shape[1]
         # Products in the data's own precision, of one batch; the sums over batches in double.
         self.xx += x.mT @ x
@@ -53,7 +54,7 @@ class Moments:
         return total
 
     def center_at(self, x0: Tensor, y0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean products of x - x0 and y - y0: xx, xy and yy."""
+        """Return the mean products xx, xy and yy of x - x0 and y - y0."""
         x, y = self.x / self.rows, self.y / self.rows
         xx = self.xx / self.rows - _outer(x, x0) - _outer(x0, x) + _outer(x0, x0)
         xy = self.xy / self.rows - _outer(x, y0) - _outer(x0, y) + _outer(x0, y0)
@@ -61,56 +62,57 @@ class Moments:
 
 
 def fit_ridge(train: Moments, held_out: Moments, old: Tensor, *, biased: bool = True) -> RidgeFit:
-    """Ridge regression towards the old weights, whose strength the held-out rows choose.
+    """Fit by ridge regression towards the old weights, with a strength that held-out rows choose.
 
         min over W, b of mean |W^T x + b - y|^2 + ridge * mean |x|^2 / inputs * |W - old|^2
 
-    old is [groups, inputs, outputs]; biased says whether there is a b. Of `RIDGES` the one with the
-    least squared error on the held-out rows is taken, and the fit made again on all rows.
+    Args:
+        train: Rows that each of `RIDGES` is fitted on.
+        held_out: Rows whose squared error chooses one of them; the fit is made again on all rows.
+        old: Weights [groups, inputs, outputs] from before the cut.
+        biased: Whether there is a b.
     """
-    ridge = _best_ridge(train, held_out, old, biased)
+    ridge = _choose_ridge(train, held_out, old, biased)
     everything = train + held_out
-    x0, y0 = _means(everything, biased)
+    x0, y0 = _compute_means(everything, biased)
     xx, xy, _ = everything.center_at(x0, y0)
-    weight = _solutions(xx, xy, old, (ridge,))[0]
+    weight = _solve_ridges(xx, xy, old, (ridge,))[0]
     variance = ((xx @ weight) * weight).sum(1)
-    mean = everything.x / everything.rows
     bias = y0 - (x0[:, None] @ weight)[:, 0]
-    return RidgeFit(
-        weight, bias, (mean[:, None] @ weight)[:, 0] + bias, variance.clamp_min(0), ridge
-    )
+    mean = ((everything.x / everything.rows)[:, None] @ weight)[:, 0] + bias
+    return RidgeFit(weight, bias, mean, variance.clamp_min(0), ridge)
 
 
-def _best_ridge(train: Moments, held_out: Moments, old: Tensor, biased: bool) -> float:
+def _choose_ridge(train: Moments, held_out: Moments, old: Tensor, biased: bool) -> float:
     if not held_out.rows or not train.rows:
         return 1e-3
-    x0, y0 = _means(train, biased)
+    x0, y0 = _compute_means(train, biased)
     xx, xy, _ = train.center_at(x0, y0)
-    their_xx, their_xy, _ = held_out.center_at(x0, y0)
+    held_xx, held_xy, _ = held_out.center_at(x0, y0)
     errors = [
-        float((((their_xx @ w) - 2 * their_xy) * w).sum()) for w in _solutions(xx, xy, old, RIDGES)
+        float((((held_xx @ w) - 2 * held_xy) * w).sum()) for w in _solve_ridges(xx, xy, old, RIDGES)
     ]
     return RIDGES[min(range(len(RIDGES)), key=errors.__getitem__)]
 
 
-def _means(moments: Moments, biased: bool) -> tuple[Tensor, Tensor]:
+def _compute_means(moments: Moments, biased: bool) -> tuple[Tensor, Tensor]:
+    """Return the means of x and y; zeros where there is no bias to take them up."""
     x, y = moments.x / moments.rows, moments.y / moments.rows
     return (x, y) if biased else (torch.zeros_like(x), torch.zeros_like(y))
 
 
-def _solutions(xx: Tensor, xy: Tensor, old: Tensor, ridges: tuple[float, ...]) -> list[Tensor]:
-    """The fit at every ridge, from one decomposition."""
+def _solve_ridges(xx: Tensor, xy: Tensor, old: Tensor, ridges: tuple[float, ...]) -> list[Tensor]:
+    """Return the weights at every ridge, from one eigendecomposition of xx."""
     values, vectors = torch.linalg.eigh(xx)
     values = values.clamp_min(0)
     unit = values.mean(1, keepdim=True).clamp_min(1e-30)
-    turned = vectors.mT @ (xy - xx @ old)
-    found = []
-    for ridge in ridges:
-        if ridge == float("inf"):
-            found.append(old)
-            continue
-        found.append(old + vectors @ (turned / (values + ridge * unit)[..., None]))
-    return found
+    rotated = vectors.mT @ (xy - xx @ old)
+    return [
+        old + vectors @ (rotated / (values + ridge * unit)[..., None])
+        if ridge < float("inf")
+        else old
+        for ridge in ridges
+    ]
 
 
 def _outer(a: Tensor, b: Tensor) -> Tensor:

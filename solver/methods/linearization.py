@@ -8,6 +8,7 @@ marginal polytope). With one-hot binaries the entries are their products, so no 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,19 @@ BUDGET_RANGE = 2.0**10
 _Sum = tuple[list[float], list[Any]]
 
 
+@dataclass(eq=False)
 class Linearization:
-    """The Pyomo model and how its variables map to options."""
+    """A Pyomo model and how its variables map to options.
 
-    def __init__(self, model: Any, binaries: list, offsets: np.ndarray, scale: float) -> None:
-        self.model = model
-        self.binaries = binaries
-        self.offsets = offsets
-        self.objective_scale = scale
-        self.entries: list[tuple[list, tuple[int, ...], np.ndarray]] = []
+    ``offsets`` delimits each variable's ``binaries``; ``entries`` holds each table's columns, scope
+    and flat indices. The objective is a value times ``objective_scale``.
+    """
+
+    model: Any
+    binaries: list
+    offsets: np.ndarray
+    objective_scale: float
+    entries: list[tuple[list, tuple[int, ...], np.ndarray]] = field(default_factory=list)
 
     def read_choice(self, highs: Any) -> list[int] | None:
         """Return the options whose binaries are largest in HiGHS's last solution, if it has one."""

@@ -13,19 +13,6 @@ from ..search import OutOfTime, Search
 from .linearization import Linearization, linearize, measure_reach
 from .silence import silence_logger
 
-#: What HiGHS is told not to look for: the program does not change between solves.
-_CHECKS = (
-    "check_for_new_or_removed_constraints",
-    "check_for_new_or_removed_vars",
-    "check_for_new_or_removed_params",
-    "update_constraints",
-    "update_vars",
-    "update_params",
-    "update_named_expressions",
-    "check_for_new_objective",
-    "update_objective",
-)
-
 
 def solve_milp(search: Search) -> None:
     """Solve the whole problem as one mixed-integer program."""
@@ -69,12 +56,14 @@ def solve_remainder(search: Search, model: Model) -> None:
     }
     search.report("mixed-integer program: HiGHS")
     results = _run_highs(search, model, highs, program)
-    if _is_infeasible(results) or _is_lost(results):
+    bound = math.nan if results.best_objective_bound is None else results.best_objective_bound
+    lost = results.termination_condition.name == "optimal" and math.isnan(bound)
+    if lost or _has_no_solution(results):
         # HiGHS's presolve is known to call some feasible programs infeasible (HiGHS issues 2204,
         # 3296; one of this package's random tests meets it): only the search itself is believed.
         highs.highs_options = {**highs.highs_options, "presolve": "off"}
         results = _run_highs(search, model, highs, program)
-    if _is_infeasible(results):
+    if _has_no_solution(results):
         search.tighten(search.value)
         return
     _take_results(search, model, highs, program, results)
@@ -94,15 +83,9 @@ def _create_highs() -> Any:
     return highs
 
 
-def _is_infeasible(results: Any) -> bool:
+def _has_no_solution(results: Any) -> bool:
+    """Return whether HiGHS calls the program infeasible, for sure or perhaps."""
     return results.termination_condition.name in ("infeasible", "infeasibleOrUnbounded")
-
-
-def _is_lost(results: Any) -> bool:
-    """Return whether HiGHS claims an optimum and has no bound to show for it."""
-    bound = results.best_objective_bound
-    lost = bound is None or math.isnan(bound)
-    return results.termination_condition.name == "optimal" and lost
 
 
 def _take_results(
@@ -150,9 +133,9 @@ def _run_highs(search: Search, model: Model, highs: Any, program: Linearization)
     """Run HiGHS; on an interrupt, hand over what it had and let the interrupt pass."""
     highs.config.time_limit = max(search.remaining, 0.01)
     highs.set_instance(program.model)
-    for check in _CHECKS:
-        if hasattr(highs.update_config, check):
-            setattr(highs.update_config, check, False)
+    for name in highs.update_config:  # the program does not change from here on
+        if name.startswith(("check_for_", "update_")):
+            highs.update_config[name] = False
     witness = Witness(highs._solver_model)
     try:
         search.check()  # building the model takes seconds

@@ -11,36 +11,22 @@ from solver import Status
 from .problems import concatenation_problem, grid_problem, random_problem, roofline_problem
 
 
-def test_a_frontier_is_one_solve_a_budget():
-    rng = np.random.default_rng(11)
+@pytest.mark.parametrize(("resources", "seed", "problems"), [(1, 11, 40), (2, 12, 15)])
+def test_a_frontier_is_one_solve_a_budget(resources, seed, problems):
+    rng = np.random.default_rng(seed)
     done = 0
-    while done < 40:
-        problem = random_problem(rng, resources=1)
-        if not problem.budgets:
+    while done < problems:
+        problem = random_problem(rng, resources=resources)
+        if len(problem.budgets) < resources:
             continue
         done += 1
-        budgets = [float(b) for b in rng.permutation(12)]
-        front = solver.frontier(problem, budgets)
-        for budget, solution in zip(budgets, front.solutions):
-            alone = solver.solve(problem, "brute_force", budgets={"r0": budget})
-            assert solution.status == alone.status
-            assert solution.budgets == {"r0": budget}
-            if alone.choice is not None:
-                assert solution.value == pytest.approx(alone.value, rel=1e-9, abs=1e-9)
-
-
-def test_a_frontier_of_several_budgets():
-    rng = np.random.default_rng(12)
-    done = 0
-    while done < 15:
-        problem = random_problem(rng, resources=2)
-        if len(problem.budgets) < 2:
-            continue
-        done += 1
-        budgets = [{"r0": float(a), "r1": float(b)} for a, b in rng.integers(0, 10, (6, 2))]
-        for budget, solution in zip(budgets, solver.frontier(problem, budgets).solutions):
+        many = rng.permutation(12)[:, None] if resources == 1 else rng.integers(0, 10, (6, 2))
+        budgets = [{f"r{r}": float(b) for r, b in enumerate(row)} for row in many]
+        given = [b["r0"] for b in budgets] if resources == 1 else budgets
+        for budget, solution in zip(budgets, solver.frontier(problem, given).solutions):
             alone = solver.solve(problem, "brute_force", budgets=budget)
             assert solution.status == alone.status
+            assert solution.budgets == budget
             if alone.choice is not None:
                 assert solution.value == pytest.approx(alone.value, rel=1e-9, abs=1e-9)
 

@@ -59,7 +59,7 @@ def test_a_branch_is_fitted_to_the_sum_that_it_ends_in():
     keep = {name: tuple(range(dim.size))[: dim.size - 1] for name, dim in net.dims.items()}
     plan = Plan(keep, {})
     small = apply(net, plan)
-    repair(small, net, plan, batches, places=10**6)
+    repair(small, net, plan, batches, spatial_samples=10**6)
     ours, theirs = small, net.module
     with torch.no_grad():
         rows, goals = [], []
@@ -130,3 +130,12 @@ def test_nothing_cut_is_nothing_fitted():
     assert repair(small, net, Plan.dense(net), batches) == ()
     assert repair(small, net, Plan({_inner(net): (0,)}, {}), []) == ()
     assert isinstance(small, nn.Module) and _error(small, net, batches) == 0
+
+
+def test_places_is_the_former_name_of_spatial_samples():
+    net, batches = _traced()
+    plan = Plan({_inner(net): (0, 1, 2)}, {})
+    one, other = apply(net, plan), apply(net, plan)
+    repair(one, net, plan, batches, spatial_samples=7)
+    repair(other, net, plan, batches, places=7)
+    assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
