@@ -82,6 +82,7 @@ def _choose_cut(axis_map: AxisMap) -> dict[Atom, NDArray[np.bool_]]:
 
 
 def _predict_shape(axes: Any, sizes: dict[Atom, int]) -> Any:
+    """Return the shape of axes, or of each of several results, at sizes of atoms."""
     if axes and isinstance(axes[0], list):
         return [_predict_shape(row, sizes) for row in axes]
     return tuple(axis_size(axis, sizes) for axis in axes)

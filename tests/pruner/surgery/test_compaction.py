@@ -29,7 +29,7 @@ def traced(name):
     return TRACED[name]
 
 
-def drawn(data, net):
+def draw_plan(data, net):
     """A plan by the sizes that the Dims may take."""
     keep = {}
     for name, dim in net.dims.items():
@@ -52,12 +52,12 @@ def both(first, second):
 @given(st.data(), st.sampled_from(sorted(TOYS)))
 def test_two_cuts_are_one(data, name):
     net = traced(name)
-    first = drawn(data, net)
+    first = draw_plan(data, net)
     small = compact_network(net, first)
     assert set(small.dims) <= set(net.dims)
     for dim in small.dims.values():
         assert set(dim.options()) <= {*net.dims[dim.name].options(), dim.size}
-    second = drawn(data, small)
+    second = draw_plan(data, small)
     with torch.no_grad():
         torch.testing.assert_close(small.module(IMAGE), apply(net, first)(IMAGE))
         torch.testing.assert_close(
@@ -69,7 +69,7 @@ def test_two_cuts_are_one(data, name):
 @given(st.data(), st.sampled_from(sorted(TOYS)))
 def test_weights_go_back_to_where_they_were_cut_from(data, name):
     net = traced(name)
-    plan = drawn(data, net)
+    plan = draw_plan(data, net)
     small = apply(net, plan)
     with torch.no_grad():
         for tensor in small.parameters():
@@ -118,15 +118,15 @@ def test_a_later_round_only_cuts_more(name):
     )
 
 
-def test_measured_rises_come_back_by_their_sizes():
+def test_loss_curves_come_back_by_their_sizes():
     net = traced("Residual")
     plan = Plan({n: tuple(range(d.options()[-2])) for n, d in net.dims.items()}, {})
     small = compact_network(net, plan)
     parts = {n: {"": np.arange(d.size) + 1.0} for n, d in small.dims.items()}
-    rises = {n: np.arange(len(d.options()), 0, -1) - 1.0 for n, d in small.dims.items()}
-    wide = scatter_importance(Importance("test", parts, {}, rises), net, plan)
+    curves = {n: np.arange(len(d.options()), 0, -1) - 1.0 for n, d in small.dims.items()}
+    wide = scatter_importance(Importance("test", parts, {}, curves), net, plan)
     for name, dim in net.dims.items():
         known = dict(zip(dim.options(), wide.loss_curves[name]))
         assert {n: known[n] for n in small.dims[name].options()} == dict(
-            zip(small.dims[name].options(), rises[name])
+            zip(small.dims[name].options(), curves[name])
         )
