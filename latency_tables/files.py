@@ -1,7 +1,5 @@
 """Where the package keeps its files, and writing them whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import uuid

@@ -1,7 +1,5 @@
 """Former names of a dataclass's fields, which stay valid as its attributes and keywords."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeVar

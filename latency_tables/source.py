@@ -1,7 +1,5 @@
 """The only thing that this package knows of a network: how to ask for probes of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 _READ_STRIDE = "read_stride"
 
-Attribute: TypeAlias = "int | float | str | bool | tuple[Any, ...] | None"
+Attribute: TypeAlias = int | float | str | bool | tuple[Any, ...] | None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """What an engine is: it builds a probe, runs it, and says how long it and its operators took."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A GPU's memory, stream and events: through pycuda, or through torch where it has CUDA."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Denormal numbers as zeros while something is timed, and only then."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

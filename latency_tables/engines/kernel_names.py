@@ -1,7 +1,5 @@
 """From the names that engines give to their kernels back to the operators of the graph."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 

@@ -1,7 +1,5 @@
 """Freed memory that a process keeps, so that it does not fetch it anew in every inference."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 

@@ -1,7 +1,5 @@
 """ONNX models in other precisions: half ones by casting, int8 by post-training quantization."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

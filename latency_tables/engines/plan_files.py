@@ -1,7 +1,5 @@
 """Built engines and timing caches on disk, so that the same network is not built twice."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

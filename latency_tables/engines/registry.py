@@ -1,7 +1,5 @@
 """Engines by name; each one's library is imported only when it is made."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """TensorRT's Python module: ``tensorrt``, or TensorRT-RTX, which has the same interface."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import importlib

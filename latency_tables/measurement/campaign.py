@@ -1,7 +1,5 @@
 """A measurement under way: every probe repeated in turn, disturbed ones once more."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

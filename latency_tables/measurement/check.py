@@ -1,7 +1,5 @@
 """A prediction verified on the device, and the table corrected around it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Several networks timed in turn, for claims such as "this one is twice as fast"."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from ..engines import Engine

@@ -1,7 +1,5 @@
 """Which planned probes a table does not need, since other networks have been measured."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

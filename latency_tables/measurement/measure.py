@@ -1,7 +1,5 @@
 """A network measured in place: probes of it, timed and profiled, one after another."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Which probes to measure: space-filling over a network's Dims, the same from the same seed."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

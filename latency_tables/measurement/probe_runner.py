@@ -1,7 +1,5 @@
 """One probe measured: timed in turn with the uncut network and profiled, at every build."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Mapping
 from contextlib import closing

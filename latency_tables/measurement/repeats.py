@@ -1,7 +1,5 @@
 """A probe's repeats: it is measured several times, minutes apart, and these are averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

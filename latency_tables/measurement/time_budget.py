@@ -1,7 +1,5 @@
 """How long the next probe may be timed, so that a table takes about as long as it should."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..regression import Reading

@@ -1,7 +1,5 @@
 """The shapes that a layer's latency is made of, as a function of its widths."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations
 

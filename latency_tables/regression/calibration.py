@@ -1,7 +1,5 @@
 """Network-level calibration: how a network's latency follows from the sum of its cells."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

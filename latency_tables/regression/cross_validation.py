@@ -1,7 +1,5 @@
 """What a table knows of its own error, from probes held out in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A latency curve for every specification, and how it grows with the network around the layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 

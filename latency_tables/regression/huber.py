@@ -1,7 +1,5 @@
 """Least squares that a few outliers do not move."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The journal of a measurement under way, which an interrupted one continues from."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

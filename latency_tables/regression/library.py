@@ -1,7 +1,5 @@
 """This user's tables, one a device and setting, so that one table serves many networks."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Profiles made to agree with the clock: a probe's cells add up to its end-to-end time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

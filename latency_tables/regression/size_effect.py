@@ -1,7 +1,5 @@
 """How much a layer's time depends on the size of the network that it is in."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A table's two files: samples in Parquet, and a JSON header that vouches for both."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Which sizes of a Dim are worth choosing: those at which the measured staircase steps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

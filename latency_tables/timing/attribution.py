@@ -1,7 +1,5 @@
 """From a profile to cells: every step's time goes to exactly one cell."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A rough measure of a layer's work, to share out the time of a kernel that covers several."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

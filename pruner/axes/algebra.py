@@ -69,7 +69,7 @@ class Product:
         return f"({' * '.join(map(repr, self.factors))})" if self.factors else "1"
 
 
-Axis: TypeAlias = "Atom | Sum | Product"
+Axis: TypeAlias = Atom | Sum | Product
 UNIT = Product(())
 
 

@@ -11,9 +11,9 @@ from torch import fx
 from ..graph import Program, operator_name
 from .algebra import UNIT, Atom, Axis, freeze_axes, unify_axes
 
-Axes: TypeAlias = "list[Axis]"
-Result: TypeAlias = "Axes | list[Axes]"
-Path: TypeAlias = "tuple[int | str, ...]"
+Axes: TypeAlias = list[Axis]
+Result: TypeAlias = Axes | list[Axes]
+Path: TypeAlias = tuple[int | str, ...]
 
 
 class AxisMap:

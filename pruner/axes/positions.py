@@ -1,7 +1,5 @@
 """The positions along an axis: which stay after a cut, how many, and whose indices they are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import prod
 from typing import TypeAlias
@@ -11,7 +9,7 @@ from numpy.typing import NDArray
 
 from .algebra import Atom, Axis, Sum, atoms_of, parts_of, resolve_axis
 
-Keep: TypeAlias = "Mapping[Atom, NDArray[np.bool_]]"
+Keep: TypeAlias = Mapping[Atom, NDArray[np.bool_]]
 """Atom -> [atom size] bool: the indices that stay; an atom that is not named stays whole."""
 
 

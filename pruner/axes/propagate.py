@@ -1,7 +1,5 @@
 """Propagates axes through a Program by one rule an operator; what has none is frozen."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from typing import Any

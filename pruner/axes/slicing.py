@@ -1,7 +1,5 @@
 """Cuts a Program: slices its tensors, drops blocks, rewrites the sizes that stand in it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

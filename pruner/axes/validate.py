@@ -6,8 +6,6 @@ and nothing else. The first value whose shape is not the one that its axes predi
 operator fails, names axes that are not understood; they are frozen, and the validation begins anew.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """ImageData: a folder of images in class folders, as training and test batches."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

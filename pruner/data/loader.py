@@ -1,7 +1,5 @@
 """Batches of one split, in an order that the seed and the number of the epoch fix."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Iterator, Sequence

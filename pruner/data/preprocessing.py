@@ -3,8 +3,6 @@
 Images are uint8 [3, H, W] up to the last step, `normalize`, which makes floats of a whole batch.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import dataclass

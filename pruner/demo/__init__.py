@@ -5,8 +5,6 @@ CIFAR-10 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images"
 200 and 100 of each class, as JPEG files.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tarfile

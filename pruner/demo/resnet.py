@@ -5,8 +5,6 @@ the new channels with zeros ("option A"). Parameter names are those of torchvisi
 for the last layer, which is called ``linear``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Activation: how strong the values are that consumers read."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .activation_hooks import SampleCriterion, channel_axis

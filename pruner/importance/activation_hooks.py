@@ -9,8 +9,6 @@ not: for a layer y = f(x; w) and one sample s, with every sum over the sample's 
 Summed over samples these are w * dL/dw of `pruner.importance.taylor`, to the last digit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial

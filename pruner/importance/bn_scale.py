@@ -1,7 +1,5 @@
 """Network Slimming: the scale of the batch norm behind a writer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..structure import Dim, Slot

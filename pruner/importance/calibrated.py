@@ -1,7 +1,5 @@
 """Calibrated: measured scores, weighed by what whole structures were found to lose."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Divergence of a pruned network's class probabilities from the dense network's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Criteria on single samples: empirical Fisher information, first-order effects by sample."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from .activation_hooks import SampleCriterion

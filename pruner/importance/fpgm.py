@@ -1,7 +1,5 @@
 """FPGM: an index whose weights lie near the middle of the others' can be done without."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -11,8 +11,6 @@ E[z_i w_i^T H w] = w_i^T H w_i: one product estimates all indices of all Dims at
 (Hutchinson 1990), and the terms between them average out over draws and batches.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 

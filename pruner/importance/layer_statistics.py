@@ -1,7 +1,5 @@
 """Calibration statistics: what reads each Dim and skips each Block, from one dense pass."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ They know nothing of the loss, so their unit is their own: the order within a ne
 something, the size does not.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from .base import Elementwise

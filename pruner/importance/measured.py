@@ -1,7 +1,5 @@
 """Measured: what the network itself says with a Dim cut or a Block bypassed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The protocol of criteria that look at the whole network at once."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Reconstruction: what consumers can no longer compute once they are refitted to what is left."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The criteria by name."""
 
-from __future__ import annotations
-
 from ..errors import PrunerError
 from ..utils import suggest_names
 from .activation import Activation

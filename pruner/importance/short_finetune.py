@@ -1,7 +1,5 @@
 """Short distillation: a few steps of tuning towards the dense network, to see what a cut leaves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -11,8 +11,6 @@ over batches of the magnitude: terms of one residual stream may cancel, terms of
 (at a trained network's minimum the mean gradient is zero and says nothing).
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from .base import Elementwise, select_gates, select_readers

@@ -1,7 +1,5 @@
 """Example inputs of a model: arguments of the right names and shapes, with random values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -3,8 +3,6 @@
 Nothing is downloaded, no pickle is read, and no code that lies in a folder is run.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Iterator, Mapping

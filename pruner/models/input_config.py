@@ -1,7 +1,5 @@
 """InputPreset: size and normalization of a model's main input."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..data import IMAGENET_MEAN, IMAGENET_STD

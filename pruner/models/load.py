@@ -6,8 +6,6 @@ folder: ``hf:./path``), ``package.module:factory`` (also from the current folder
 the parameters are random.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import os

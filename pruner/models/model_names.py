@@ -1,7 +1,5 @@
 """MODEL strings: their forms, the local folders that they may name, and what is wrong with one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A submodule of a model: found, called as its model calls it, and replaced by a pruned one."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

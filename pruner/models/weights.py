@@ -1,7 +1,5 @@
 """Weights of a network: read from a file without running code in it, and digested."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -10,27 +10,19 @@ layer runs makes a difference to it (``LatencyTable.sensitivity``): latencies ar
 that takes the whole budget.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_tables import network_digest
+from latency_tables import LatencyTable, LayerSpec, network_digest
 from solver import Problem, Table
 
-from ..structure import Network, Plan, keep_variable, size_variable
+from ..structure import Importance, Network, Plan, keep_variable, size_variable
 from .budget import Budget
 from .objective import gate, tabulate_importance
 from .widths import WidthBuilder, join_scopes
-
-if TYPE_CHECKING:
-    from latency_tables import LatencyTable, LayerSpec
-
-    from ..structure import Importance
 
 LATENCY = "latency_ms"
 _NETWORK = "network"  # the variable of what is the same in all structures; it has one option

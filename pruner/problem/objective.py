@@ -1,19 +1,20 @@
 """The objective: the importance that a structure keeps, as tables over its sizes and Blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solver import Table
 
-from ..structure import Network, encode_choice, keep_variable, rank_indices, size_variable
-
-if TYPE_CHECKING:
-    from ..structure import Importance
+from ..structure import (
+    Importance,
+    Network,
+    encode_choice,
+    keep_variable,
+    rank_indices,
+    size_variable,
+)
 
 
 def objective_value(

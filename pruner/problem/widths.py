@@ -23,8 +23,8 @@ from ..structure import Dim, Network, keep_variable, size_variable, sum_variable
 # an elimination joins them all the same, and that variable besides.
 _JOINT = 10_000
 
-_Polynomial: TypeAlias = "Counter[tuple[str, ...]]"
-_Key: TypeAlias = "tuple[int, tuple[int, ...], int, tuple[tuple[tuple[str, ...], int], ...]]"
+_Polynomial: TypeAlias = Counter[tuple[str, ...]]
+_Key: TypeAlias = tuple[int, tuple[int, ...], int, tuple[tuple[tuple[str, ...], int], ...]]
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,20 @@
 """Candidates: structures at one budget, distilled for a moment and run before one is chosen."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import solver
+from latency_tables import LatencyTable
 
 from ..errors import PrunerError
 from ..importance import CandidateSample
 from ..problem import Budget, formulate
-from ..structure import Plan
+from ..structure import Importance, Network, Plan
 from ..utils import digest_json
-
-if TYPE_CHECKING:
-    from latency_tables import LatencyTable
-
-    from ..structure import Importance, Network
 
 STEPS = 64  # of distillation, where a structure will be fine-tuned
 FIRST = 6  # structures before scores are fitted

@@ -1,7 +1,5 @@
 """How a structure is searched for."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, StrictBool, StrictFloat, StrictInt

@@ -1,10 +1,7 @@
 """The structure for a budget: solved on the table, measured on the device, solved again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import latency_tables
 import solver
@@ -12,13 +9,10 @@ from latency_tables import Engine, LatencyTable
 
 from ..errors import PrunerError
 from ..problem import formulate, predict
-from ..structure import Plan, decode_choice
+from ..structure import Importance, Network, Plan, decode_choice
 from ..utils import ProgressDisplay
+from .candidates import Candidate
 from .options import SolveConfig
-
-if TYPE_CHECKING:
-    from ..structure import Importance, Network
-    from .candidates import Candidate
 
 # A structure within the budget is taken when it measures this close to it: what another solve could
 # hardly gain.

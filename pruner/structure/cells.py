@@ -1,7 +1,5 @@
 """Finds the Cells of a graph: anchor operators, each with the element-wise ones behind it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

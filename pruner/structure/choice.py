@@ -1,7 +1,5 @@
 """The names and options of the solver's variables, and what a choice of them means in a network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from .network import Network

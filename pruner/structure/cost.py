@@ -1,7 +1,5 @@
 """Counts the multiply-adds and parameters of a structure, exactly."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
 

@@ -1,7 +1,5 @@
 """Tells what Dims are to their network by the operators that work along them."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

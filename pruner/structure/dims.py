@@ -1,7 +1,5 @@
 """Finds the Dims of a graph: its free atoms, named, with every tensor axis that they cut."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace

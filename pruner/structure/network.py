@@ -1,7 +1,5 @@
 """A traced network: Dims and the slots that they cut, located Cells, the Network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property

@@ -6,21 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from solver import Solution
 
 from ..axes import Atom
 from ..errors import PlanError
 from ..utils import write_text
 from .choice import decode_choice
-
-if TYPE_CHECKING:
-    from solver import Solution
-
-    from .importance import Importance
-    from .network import Network
+from .importance import Importance
+from .network import Network
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Finds the removable Blocks of a graph: branches that join their skip connection in a sum."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from ..graph import find_input_dependent, operator_name
 from ..utils import choose_unused_name, find_common_path
 from .network import Block
 
-Work: TypeAlias = "tuple[int, int]"
+Work: TypeAlias = tuple[int, int]
 """(weighted operators, normalizations and poolings) on a way through a graph."""
 
 _WEIGHTED = ("linear", "lstm", "gru")

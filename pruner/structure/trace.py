@@ -1,7 +1,5 @@
 """Traces a model into a Network: axes by the rules, then Dims, Blocks and Cells."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

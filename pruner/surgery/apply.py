@@ -1,7 +1,5 @@
 """Applies a Plan: the smaller network as a Program and as a module of its own."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ..axes import cut_program

@@ -5,8 +5,6 @@ latencies stay those of the dense Network throughout; only scores and weights co
 narrower one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -6,8 +6,6 @@ last channels carry almost nothing, and cutting them costs far less than cutting
 trained network (as SliceGPT does for transformers: Ashkboos et al. 2024, arXiv 2401.15024).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ nodes in order, what they call and with what) and the settings of its layers. Lo
 ATen operators, arithmetic on sizes and the layers of :mod:`pruner.graph.layer_registry`.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from pathlib import Path

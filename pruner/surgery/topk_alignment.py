@@ -1,7 +1,5 @@
 """Aligns selections of the largest (topk, sort), where rounding decides among near equals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Verifies a plan: the cut network must equal the dense one with the same indices silenced."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

@@ -5,8 +5,6 @@ by channel. The energy over all channels does, at every position: pruning leaves
 are (Zagoruyko and Komodakis 2017, arXiv 1612.03928).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

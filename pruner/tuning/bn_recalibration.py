@@ -1,7 +1,5 @@
 """Re-estimate the batch-norm statistics of a pruned network."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

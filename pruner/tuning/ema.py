@@ -1,7 +1,5 @@
 """Exponential moving average of a network's weights and batch-norm statistics."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

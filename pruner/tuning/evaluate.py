@@ -1,7 +1,5 @@
 """Accuracy and loss of a classifier on batches."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass

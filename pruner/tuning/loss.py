@@ -1,7 +1,5 @@
 """Loss of a batch: labels, the teacher's logits and its attention maps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any

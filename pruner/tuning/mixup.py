@@ -1,7 +1,5 @@
 """Mixup: every image becomes a mixture of two, and so do their labels (arXiv 1710.09412)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Recipe: settings of a tuning run, as plain data."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Literal
 

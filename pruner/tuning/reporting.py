@@ -1,7 +1,5 @@
 """Reports of a tuning run: TuneEvent while it goes on, History when it is over."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

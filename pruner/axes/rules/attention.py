@@ -1,7 +1,5 @@
 """Scaled dot-product attention."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_arguments

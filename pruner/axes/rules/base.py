@@ -1,7 +1,5 @@
 """The table that rules register in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -10,7 +8,7 @@ from torch import fx
 
 from ..axis_map import AxisMap, Result
 
-Rule: TypeAlias = "Callable[[AxisMap, fx.Node], Result]"
+Rule: TypeAlias = Callable[[AxisMap, fx.Node], Result]
 RULES: dict[str, Rule] = {}
 
 

@@ -1,7 +1,5 @@
 """Convolutions and matrix products: they end the axis that they sum over and begin a new one."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_arguments, operator_name

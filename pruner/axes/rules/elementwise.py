@@ -1,7 +1,5 @@
 """Operators that work position by position, with broadcasting."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ..algebra import resolve_axis

@@ -1,7 +1,5 @@
 """Batch, layer, group and RMS normalization."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_arguments

@@ -1,7 +1,5 @@
 """Operators between channels and map: patches, pixel shuffle, sampling, gathers."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_arguments, operator_name

@@ -1,7 +1,5 @@
 """Recurrent layers: the gates of a cell share its hidden width, and so do all layers of a stack."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_arguments, operator_name

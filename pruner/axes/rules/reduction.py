@@ -1,7 +1,5 @@
 """Reductions, softmax and scans: what runs along an axis."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_arguments, operator_name

@@ -1,7 +1,5 @@
 """Operators that only rearrange: reshape, permute, concatenate, split, select, pad, constants."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from typing import Any

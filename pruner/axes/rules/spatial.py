@@ -1,7 +1,5 @@
 """Pooling, resampling and what else moves within a map: channels pass, extents are frozen."""
 
-from __future__ import annotations
-
 from torch import fx
 
 from ...graph import operator_name
