@@ -16,8 +16,10 @@ from solver import SolverError
 
 from ..errors import PrunerError
 from ..utils import ProgressDisplay, leave_process_group
-from . import commands, table_commands
+from . import commands
+from . import table_commands as tables
 from .config import Config, parse_arguments
+from .console_summary import Outcome
 from .finetune_stage import finetune
 from .measure_stage import measure
 from .solve_stage import solve
@@ -68,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.debug:
         warnings.filterwarnings("ignore")  # other libraries' remarks are none of the user's concern
     try:
-        options.verb(options)
+        if text := str(options.verb(options)):  # of several processes, the first speaks for all
+            print(text)
         sys.stdout.flush()
     except (PrunerError, LatencyError, SolverError) as error:
         if options.debug:
@@ -108,7 +111,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"msprune {_find_version()}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, action: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
+    def add(name: str, action: Callable[[Any], object], text: str) -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         verb.add_argument("--debug", action="store_true", help="show tracebacks and warnings")
         verb.set_defaults(verb=action)
@@ -123,10 +126,17 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_run(verb, SOLVE_OPTIONS)
     verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
     _add_run(verb, FINETUNE_OPTIONS)
-    verb = add("bench", _bench, "time dense and pruned in turn: measured against predicted")
+    verb = add(
+        "bench", lambda options: commands.bench(options.run, options.runs, ProgressDisplay()),
+        "time dense and pruned in turn: measured against predicted",
+    )  # fmt: skip
     _add_run(verb)
     verb.add_argument("--runs", type=int, default=200, help="runs of each (default %(default)s)")
-    _add_run(add("report", _report, "write RUN/report.html, one self-contained file"))
+    verb = add(
+        "report", lambda options: commands.report(options.run),
+        "write RUN/report.html, one self-contained file",
+    )  # fmt: skip
+    _add_run(verb)
     verb = add("run", _run, "all of it, from a configuration file")
     verb.add_argument("config", metavar="CONFIG.yaml")
     verb.add_argument("--out", metavar="RUN", dest=f"{_ENTRY}out", help="overrides the file's out")
@@ -138,7 +148,10 @@ def _build_parser() -> argparse.ArgumentParser:
     verb.add_argument("paths", metavar="TABLE", nargs="*", help="a RUN, a table's folder or file")
     verb.add_argument("--library", metavar="DIR", help="default: this user's own")
     verb.add_argument("--out", metavar="DIR", help="where merge writes")
-    verb = add("demo", _demo, "all of it on an embedded network and real images, in minutes")
+    verb = add(
+        "demo", lambda options: commands.demo(options.out, ProgressDisplay()),
+        "all of it on an embedded network and real images, in minutes",
+    )  # fmt: skip
     verb.add_argument("--out", metavar="RUN", default="runs/demo", help="default %(default)s")
     return parser
 
@@ -192,54 +205,39 @@ def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:
     return entries
 
 
-def _inspect(options: argparse.Namespace) -> None:
+def _inspect(options: argparse.Namespace) -> Outcome:
     config = Config.from_dict(_collect_entries(options))
-    print(commands.inspect(config, ProgressDisplay(), options.all))
+    return commands.inspect(config, ProgressDisplay(), options.all)
 
 
-def _measure(options: argparse.Namespace) -> None:
-    print(measure(Config.from_dict(_collect_entries(options)), ProgressDisplay()))
+def _measure(options: argparse.Namespace) -> Outcome:
+    return measure(Config.from_dict(_collect_entries(options)), ProgressDisplay())
 
 
-def _solve(options: argparse.Namespace) -> None:
-    print(solve(options.run, _collect_entries(options), ProgressDisplay()))
+def _solve(options: argparse.Namespace) -> Outcome:
+    return solve(options.run, _collect_entries(options), ProgressDisplay())
 
 
-def _finetune(options: argparse.Namespace) -> None:
+def _finetune(options: argparse.Namespace) -> Outcome:
     outcome = finetune(options.run, _collect_entries(options), ProgressDisplay())
     leave_process_group()
-    if outcome.text:  # the first of several processes speaks for all
-        print(outcome)
+    return outcome
 
 
-def _bench(options: argparse.Namespace) -> None:
-    print(commands.bench(options.run, options.runs, ProgressDisplay()))
-
-
-def _report(options: argparse.Namespace) -> None:
-    print(commands.report(options.run))
-
-
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> Outcome:
     config = Config.from_yaml(options.config).changed(_collect_entries(options))
-    print(commands.run(config, ProgressDisplay(), until=options.until))
+    return commands.run(config, ProgressDisplay(), until=options.until)
 
 
-def _tables(options: argparse.Namespace) -> None:
+def _tables(options: argparse.Namespace) -> str:
     paths = options.paths
     if options.action == "list":
-        print(table_commands.list_tables(options.library))
-    elif options.action == "show":
-        paths = table_commands.require_paths(paths)
-        print("\n\n".join(table_commands.show_table(path) for path in paths))
-    elif options.action == "merge":
-        print(table_commands.merge_tables(table_commands.require_paths(paths, 2), options.out))
-    else:
-        print(table_commands.compare_tables(*table_commands.require_paths(paths, 2, 2)))
-
-
-def _demo(options: argparse.Namespace) -> None:
-    print(commands.demo(options.out, ProgressDisplay()))
+        return tables.list_tables(options.library)
+    if options.action == "show":
+        return "\n\n".join(tables.show_table(path) for path in tables.require_paths(paths))
+    if options.action == "merge":
+        return tables.merge_tables(tables.require_paths(paths, 2), options.out)
+    return tables.compare_tables(*tables.require_paths(paths, 2, 2))
 
 
 def _find_version() -> str:

@@ -201,20 +201,12 @@ class Config:
         BeforeValidator(_read_budgets, json_schema_input_type=list[str] | str),
     ] = ()
     seed: Annotated[StrictInt, entry("of all that is random")] = 0
-    measure: Annotated[MeasureConfig, entry("how latency is measured"), SECTION] = field(
-        default_factory=MeasureConfig
-    )
-    score: Annotated[ScoreConfig, entry("how importance is estimated"), SECTION] = field(
-        default_factory=ScoreConfig
-    )
-    solve: Annotated[SolveConfig, entry("how the structure is chosen"), SECTION] = field(
-        default_factory=SolveConfig
-    )
-    rounds: Annotated[RoundsConfig, entry("pruning in rounds"), SECTION] = field(
-        default_factory=RoundsConfig
-    )
-    finetune: Annotated[FinetuneConfig, entry("how accuracy is won back"), SECTION] = field(
-        default_factory=FinetuneConfig
+    measure: Annotated[MeasureConfig, entry("how latency is measured"), SECTION] = MeasureConfig()
+    score: Annotated[ScoreConfig, entry("how importance is estimated"), SECTION] = ScoreConfig()
+    solve: Annotated[SolveConfig, entry("how the structure is chosen"), SECTION] = SolveConfig()
+    rounds: Annotated[RoundsConfig, entry("pruning in rounds"), SECTION] = RoundsConfig()
+    finetune: Annotated[FinetuneConfig, entry("how accuracy is won back"), SECTION] = (
+        FinetuneConfig()
     )
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +83,29 @@ def _join_finetune(space: Workspace, key: str) -> None:
 
 def evaluate_dense(space: Workspace) -> float:
     """Return the dense network's accuracy on the test images, evaluated once a RUN."""
-    key = space.keys.dense
-    record = space.base.find_record("dense", key)
-    if record is None:
-        accuracy = evaluate_network(space, space.net.module, "evaluate dense")
-        space.base.commit("dense", key, lambda scratch: None, {"accuracy": accuracy})
-        return accuracy
-    return float(record["accuracy"])
+    module = space.net.module
+    return _keep_accuracy(
+        space, "dense", space.keys.dense, lambda: evaluate_network(space, module, "evaluate dense")
+    )
 
 
 def tune_reference(space: Workspace) -> float:
     """Return the dense network's accuracy after the very fine-tune that the pruned one gets."""
     key, folder = _find_reference(space)
-    record = space.base.find_record("reference", key)
-    if record is not None:
-        return float(record["accuracy"])
-    module = copy.deepcopy(space.net.module)
-    accuracy = train_and_evaluate(space, module, folder, "finetune dense")
-    space.base.commit("reference", key, lambda scratch: None, {"accuracy": accuracy})
-    return accuracy
+
+    def tune_copy() -> float:
+        module = copy.deepcopy(space.net.module)
+        return train_and_evaluate(space, module, folder, "finetune dense")
+
+    return _keep_accuracy(space, "reference", key, tune_copy)
+
+
+def _keep_accuracy(space: Workspace, step: str, key: str, evaluate: Callable[[], float]) -> float:
+    record = space.base.find_record(step, key)
+    if record is None:
+        record = {"accuracy": evaluate()}
+        space.base.commit(step, key, lambda scratch: None, record)
+    return float(record["accuracy"])
 
 
 def describe_finetune(config: Config) -> str:
