@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -127,10 +128,7 @@ def branch(search: Search, model: Model, tree: BucketTree, dual: Dual, limit: in
 
 def _halve(model: Model, tree: BucketTree) -> list[Model]:
     """Cut the options of the variable on which the relaxation wavers most in two."""
-    held = [0] * len(model.sizes)
-    for factor in model.factors:
-        for v in factor.scope:
-            held[v] += 1
+    held = Counter(v for factor in model.factors for v in factor.scope)
     best: tuple[tuple[float, float], int, np.ndarray] | None = None
     for bucket in tree.buckets:
         mine = bucket.array.max(axis=tuple(range(1, bucket.array.ndim)))

@@ -144,16 +144,11 @@ def _rank_step(a: Vertex, b: Vertex) -> tuple[float, float, tuple[int, ...], Ver
 def _build_envelope(search: Search, chain: list[Vertex], complete: bool) -> Envelope:
     """Return an envelope through these vertices, in the problem's own units."""
     problem, resource = search.problem, search.model.units.resources[0]
-    choices, costs, values = [], [], []
-    for vertex in chain:
-        full = search.model.complete(vertex.choice)
-        choice = {v: int(o) for v, o in zip(problem.options, full)}
-        value, cost = problem.evaluate(choice)
-        choices.append(choice)
-        values.append(value)
-        costs.append(cost[resource])
+    full = [search.model.complete(vertex.choice) for vertex in chain]
+    choices = tuple({v: int(o) for v, o in zip(problem.options, options)} for options in full)
+    points = [problem.evaluate(choice) for choice in choices]
+    values = tuple(value for value, _ in points)
+    costs = tuple(cost[resource] for _, cost in points)
     steps = [(b - a, c) for a, b, c in zip(values, values[1:], costs[1:])]
     worst = max(steps, default=(0.0, costs[0]))
-    return Envelope(
-        resource, tuple(costs), tuple(values), tuple(choices), worst[0], worst[1], complete
-    )
+    return Envelope(resource, costs, values, choices, worst[0], worst[1], complete)

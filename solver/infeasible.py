@@ -47,19 +47,11 @@ def diagnose(search: Search, solve: Callable[..., Solution]) -> Infeasibility:
         return none
     excess = {r: smallest[r] / b if b > 0 else math.inf for r, b in search.budgets.items()}
     worst = max(smallest, key=lambda r: (smallest[r] > search.budgets[r], excess[r]))
-    position = list(search.budgets).index(worst)
-    if smallest[worst] <= search.budgets[worst] + (
-        model.tolerances[position] * model.units.cost_unit[position]
-    ):
+    limit, r = search.budgets[worst], list(search.budgets).index(worst)
+    if smallest[worst] <= limit + model.tolerances[r] * model.units.cost_unit[r]:
         return Infeasibility(None, math.nan, math.nan, None, {}, smallest)
-    return Infeasibility(
-        worst,
-        smallest[worst],
-        search.budgets[worst],
-        choices[worst],
-        _itemize_cost(problem, choices[worst], worst),
-        smallest,
-    )
+    parts = _itemize_cost(problem, choices[worst], worst)
+    return Infeasibility(worst, smallest[worst], limit, choices[worst], parts, smallest)
 
 
 def _find_cheapest(

@@ -1,4 +1,4 @@
-"""Elimination orders: which variable goes next, and how large the tables get (Dechter 1999)."""
+"""Elimination orders: which variable goes next (Dechter 1999)."""
 
 from __future__ import annotations
 
@@ -50,12 +50,3 @@ def order_elimination(
                 weight[u] = new
                 heapq.heappush(heap, (new, u))
     return order, separators
-
-
-def count_entries(
-    sizes: Sequence[int], order: Sequence[int], separators: Sequence[Sequence[int]]
-) -> list[int]:
-    """Return the number of entries of the table that every step of an order makes."""
-    return [
-        sizes[v] * math.prod(sizes[u] for u in separator) for v, separator in zip(order, separators)
-    ]

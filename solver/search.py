@@ -79,12 +79,7 @@ class Search:
         return cls(problem, budgets, model, gap, now + time_limit_s, now, entries, progress)
 
     def check(self) -> None:
-        """Raise where the search is to stop.
-
-        Raises:
-            OutOfTime: The deadline has passed.
-            KeyboardInterrupt: There was a SIGINT, whether or not it was raised itself.
-        """
+        """Raise ``OutOfTime`` after the deadline, ``KeyboardInterrupt`` after a SIGINT."""
         if self.interrupted:
             raise KeyboardInterrupt
         if time.perf_counter() > self.deadline:
@@ -96,15 +91,10 @@ class Search:
         return self.deadline - time.perf_counter()
 
     def offer(self, model: Model, choice: Sequence[int]) -> bool:
-        """Take a choice of ``model``'s variables as the incumbent where it is feasible and better.
+        """Take a choice as the incumbent where it is feasible and better; return whether it was.
 
-        Args:
-            model: Any restriction of the search's model, or a relaxation by split variables: where
-                copies of one disagree, the first one's option is taken.
-            choice: An option for every free variable.
-
-        Returns:
-            Whether it was taken.
+        ``model`` is any restriction of the search's model, ``choice`` has an option for each of its
+        free variables; where copies of a split variable disagree, the first one's is taken.
         """
         if model.split_from is not None:
             first: dict[int, int] = {}
@@ -148,15 +138,11 @@ class Search:
         """Whether incumbent and bound meet, or are as close as was asked for."""
         if self.closed or self.bound == -math.inf:
             return True
-        units = self.model.units
-        return (
-            compute_gap(units.unscale_value(self.value), units.unscale_value(self.bound))
-            <= self.gap
-        )
+        unscale = self.model.units.unscale_value
+        return compute_gap(unscale(self.value), unscale(self.bound)) <= self.gap
 
     def report(self, stage: str) -> None:
         """Tell the progress callback where the search stands."""
         if self.progress is not None:
-            units = self.model.units
-            value, bound = units.unscale_value(self.value), units.unscale_value(self.bound)
-            self.progress(SolveProgress(stage, time.perf_counter() - self.started, value, bound))
+            seconds, unscale = time.perf_counter() - self.started, self.model.units.unscale_value
+            self.progress(SolveProgress(stage, seconds, unscale(self.value), unscale(self.bound)))

@@ -12,21 +12,18 @@ and the maximum over it runs along contiguous memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .model import Factor, Model
-from .order import count_entries, order_elimination
+from .order import order_elimination
 
 
 class TreeTooLarge(Exception):
     """The buckets would hold more entries than allowed."""
-
-    def __init__(self, entries: int, limit: int) -> None:
-        super().__init__(f"variable elimination needs {entries:,} entries, {limit:,} are allowed")
-        self.entries = entries
 
 
 class Bucket:
@@ -34,7 +31,7 @@ class Bucket:
 
     ``scope`` is the eliminated variable followed by its separator; ``array`` [*scope] holds the
     sum of what meets here, and after a backward pass the max-marginals; ``message`` [*separator]
-    the maximum over the variable, ``outside`` [*separator] the best completion beyond the bucket.
+    the maximum over the variable.
     """
 
     def __init__(self, scope: tuple[int, ...], sizes: Sequence[int]) -> None:
@@ -42,7 +39,6 @@ class Bucket:
         shape = tuple(sizes[v] for v in scope)
         self.array = np.empty(shape)
         self.message = np.empty(shape[1:])
-        self.outside: np.ndarray | None = None
         self.factors: list[tuple[np.ndarray, list[tuple[int, np.ndarray]], np.ndarray]] = []
         self.children: list[Bucket] = []
         self.inbox: list[np.ndarray] = []
@@ -73,15 +69,14 @@ class BucketTree:
         self.model = model
         self.check = check
         order, separators = order_elimination(model.sizes, [f.scope for f in model.factors])
-        entries = sum(count_entries(model.sizes, order, separators))
-        if entries > limit:
-            raise TreeTooLarge(entries, limit)
         time = {v: i for i, v in enumerate(order)}
-        self.buckets = [
-            Bucket((v, *sorted(s, key=time.__getitem__)), model.sizes)
-            for v, s in zip(order, separators)
-        ]
-        self.entries = entries
+        scopes = [(v, *sorted(s, key=time.__getitem__)) for v, s in zip(order, separators)]
+        entries = sum(math.prod(model.sizes[v] for v in scope) for scope in scopes)
+        if entries > limit:
+            raise TreeTooLarge(
+                f"variable elimination needs {entries:,} entries, {limit:,} are allowed"
+            )
+        self.buckets = [Bucket(scope, model.sizes) for scope in scopes]
         self.roots: list[Bucket] = []
         for factor in sorted(model.factors, key=lambda f: -f.value.size):  # full arrays first
             self._place_factor(factor, time)
@@ -161,7 +156,6 @@ class BucketTree:
                     outside = best - bucket.message
                 if self.model.inadmissible:
                     outside[np.isneginf(bucket.message)] = -np.inf
-            bucket.outside = outside
             bucket.array += outside
 
 

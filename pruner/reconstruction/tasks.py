@@ -11,7 +11,6 @@ from torch import Tensor, fx, nn
 
 from ..graph import (
     BatchNorm,
-    Block,
     find_batch_norm_after,
     get_layer,
     only_user,
@@ -47,7 +46,7 @@ def list_tasks(module: fx.GraphModule, net: Network, plan: Plan) -> Iterator[Lay
     order = {node: i for i, node in enumerate(nodes)}
     calls = [node.target for node in nodes if node.op == "call_module"]
     dense = {node.name: node for node in net.module.graph.nodes}
-    proxies = _find_proxy_targets(dense, net.blocks, plan)
+    proxies = _find_proxy_targets(dense, net, plan)
     fitted: set[fx.Node] = set()
     inexact: set[fx.Node] = set()
     for node in nodes:
@@ -105,15 +104,14 @@ def _build_task(
 _IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
 
 
-def _find_proxy_targets(
-    dense: Mapping[str, fx.Node], blocks: Mapping[str, Block], plan: Plan
-) -> dict[str, str]:
+def _find_proxy_targets(dense: Mapping[str, fx.Node], net: Network, plan: Plan) -> dict[str, str]:
     """Map values of the cut network to later ones of the dense that they are to come near.
 
     Where a block is dropped, its readers read what skips it; that should be near the block's sum.
     The same holds before and behind an activation that changes nothing when it is applied twice.
     """
-    after = {blocks[name].skip: blocks[name].join for name in plan.dropped_blocks()}
+    dropped = [net.blocks[name] for name in plan.dropped_blocks()]
+    after = {block.skip: block.join for block in dropped}
 
     def resolve(name: str) -> str:
         kind = operator_name(dense[name])

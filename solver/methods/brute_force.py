@@ -30,12 +30,8 @@ def solve_brute_force(search: Search) -> None:
     names = list(problem.options)
     units = search.model.units
     # Not the scaled model's arithmetic: an oracle shares as little as it can.
-    limits = {
-        r: budget + float(t * u)
-        for (r, budget), t, u in zip(
-            search.budgets.items(), search.model.tolerances, units.cost_unit
-        )
-    }
+    tolerances = search.model.tolerances * units.cost_unit
+    limits = {r: b + float(t) for (r, b), t in zip(search.budgets.items(), tolerances)}
     best = -math.inf
     ranges = [range(n) for n in problem.options.values()]
     for number, options in enumerate(itertools.product(*ranges)):

@@ -5,7 +5,6 @@ Nothing is enumerated here; what the relaxation leaves open stays open. ``auto``
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +49,9 @@ def solve_lagrangian(
     model = search.model
     start: np.ndarray | None = None
     first = model.entries
-    for rounds in itertools.count(1):
+    rounds = 0
+    while True:
+        rounds += 1
         if tree is None:
             tree, pool = build_bucket_tree(model, search), None
         dual = minimize(tree, search, start, pool)
@@ -78,7 +79,6 @@ def solve_lagrangian(
             exact = tree.model.split_from is None
             return Remainder(model if exact else smaller, tree, dual, exact)
         model, start, tree = smaller, dual.multipliers, None
-    raise AssertionError("unreachable")
 
 
 def build_bucket_tree(model: Model, search: Search) -> BucketTree:

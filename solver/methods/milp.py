@@ -13,6 +13,8 @@ from ..search import OutOfTime, Search
 from .linearization import Linearization, linearize, measure_reach
 from .silence import silence_logger
 
+_INFEASIBLE = ("infeasible", "infeasibleOrUnbounded")
+
 
 def solve_milp(search: Search) -> None:
     """Solve the whole problem as one mixed-integer program."""
@@ -58,12 +60,12 @@ def solve_remainder(search: Search, model: Model) -> None:
     results = _run_highs(search, model, highs, program)
     bound = math.nan if results.best_objective_bound is None else results.best_objective_bound
     lost = results.termination_condition.name == "optimal" and math.isnan(bound)
-    if lost or _has_no_solution(results):
+    if lost or results.termination_condition.name in _INFEASIBLE:
         # HiGHS's presolve is known to call some feasible programs infeasible (HiGHS issues 2204,
         # 3296; one of this package's random tests meets it): only the search itself is believed.
         highs.highs_options = {**highs.highs_options, "presolve": "off"}
         results = _run_highs(search, model, highs, program)
-    if _has_no_solution(results):
+    if results.termination_condition.name in _INFEASIBLE:
         search.tighten(search.value)
         return
     _take_results(search, model, highs, program, results)
@@ -81,11 +83,6 @@ def _create_highs() -> Any:
     if not highs.available():
         raise MissingSolverError("method 'milp' needs HiGHS; pip install highspy")
     return highs
-
-
-def _has_no_solution(results: Any) -> bool:
-    """Return whether HiGHS calls the program infeasible, for sure or perhaps."""
-    return results.termination_condition.name in ("infeasible", "infeasibleOrUnbounded")
 
 
 def _take_results(

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import threading
+import time
+import types
 
 import pytest
 
@@ -36,30 +38,20 @@ def check_solution(problem: solver.Problem, solution: solver.Solution, optimum: 
     assert solution.value <= optimum * (1 + 1e-12) and optimum <= solution.bound * (1 + 1e-12)
 
 
-def test_a_time_limit_returns_an_incumbent_with_a_true_gap():
+def test_a_time_limit_returns_an_incumbent_with_a_true_gap(monkeypatch):
     problem = roofline_problem("deit_tiny", 16, 0.15)
     optimum = solver.solve(problem).value
 
-    def exhaust(progress: solver.Progress) -> None:
+    def exhaust(progress: solver.SolveProgress) -> None:
         # The clock is turned forward once there is something to hand back: no test of speed.
         if progress.value > -float("inf"):
             clock.append(1e9)
 
     clock: list[float] = []
-    import solver.search as search
-
-    real = search.time.perf_counter
-
-    class Forward:
-        @staticmethod
-        def perf_counter() -> float:
-            return real() + sum(clock)
-
-    search.time, kept = Forward, search.time
-    try:
-        solution = solver.solve(problem, progress=exhaust)
-    finally:
-        search.time = kept
+    real = time.perf_counter
+    forward = types.SimpleNamespace(perf_counter=lambda: real() + sum(clock))
+    monkeypatch.setattr("solver.search.time", forward)
+    solution = solver.solve(problem, progress=exhaust)
     assert solution.status == Status.TIME_LIMIT
     assert 0 < solution.gap < 1
     check_solution(problem, solution, optimum)
@@ -74,7 +66,7 @@ def test_sigint_returns_the_incumbent():
     problem = roofline_problem("deit_tiny", 16, 0.15)
     optimum = solver.solve(problem).value
 
-    def interrupt(progress: solver.Progress) -> None:
+    def interrupt(progress: solver.SolveProgress) -> None:
         if progress.value > -float("inf"):
             signal.raise_signal(signal.SIGINT)
 
@@ -88,7 +80,7 @@ def test_an_interrupt_that_is_swallowed_counts(method):
     """As Python does with one that reaches it in a destructor."""
     handler = signal.getsignal(signal.SIGINT)
 
-    def interrupt(progress: solver.Progress) -> None:
+    def interrupt(progress: solver.SolveProgress) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
@@ -101,7 +93,7 @@ def test_an_interrupt_that_is_swallowed_counts(method):
 def test_sigint_inside_highs_returns(method):
     problem = make_hard()
 
-    def interrupt(progress: solver.Progress) -> None:
+    def interrupt(progress: solver.SolveProgress) -> None:
         if progress.stage.endswith("HiGHS"):
             threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 
@@ -122,7 +114,8 @@ def test_a_time_limit_inside_highs_bounds():
 
 
 def test_progress_is_reported():
-    seen: list[solver.Progress] = []
+    seen: list[solver.SolveProgress] = []
     solver.solve(roofline_problem("deit_tiny", 16, 0.25), progress=seen.append)
+    assert solver.Progress is solver.SolveProgress  # the former name
     assert seen and {"relaxation", "enumeration"} <= {p.stage for p in seen}
     assert all(a.bound >= b.bound and a.value <= b.value for a, b in zip(seen, seen[1:]))
