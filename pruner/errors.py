@@ -1,7 +1,5 @@
 """The package's one error family."""
 
-from __future__ import annotations
-
 
 class PrunerError(Exception):
     """Something that the user gave cannot be used.

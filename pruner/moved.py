@@ -4,8 +4,6 @@ Only what was written about is kept: scripts that import ``pruner.cost`` or ``pr
 pointed to the room that the function is in now.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import types

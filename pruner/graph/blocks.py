@@ -1,7 +1,5 @@
 """A removable branch of a graph, and the pass that removes it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Tensors are ``get_attr`` nodes under their ``state_dict`` names, in-place operat
 the several ways to split a tensor are one, and assertions are gone.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A network read by ``torch.export`` into a `Program`, with what it does in training only."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

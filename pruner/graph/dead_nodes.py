@@ -1,7 +1,5 @@
 """The pass that removes nodes whose results nothing reads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import fx

@@ -1,7 +1,5 @@
 """Stochastic depth in a graph of training, as one operator whatever code computes it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import fx

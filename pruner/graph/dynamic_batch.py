@@ -1,7 +1,5 @@
 """Arguments for ``torch.export`` whose first axis, the batch, is free."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from typing import Any

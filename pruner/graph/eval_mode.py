@@ -1,7 +1,5 @@
 """Evaluation mode for a while, and batches on a network's device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

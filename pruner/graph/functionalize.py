@@ -6,8 +6,6 @@ functional twins. Where a write is seen through another view, and where a graph 
 once more.
 """
 
-from __future__ import annotations
-
 import operator
 from collections import defaultdict
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ Tuples, lists, dictionaries and named tuples come back as what they were. A resu
 classes of the model's own source, an `Output` stands in otherwise.
 """
 
-from __future__ import annotations
-
 import importlib
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Operators and the ``torch.nn`` layers that they are calls of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,7 +13,7 @@ from .stochastic import DotProductAttention, DropPath
 Tensors = Mapping[str, Tensor]
 LayerCall = tuple[type[nn.Module], dict[str, Any], dict[str, Any], tuple[Any, ...]]
 """A layer's class and settings; its leaves' names and the nodes they come from; its inputs."""
-Matcher: TypeAlias = "Callable[[dict[str, Any], Tensors], LayerCall | None]"
+Matcher: TypeAlias = Callable[[dict[str, Any], Tensors], LayerCall | None]
 
 
 def match_layer(node: fx.Node, tensors: Tensors) -> LayerCall | None:

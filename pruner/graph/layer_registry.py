@@ -1,7 +1,5 @@
 """The layers that a rebuilt network may hold, and the settings that make each of them again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

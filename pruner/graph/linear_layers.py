@@ -1,7 +1,5 @@
 """Convolutions and linear layers in a module's graph, and the batch norms behind them."""
 
-from __future__ import annotations
-
 from typing import TypeGuard
 
 import torch

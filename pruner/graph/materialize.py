@@ -1,7 +1,5 @@
 """From a Program to a module: real layers under their original names."""
 
-from __future__ import annotations
-
 import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a node of a graph calls, and with what."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import fx

@@ -1,7 +1,5 @@
 """Which part of a network's results are the class scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A captured network: a plain graph of ATen operators and a dictionary of tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

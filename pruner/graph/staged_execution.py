@@ -1,7 +1,5 @@
 """A graph run in stages over the same batches, without running its beginning again."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Randomness of training: an operator for the graph, layers for the module."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

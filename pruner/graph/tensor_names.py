@@ -1,7 +1,5 @@
 """Parameters and buffers of a module by their dotted names."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Private interfaces of torch that the package relies on, each behind one name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

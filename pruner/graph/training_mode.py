@@ -7,8 +7,6 @@ order, but for what training adds. Additions that are the identity in inference 
 graph of inference; others are named.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ part with its own reshape, computes the same numbers and lets each part have its
 here knows of attention: any leading factor of an axis that is selected from by index is such.
 """
 
-from __future__ import annotations
-
 import operator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Inputs and outputs of a convolution or linear layer at some of its spatial positions."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """``repair``: reconstruct a cut network, layer by layer, from what the dense one computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

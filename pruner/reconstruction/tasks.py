@@ -1,7 +1,5 @@
 """What a reconstruction has to fit: layers behind a cut, and what the dense network has there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 

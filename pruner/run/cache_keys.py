@@ -16,8 +16,6 @@ What all steps depend on, the network, its weights and input, is the RUN's ident
 stored in RUNs: they stay as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The command line: arguments in, lines out. What a verb does is the function of its name."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

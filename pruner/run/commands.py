@@ -1,7 +1,5 @@
 """The verbs that take one look at a network or a RUN, and the two that do all of it."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 

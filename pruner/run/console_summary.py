@@ -1,18 +1,14 @@
 """What each step says at its end, in a few lines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from latency_tables import LatencyTable
+
+from .context import Workspace
 from .metrics import Metrics, dense_ms
-
-if TYPE_CHECKING:
-    from latency_tables import LatencyTable
-
-    from .context import Workspace
 
 
 @dataclass(frozen=True)

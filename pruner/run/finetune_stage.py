@@ -1,7 +1,5 @@
 """The verb finetune: wins back accuracy of a RUN's cut network, and says what dense would get."""
 
-from __future__ import annotations
-
 import copy
 import os
 import shutil

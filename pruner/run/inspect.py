@@ -1,7 +1,5 @@
 """What can be cut of a network, what not and why: in text that stays readable for a large one."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import floor

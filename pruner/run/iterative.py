@@ -1,7 +1,5 @@
 """The iterative pruning schedule: score, solve for a part of the way, cut, tune, score again."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The verb measure: times a network's latency table into a RUN."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import fx, nn
 
 import latency_tables
 from latency_tables import LatencyTable, Probe, Timing
@@ -15,11 +15,7 @@ from ..problem import Budget, predict
 from ..search import Choice
 from ..structure import Network, Plan
 from .config import WrittenBudget
-
-if TYPE_CHECKING:
-    from torch import fx, nn
-
-    from .context import Workspace
+from .context import Workspace
 
 
 class _Record(BaseModel):

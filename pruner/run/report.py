@@ -1,7 +1,5 @@
 """report.html: what was asked, what was got, and how it is known, in one self-contained file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

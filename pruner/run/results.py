@@ -1,22 +1,18 @@
 """A budget's results in its folder: the network, its plan and its figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import fx
 
 from ..errors import PrunerError
 from ..structure import Plan
 from ..surgery import save
 from ..utils import write_text
+from .context import Workspace
 from .metrics import Metrics
 from .run_folder import METRICS, REPORT, RunFolder
-
-if TYPE_CHECKING:
-    from torch import fx
-
-    from .context import Workspace
 
 
 def read_metrics(folder: RunFolder) -> Metrics:

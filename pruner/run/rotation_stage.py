@@ -1,7 +1,5 @@
 """The network that a RUN cuts: the dense one with its residual streams rotated, kept in the RUN."""
 
-from __future__ import annotations
-
 from ..data import Batches
 from ..errors import PrunerError
 from ..structure import Network

@@ -1,7 +1,5 @@
 """The RUN folder: what it holds, how a file gets there whole, how an edited one is found out."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """``python -m pruner.run.schema``: the JSON schema of a configuration file, for editors."""
 
-from __future__ import annotations
-
 import json
 
 from pydantic import TypeAdapter

@@ -1,7 +1,5 @@
 """Scores a run's network as the configuration says, and keeps the dense network's in the RUN."""
 
-from __future__ import annotations
-
 from torch.nn.functional import cross_entropy
 
 from ..graph import extract_logits

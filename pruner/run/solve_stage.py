@@ -1,7 +1,5 @@
 """The verb solve: chooses a RUN's structure for a budget, and cuts the network."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What ``msprune tables`` says of latency tables, and does with them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

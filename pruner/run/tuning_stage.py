@@ -1,7 +1,5 @@
 """Cuts, repairs and tunes a network of a run, in one process or several."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

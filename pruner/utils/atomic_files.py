@@ -1,7 +1,5 @@
 """Files written under a temporary name and moved into place: no reader sees half of one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Digests of plain data, tensors and files, by which a step knows what it was made from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

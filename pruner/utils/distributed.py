@@ -1,7 +1,5 @@
 """Which of several processes this one is, where `accelerate launch` started them."""
 
-from __future__ import annotations
-
 import os
 
 from ..errors import PrunerError

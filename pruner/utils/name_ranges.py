@@ -1,7 +1,5 @@
 """Names that differ in numbers only, written as one: ``blocks.{0-11}.mlp``."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable

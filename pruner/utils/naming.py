@@ -1,7 +1,5 @@
 """Names that tell things of one network apart."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable
 from itertools import takewhile
 

@@ -1,7 +1,5 @@
 """Progress with an estimate on a terminal, plain lines in a pipe."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """Seeds from names: every random choice is a function of what it is for, so it can be repeated."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

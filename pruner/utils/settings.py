@@ -1,7 +1,5 @@
 """Frozen dataclasses of settings that pydantic validates, with one line for what is wrong."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

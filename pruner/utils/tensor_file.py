@@ -1,7 +1,5 @@
 """Named tensors with a JSON header in one safetensors file: sealed, written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

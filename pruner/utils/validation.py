@@ -1,7 +1,5 @@
 """Checks of values that users give, with one form of message."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
