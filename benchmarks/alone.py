@@ -21,8 +21,8 @@ _RUNS, _BURST, _SECONDS = 15, 5, 0.5
 Parts = Callable[[str], Probe | None]
 
 
-def alone_ms(probe: Probe, engine: Engine) -> float:
-    """Its median latency."""
+def time_alone(probe: Probe, engine: Engine) -> float:
+    """Return its median latency, in milliseconds."""
     session = engine.build(probe)
     try:
         clock = Clock(session, engine.device.threads)
@@ -34,19 +34,19 @@ def alone_ms(probe: Probe, engine: Engine) -> float:
         session.close()
 
 
-def graph_parts(probe: Probe) -> Parts:
-    """For engines that run torch.fx graphs. Inputs are what the whole network computes there."""
+def split_graph(probe: Probe) -> Parts:
+    """Split it for engines that run torch.fx graphs; inputs are what the whole computes there."""
     module, values = probe.module, dict[fx.Node, Any]()
 
-    class Keeping(fx.Interpreter):
+    class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             values[n] = super().run_node(n)
             return values[n]
 
     with torch.no_grad():
-        Keeping(module).run(*probe.inputs)
+        Recorder(module).run(*probe.inputs)
 
-    def part(cell: str) -> Probe | None:
+    def extract(cell: str) -> Probe | None:
         graph, new, inputs = fx.Graph(), dict[fx.Node, Any](), list[torch.Tensor]()
         own = [n for n in module.graph.nodes if probe.cell_of.get(n.name) == cell]
 
@@ -75,48 +75,37 @@ def graph_parts(probe: Probe) -> Parts:
         graph.output(tuple(left))
         return Probe(fx.GraphModule(module, graph), tuple(inputs), lambda: b"", {}, {})
 
-    return part
+    return extract
 
 
-def onnx_parts(probe: Probe) -> Parts:
-    """For engines that read ONNX. Inputs are random."""
-    import onnx
+def split_onnx(probe: Probe) -> Parts:
+    """Split it for engines that read ONNX; inputs are random."""
+    import onnx.utils
 
     model = onnx.shape_inference.infer_shapes(
         onnx.load_model_from_string(build_probe_onnx(probe.module, probe.inputs))
     )
+    extractor = onnx.utils.Extractor(model)
     shapes = {v.name: v for v in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
-    weights = {t.name: t for t in model.graph.initializer}
+    fixed = {t.name for t in model.graph.initializer}
+    fixed |= {o for n in model.graph.node if n.op_type == "Constant" for o in n.output}
 
-    def part(cell: str) -> Probe | None:
+    def extract(cell: str) -> Probe | None:
         operators = {o for o, owner in probe.cell_of.items() if owner == cell}
         nodes = [n for n in model.graph.node if n.name.partition("/")[0] in operators]
         made = {name for node in nodes for name in node.output}
-        read = {name for node in nodes for name in node.input if name}
-        later = {
-            name for n in model.graph.node if n not in nodes for name in n.input
-        } | {v.name for v in model.graph.output}  # fmt: skip
-        inputs = [shapes[n] for n in dict.fromkeys(x for node in nodes for x in node.input)
-                  if n in read - made - set(weights) and n in shapes]  # fmt: skip
-        outputs = [shapes[n] for n in sorted(made & later) if n in shapes]
-        constants = [n for n in model.graph.node if n.op_type == "Constant" and n not in nodes
-                     and set(n.output) & read]  # fmt: skip
-        inputs = [v for v in inputs if v.name not in {o for n in constants for o in n.output}]
+        read = dict.fromkeys(name for node in nodes for name in node.input)
+        later = {v.name for v in model.graph.output}
+        later |= {name for n in model.graph.node if n not in nodes for name in n.input}
+        inputs = [n for n in read if n in shapes and n not in made | fixed]
+        outputs = sorted(made & later & set(shapes))
         if not inputs or not outputs:  # folded into another cell by the exporter
             return None
-        graph = onnx.helper.make_graph(
-            [*constants, *nodes],
-            "cell",
-            inputs,
-            outputs,
-            [weights[n] for n in sorted(read & set(weights))],
-        )
-        proto = onnx.helper.make_model(
-            graph, opset_imports=model.opset_import, ir_version=model.ir_version
-        )
+        proto = extractor.extract_model(inputs, outputs)
         examples = tuple(
-            torch.rand([d.dim_value for d in v.type.tensor_type.shape.dim]) for v in inputs
+            torch.rand([d.dim_value for d in v.type.tensor_type.shape.dim])
+            for v in proto.graph.input
         )
         return Probe(None, examples, proto.SerializeToString, {o: cell for o in operators}, {})
 
-    return part
+    return extract

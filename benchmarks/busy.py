@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import multiprocessing
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,10 +24,11 @@ import pruner
 from latency_tables import LatencyTable
 from pruner.demo import resnet20
 
-RESULTS = Path(__file__).with_name("results") / "busy.json"
+from . import record
 
 
 def main() -> None:
+    """Measure alone and beside a busy process, and write what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--probes", type=int, default=30)
     options = parser.parse_args()
@@ -37,16 +36,16 @@ def main() -> None:
     torch.set_num_threads(1)
     net = pruner.trace(resnet20().eval(), (torch.rand(1, 3, 32, 32),), name="demo:resnet20")
     cores = sorted(os.sched_getaffinity(0))
-    quiet = measured(net, options.probes)
+    quiet = measure(net, options.probes)
     print(f"alone: {quiet.error}", flush=True)
-    rows = [row("alone", quiet)]
+    rows = [describe("alone", quiet)]
     failed = False
     for where, busy, own in (("any core", cores, cores), ("its core", cores[:1], cores[:1])):
         process = multiprocessing.get_context("spawn").Process(target=_spin, args=(busy,))
         process.start()
         os.sched_setaffinity(0, own)
         try:
-            table = measured(net, options.probes)
+            table = measure(net, options.probes)
         finally:
             os.sched_setaffinity(0, cores)
             process.terminate()
@@ -54,7 +53,7 @@ def main() -> None:
         assert table.error is not None and quiet.error is not None
         good = bool(table.notes) or table.error.p95 <= 2 * quiet.error.p95
         failed |= not good
-        rows.append({**row(where, table), "passes": good})
+        rows.append({**describe(where, table), "passes": good})
         notes = f"; {'; '.join(table.notes)}" if table.notes else ""
         print(f"busy on {where}: {table.error}{notes}: {'passes' if good else 'FAILS'}", flush=True)
     content = {
@@ -65,12 +64,12 @@ def main() -> None:
         "seed": 0,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    record.write_json(record.RESULTS / "busy.json", content)
     sys.exit(failed)
 
 
-def row(where: str, table: LatencyTable) -> dict[str, Any]:
-    """What a table says of itself."""
+def describe(where: str, table: LatencyTable) -> dict[str, Any]:
+    """Return what a table says of itself."""
     error = table.error
     assert error is not None
     return {
@@ -82,8 +81,8 @@ def row(where: str, table: LatencyTable) -> dict[str, Any]:
     }
 
 
-def measured(net: pruner.Network, probes: int) -> LatencyTable:
-    """A quick table of the network, by ONNX Runtime on one thread."""
+def measure(net: pruner.Network, probes: int) -> LatencyTable:
+    """Measure a quick table of the network, by ONNX Runtime on one thread."""
     engine = latency_tables.engine("onnxruntime")
     return latency_tables.measure(net, engine, probes=probes, quick=True)
 

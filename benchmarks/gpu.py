@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +31,10 @@ from latency_tables import Engine, LatencyError, LatencyTable
 from latency_tables.regression import predict_held_out
 from pruner import Network
 
+from . import record
 from . import structures as st
 
-RESULTS = Path(__file__).with_name("results") / "gpu.json"
+RESULTS = record.RESULTS / "gpu.json"
 NETWORKS = {
     "resnet50": "torchvision:resnet50",
     "mobilenet_v2": "torchvision:mobilenet_v2",
@@ -43,7 +43,6 @@ NETWORKS = {
 }
 PRECISIONS = ("fp16", "fp32")
 BATCHES = (64, 1)
-ROUNDS = 40
 
 
 class TimeIsUp(Exception):
@@ -51,6 +50,7 @@ class TimeIsUp(Exception):
 
 
 def main() -> None:
+    """Run what is missing, print the table, write it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--minutes", type=float, help="stop in good order after so many")
     parser.add_argument("--only", help="settings that hold this text, e.g. vit_s-fp16")
@@ -62,15 +62,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, Any] = {}
-    if options.results.is_file():
-        rows = json.loads(options.results.read_text(encoding="utf-8"))
-    for key, name, precision, batch, kind in settings(options.on):
+    rows: dict[str, Any] = record.read_json(options.results, {})
+    for key, name, precision, batch, kind in list_settings(options.on):
         if key in rows or (options.only and options.only not in key):
             continue
         try:
-            engine = make(kind, precision, options.on)
+            engine = make_engine(kind, precision, options.on)
             rows[key] = examine(key, name, batch, engine, options, until)
         except TimeIsUp:
             print(f"{key}: time is up; the same command continues")
@@ -79,14 +76,14 @@ def main() -> None:
             # Not kept: it may be put right, and the setting tried again.
             print(f"{key}: {' '.join(str(error).split())}")
             continue
-        options.results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    text = markdown(rows)
-    options.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-    print(text)
+        record.write_json(options.results, rows)
+    text = report(rows)
+    record.write_result(options.results.with_suffix(".md"), text)
+    print(text, end="")
 
 
-def settings(on: str) -> Iterator[tuple[str, str, str, int, str]]:
-    """All networks in one setting before the next: a machine may be at hand for some of it only."""
+def list_settings(on: str) -> Iterator[tuple[str, str, str, int, str]]:
+    """List a setting's networks before the next's: a machine may be at hand for some of it only."""
     for kind in ("torch", "tensorrt") if on == "cuda" else ("torch",):
         for precision in PRECISIONS if on == "cuda" else ("fp32",):
             for batch in BATCHES:
@@ -94,7 +91,8 @@ def settings(on: str) -> Iterator[tuple[str, str, str, int, str]]:
                     yield f"{name}-{precision}-batch{batch}-{kind}", name, precision, batch, kind
 
 
-def make(kind: str, precision: str, on: str) -> Engine:
+def make_engine(kind: str, precision: str, on: str) -> Engine:
+    """Make the engine of a setting."""
     if kind == "torch":
         return latency_tables.engine("torch", precision=precision, on=on)
     return latency_tables.engine(kind, precision=precision)
@@ -103,11 +101,12 @@ def make(kind: str, precision: str, on: str) -> Engine:
 def examine(
     key: str, name: str, batch: int, engine: Engine, options: argparse.Namespace, until: float
 ) -> dict[str, Any]:
-    """One setting: its table, its error, its solved budgets."""
+    """Examine one setting: its table, its error, its solved budgets."""
     if time.monotonic() > until:
         raise TimeIsUp
     torch.manual_seed(options.seed)
-    net = traced(name, batch, options.side)
+    sized = {"img_size": options.side} if NETWORKS[name].startswith("timm:") else {}
+    net = st.trace_network(NETWORKS[name], batch, options.side, **sized)
 
     def progress(p: latency_tables.MeasureProgress) -> None:
         print(f"  {key} {p.done}/{p.total} {p.note}", flush=True)
@@ -122,8 +121,11 @@ def examine(
         seed=options.seed,
         progress=progress,
     )
-    unseen = predict_held_out(table)
-    calibration = table.calibration(net)
+    held_out = predict_held_out(table)
+    calibration, rank = table.calibration(net), None
+    if len(held_out) > 2:
+        predicted = [calibration.total_ms(h.sum_ms) for h in held_out]
+        rank = st.summarize_errors(predicted, [h.measured_ms for h in held_out])["rank"]
     scores = pruner.score(net, None, None, "magnitude")
     return {
         "device": str(table.device),
@@ -138,28 +140,22 @@ def examine(
             np.median([r.kernel_ms / r.latency_ms for r in table.readings])
         ),
         "error": None if table.error is None else vars(table.error),
-        "rank": st.off(
-            [calibration.total_ms(u.sum_ms) for u in unseen], [u.measured_ms for u in unseen]
-        )["rank"]
-        if len(unseen) > 2
-        else None,
+        "rank": rank,
         "notes": list(table.notes),
-        "solved": [solved(net, table, engine, scores, budget, until) for budget in st.BUDGETS],
+        "solved": [solve(net, table, engine, scores, budget, until) for budget in st.BUDGETS],
     }
 
 
-def solved(
+def solve(
     net: Network, table: LatencyTable, engine: Engine, scores: Any, budget: str, until: float
 ) -> dict[str, Any]:
-    """One budget; what is taken for it is measured once more, in turn with the uncut network."""
+    """Solve for one budget, and measure what is taken in turn with the uncut network."""
     if time.monotonic() > until:
         raise TimeIsUp
-    row, plan = st.solved(net, table, engine, scores, budget)
+    row, plan = st.solve(net, table, engine, scores, budget)
     if plan is None:
         return row
-    probes = {"dense": net.probe({}), "pruned": net.probe(plan.sizes(), plan.dropped_blocks())}
-    timings = latency_tables.compare(engine, probes, ROUNDS)
-    dense, pruned = timings["dense"], timings["pruned"]
+    dense, pruned = st.time_in_turn(net, plan, engine)
     return {
         **row,
         "in_turn": {
@@ -172,53 +168,29 @@ def solved(
     }
 
 
-def traced(name: str, batch: int, side: int) -> Network:
-    """The network with random weights."""
-    library, _, model = NETWORKS[name].partition(":")
-    if library == "timm":
-        import timm
-
-        module = timm.create_model(model, pretrained=False, img_size=side)
-    else:
-        import torchvision
-
-        module = torchvision.models.get_model(model, weights=None)
-    return pruner.trace(module.eval(), (torch.rand(batch, 3, side, side),), name=NETWORKS[name])
-
-
-def markdown(rows: dict[str, Any]) -> str:
-    """One row a setting; of each solved budget the speed-up, and measured against predicted of the
-    first structure and of the one taken."""
-    head = ["setting", "dense ms", "probes", "min", "median", "p95", "worst", "rank", *st.BUDGETS]
-    lines = [head, ["---"] * len(head)]
-    for key, row in rows.items():
-        error, rank = row["error"], row["rank"]
-        cells = [key, f"{row['dense_ms']:.3g}", str(row["probes"]), f"{row['minutes']:.1f}"]
-        for name in ("median", "p95", "worst"):
-            cells.append(f"{error[name]:.1%}" if error else "-")
-        cells.append(f"{rank:.3f}" if rank is not None else "-")
-        by_budget = {found["budget"]: found for found in row["solved"]}
-        for found in map(by_budget.get, st.BUDGETS):
-            if found is None:  # time was up
-                cells.append("-")
-                continue
-            cells.append(
-                f"{found['in_turn']['speed_up']:.2f}x, {st.off_by(found, found)}, "
-                f"{st.off_by(found, found['taken'])}"
-                if "taken" in found
-                else found["status"]
-            )
-        lines.append(cells)
-    devices = sorted({f"{row['device']}, {row['date']}" for row in rows.values()})
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    about = (
-        "Errors are over structures held out in turn. Budgets: the speed-up of the structure that\n"
-        "is taken, measured in turn with the uncut network; how much slower than predicted the\n"
-        "first structure was, solved with the margin that the table states; and the one that is\n"
-        "taken, after checks, in so many rounds. By python -m benchmarks.gpu."
+def report(rows: dict[str, Any]) -> str:
+    """Write one row a setting in Markdown."""
+    return record.render(
+        "gpu.md.j2",
+        rows=rows,
+        budgets=st.BUDGETS,
+        answers={key: show_answers(row["solved"]) for key, row in rows.items()},
+        devices=sorted({f"{row['device']}, {row['date']}" for row in rows.values()}),
     )
-    remarks = [*devices, *(f"{key}: {note}" for key, row in rows.items() for note in row["notes"])]
-    return f"{about}\n\n{table}\n\n" + "\n".join(f"- {remark}" for remark in remarks)
+
+
+def show_answers(solved: list[dict[str, Any]]) -> list[str]:
+    """Write of each budget the speed-up, and how far the first and the taken structure are off."""
+    cells, by_budget = [], {found["budget"]: found for found in solved}
+    for found in map(by_budget.get, st.BUDGETS):
+        if found is None:  # time was up
+            cells.append("-")
+        elif "taken" not in found:
+            cells.append(found["status"])
+        else:
+            gaps = [st.describe_gap(found, at) for at in (found, found["taken"])]
+            cells.append(f"{found['in_turn']['speed_up']:.2f}x, {', '.join(gaps)}")
+    return cells
 
 
 if __name__ == "__main__":

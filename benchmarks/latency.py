@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,11 @@ import latency_tables
 import pruner
 from latency_tables import LatencyTable
 from latency_tables.regression import average_readings
-from pruner import Network
 
+from . import record
 from . import structures as st
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = record.RESULTS / "latency.json"
 NETWORKS = {
     "resnet18": "torchvision:resnet18",
     "resnet50": "torchvision:resnet50",
@@ -63,6 +62,7 @@ MODELS = {
 
 
 def main() -> None:
+    """Measure all pairs, print the table, write it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", help="pairs NETWORK-ENGINE whose name holds this text")
     parser.add_argument("--threads", type=int, default=1)
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="try everything out, write nothing")
     parser.add_argument("--work", type=Path, default=Path("runs/latency"))
     options = parser.parse_args()
-    rows = read_rows()
+    rows: list[dict[str, Any]] = record.read_json(RESULTS, [])
     for name in NETWORKS:
         for kind in ENGINES:
             pair = f"{name}-{kind}"
@@ -78,31 +78,33 @@ def main() -> None:
                 continue
             folder = options.work / f"{pair}-{options.threads}{'-quick' if options.quick else ''}"
             row = examine(name, kind, folder, options)
-            print(line(row), flush=True)
+            print(render_row(row), flush=True)
             if not options.quick:
                 same = (row["network"], row["engine"], row["device"])
                 rows = [r for r in rows if (r["network"], r["engine"], r["device"]) != same]
                 rows.append(row)
-                write_rows(rows)
-    print(markdown(rows))
+                record.write_json(RESULTS, rows)
+                record.write_result(RESULTS.with_suffix(".md"), report(rows))
+    print(report(rows))
 
 
 def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One network on one engine."""
+    """Measure one network on one engine."""
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    net = traced(name, 64 if options.quick and "vit" not in name and "swin" not in name else 224)
+    side = 64 if options.quick and "vit" not in name and "swin" not in name else 224
+    net = st.trace_network(NETWORKS[name], 1, side)
     engine = latency_tables.engine(kind, threads=options.threads)
     after = SECOND_OF_FAMILY.get(name)
     family = None
     if after is not None:
-        before = folder.with_name(folder.name.replace(name, after))
-        if not (before / "latency.parquet").is_file():
+        first = folder.with_name(folder.name.replace(name, after))
+        if not (first / "latency.parquet").is_file():
             raise SystemExit(
                 f"{name} comes after {after}: python -m benchmarks.latency --only {after}"
             )
         family = folder / "library"
-        latency_tables.Library(family).add(LatencyTable.load(before))
+        latency_tables.Library(family).add(LatencyTable.load(first))
     table = latency_tables.measure(
         net,
         engine,
@@ -113,19 +115,19 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         seed=options.seed,
         progress=lambda p: print(f"  {name} {kind} {p.done}/{p.total} {p.note}", flush=True),
     )
-    begun = st.begun(net, engine, folder)
-    chosen = st.unseen(net, table, 4 if options.quick else UNSEEN, options.seed, begun)
-    visits = st.measured(net, engine, chosen, folder, table, options.quick)
+    before = st.read_structures(net, engine, folder)
+    chosen = st.draw_structures(net, table, 4 if options.quick else UNSEEN, options.seed, before)
+    visits = st.time_structures(net, engine, chosen, folder, table, options.quick)
     readings = [average_readings(own) for own in visits]
-    actual = st.steady_ms(table, readings)
-    first, second = (st.steady_ms(table, [own[i] for own in visits]) for i in range(st.VISITS))
+    actual = st.remove_drifts(table, readings)
+    one, other = (st.remove_drifts(table, [own[i] for own in visits]) for i in range(st.VISITS))
     models = {
-        "in_place": [st.in_place(table, r) for r in readings],
-        "frozen_linear": [st.frozen_linear(net, table, r) for r in readings],
+        "in_place": [st.predict_in_place(table, r) for r in readings],
+        "frozen_linear": [st.predict_frozen_linear(net, table, r) for r in readings],
     }
     every = max(ALONE, -(-len(net.cells()) * len(readings) // MOST_ALONE))
     if after is None:
-        models["cell_by_cell"] = st.cell_by_cell(net, engine, readings[::every], folder)
+        models["cell_by_cell"] = st.sum_cells(net, engine, readings[::every], folder)
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]
     dense = next(r for r in own if not r.sizes and not r.dropped)
@@ -145,111 +147,68 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "stated": None if table.error is None else table.error.p95,
         "notes": list(table.notes),
         **{
-            model: st.off(predicted, actual[:: every if model == "cell_by_cell" else 1])
+            model: st.summarize_errors(
+                predicted, actual[:: every if model == "cell_by_cell" else 1]
+            )
             for model, predicted in models.items()
         },
-        "again": st.off(second, first),
-        "raw": st.off(models["in_place"], [reading.latency_ms for reading in readings]),
-        "solved": [st.solved(net, table, engine, scores, budget)[0] for budget in st.BUDGETS],
+        "again": st.summarize_errors(other, one),
+        "raw": st.summarize_errors(
+            models["in_place"], [reading.latency_ms for reading in readings]
+        ),
+        "solved": [st.solve(net, table, engine, scores, budget)[0] for budget in st.BUDGETS],
     }
 
 
-def traced(name: str, side: int) -> Network:
-    """The network with random weights, at batch 1."""
-    library, _, model = NETWORKS[name].partition(":")
-    if library == "timm":
-        import timm
-
-        module = timm.create_model(model, pretrained=False)
-    else:
-        import torchvision
-
-        module = torchvision.models.get_model(model, weights=None)
-    return pruner.trace(module.eval(), (torch.rand(1, 3, side, side),), name=NETWORKS[name])
-
-
-def line(row: dict[str, Any]) -> str:
-    """One row of the printed table."""
+def render_row(row: dict[str, Any]) -> str:
+    """Write one row of the printed table."""
     parts = []
-    for model in MODELS:
-        e = row.get(model)
+    for e in map(row.get, MODELS):
         if not e:
             parts.append("-")
             continue
         text = f"{e['median']:.1%} / {e['p95']:.1%} / {e['worst']:.1%} / {e['rank']:.3f}"
         some = e.get("structures", row["unseen"])
         parts.append(text if some == row["unseen"] else f"{text} ({some})")
-    columns = [
-        titled(row["network"], row["after"]),
+    solved = [(f"{s['budget']}: ", s, s.get("taken")) for s in row["solved"]]
+    cells = [
+        label(row["network"], row["after"]),
         row["engine"],
         f"{row['dense_ms']:.3g}",
         str(row["probes"]),
         f"{row['minutes']:.1f}" if row["minutes"] else "-",
         f"{row['kernels_to_end_to_end']:.2f}",
         *parts,
-        ", ".join(f"{s['budget']}: {st.off_by(s, s)}" for s in row["solved"]),
-        ", ".join(
-            f"{s['budget']}: {st.off_by(s, s['taken'])}" for s in row["solved"] if "taken" in s
-        )
-        or "-",
+        ", ".join(budget + st.describe_gap(s, s) for budget, s, _ in solved),
+        ", ".join(budget + st.describe_gap(s, t) for budget, s, t in solved if t) or "-",
     ]
-    return f"| {' | '.join(columns)} |"
+    return record.join_cells(cells)
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """All rows, one table a device."""
-    head = (
-        "| network | engine | dense ms | probes | minutes | kernels / end to end | "
-        + " | ".join(MODELS.values())
-        + " | solved at once: measured against predicted | checked and solved again |\n"
-        + "|---|---|---|---|---|---|"
-        + "---|" * (len(MODELS) + 2)
-    )
-    text = [
-        "Errors are median / 95th percentile / worst / rank correlation over unseen structures\n"
-        "between 20% and 100% of the dense latency, at the speed that the machine had when the\n"
-        "table was measured: the uncut network is timed in turn with every structure, and its\n"
-        "drift is taken out. Raw: it is not. Two visits: how far two measurements of a structure\n"
-        "differ, minutes apart, of which the mean is taken: the machine's noise. (Rows without it\n"
-        "are older: a structure's two builds were timed in one visit; so are OpenVINO's without\n"
-        "denormals as zero.) Where not all structures were timed, their number is in brackets.\n"
-        "Solved: by magnitude, with the margin that the table states; first what it says of the\n"
-        "structure for a budget, then of the one that is taken, after checks, in so many rounds,\n"
-        "as msprune solve does. By python -m benchmarks.latency.",
-        overview(rows),
-    ]
-    for device in sorted({row["device"] for row in rows}):
-        own = [row for row in rows if row["device"] == device]
-        dates = " to ".join(sorted({min(r["date"] for r in own), max(r["date"] for r in own)}))
-        body = "\n".join(line(row) for row in own)
-        text.append(f"**{device}**, {dates}, seed {own[0]['seed']}\n\n{head}\n{body}")
-    return "\n\n".join(text) + "\n"
-
-
-def overview(rows: list[dict[str, Any]]) -> str:
-    """The newest row of every network and engine: the table's error, and that of its answers."""
-    newest = {(row["network"], row["engine"]): row for row in sorted(rows, key=lambda r: r["date"])}
-    text = [
-        "**The newest of each**, whatever the machine: the error over unseen structures (median\n"
-        "/ 95th percentile / rank correlation); then, of the structures taken for the three\n"
-        "budgets, how much slower than predicted the one is that is furthest off, and whether any\n"
-        "is over its budget. (Of older rows, without checks, the first answers.)\n",
-        f"| network | {' | '.join(ENGINES)} |",
-        f"|---|{'---|' * len(ENGINES)}",
-    ]
-    for network in NETWORKS:
-        own = [newest.get((network, engine)) for engine in ENGINES]
-        cells = [in_short(row) if row else "-" for row in own]
-        text.append(f"| {titled(network, SECOND_OF_FAMILY.get(network))} | {' | '.join(cells)} |")
-    return "\n".join(text)
-
-
-def titled(network: str, after: str | None) -> str:
+def label(network: str, after: str | None) -> str:
+    """Name a network and the one whose table was at hand."""
     return f"{network} after {after}" if after else network
 
 
-def in_short(row: dict[str, Any]) -> str:
-    """A row in a cell of the overview."""
+def report(rows: list[dict[str, Any]]) -> str:
+    """Write an overview, the newest row of every network and engine, and one table a device."""
+    newest = {(row["network"], row["engine"]): row for row in sorted(rows, key=lambda r: r["date"])}
+    overview = [
+        [label(name, SECOND_OF_FAMILY.get(name))]
+        + [summarize(newest.get((name, engine))) for engine in ENGINES]
+        for name in NETWORKS
+    ]
+    devices = {row["device"]: [r for r in rows if r["device"] == row["device"]] for row in rows}
+    return record.render(
+        "latency.md.j2", overview=overview, devices=sorted(devices.items()), engines=ENGINES,
+        models=MODELS, render_row=render_row,
+    )  # fmt: skip
+
+
+def summarize(row: dict[str, Any] | None) -> str:
+    """Write a row in a cell of the overview."""
+    if row is None:
+        return "-"
     error = row["in_place"]
     text = f"{error['median']:.1%} / {error['p95']:.1%} / {error['rank']:.3f}"
     taken = [(solved.get("taken", solved), solved["budget_ms"]) for solved in row["solved"]]
@@ -261,20 +220,6 @@ def in_short(row: dict[str, Any]) -> str:
     if any(t["measured_ms"] > budget_ms for t, budget_ms in timed):
         text += ", over"
     return text if len(timed) == len(taken) else f"{text} ({len(timed)} of {len(taken)})"
-
-
-def read_rows() -> list[dict[str, Any]]:
-    file = RESULTS / "latency.json"
-    rows: list[dict[str, Any]] = (
-        json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    )
-    return rows
-
-
-def write_rows(rows: list[dict[str, Any]]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latency.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "latency.md").write_text(markdown(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,19 +12,16 @@ markers of README.md from the files in benchmarks/results/. Nothing is measured.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pruner.run import METRICS, RunFolder
-from pruner.utils import write_text
 
+from . import record
 from .accuracy import read_rows
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).with_name("results")
 EXAMPLES = ("resnet56_cifar10", "mobilenetv2_imagenet")
 TITLES = {
     "resnet56_cifar10": "ResNet-56, CIFAR-10 (JPEG copies), 10,000 test images",
@@ -35,27 +32,27 @@ BEGIN, END = "<!-- results: begin, by python -m benchmarks.main_job -->", "<!-- 
 
 
 def main() -> None:
+    """Collect the runs, print their tables, write them into the README."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("runs", nargs="*", type=Path, help="default: those of both examples")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--readme", type=Path, default=record.ROOT / "README.md")
     options = parser.parse_args()
     runs = options.runs or [p for name in EXAMPLES if (p := Path("runs") / name).is_dir()]
     for run in runs:
-        path = RESULTS / f"main_job_{run.name}.json"
-        RESULTS.mkdir(exist_ok=True)
-        write_text(path, json.dumps(collect(run), indent=1) + "\n")
-        print(f"{path.relative_to(ROOT)} is written")
-    paths = sorted(RESULTS.glob("main_job_*.json"), reverse=True)
-    tables = [table(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
-    tables.append(side_by_side(read_rows(RESULTS), COMPARED))
-    text = "\n\n".join(tables)
+        path = record.RESULTS / f"main_job_{run.name}.json"
+        record.write_json(path, collect(run))
+        print(f"{path.relative_to(record.ROOT)} is written")
+    paths = sorted(record.RESULTS.glob("main_job_*.json"), reverse=True)
+    results = [record.read_json(path, {}) for path in paths]
+    text = report(results, read_rows(record.RESULTS))
     print(text)
-    if tables and options.readme.is_file():
-        write_text(options.readme, rewritten(options.readme.read_text(encoding="utf-8"), text))
+    if options.readme.is_file():
+        readme = options.readme.read_text(encoding="utf-8")
+        record.write_result(options.readme, replace_block(readme, text))
 
 
 def collect(run: Path) -> dict[str, Any]:
-    """The configuration, identity and figures of a RUN with one budget or several."""
+    """Read the configuration, identity and figures of a RUN with one budget or several."""
     folder = RunFolder(run)
     state = folder.read_state()
     children = [RunFolder(folder / slug) for slug in state["budgets"]] or [folder]
@@ -75,80 +72,31 @@ def collect(run: Path) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """One run as Markdown."""
-    rows = result["budgets"]
-    dense, device = rows[0]["dense"], rows[0]["device"]
-    lines = [
-        f"**{TITLES.get(result['run'], result['run'])}**",
-        "",
-        "| budget | predicted | measured | faster | parameters | accuracy, cut | accuracy, tuned |",
-        "|---|---|---|---|---|---|---|",
-        f"| dense | | {_ms(dense)} | 1.00× | {dense['parameters']:,} | "
-        f"{_share(dense['accuracy'])} | {_share(dense.get('accuracy_after_same_finetune'))} |",
-    ]
-    for row in rows:
-        pruned = row["pruned"]
-        faster = row["dense"]["latency_ms"] / pruned["latency_ms"]
-        lines.append(
-            f"| {row['budget']} = {row['budget_ms']:.3g} ms | {pruned['predicted_ms']:.3g} ms | "
-            f"{_ms(pruned)} | {faster:.2f}× | {pruned['parameters']:,} | "
-            f"{_share(pruned['accuracy_before_finetune'])} | {_share(pruned['accuracy'])} |"
-        )
-    runs = min(row["pruned"]["runs"] for row in rows)
-    proofs = {row["solver"]["status"] for row in rows}
-    lines += [
-        "",
-        f"Median ± interquartile range of at least {runs} runs, dense and pruned in turn, on "
-        f"{device}. "
-        f"Solver: {', '.join(sorted(proofs))}. Fine-tune: {rows[0].get('finetune', 'none')}.",
-    ]
-    return "\n".join(lines)
+def report(results: list[dict[str, Any]], rows: pd.DataFrame) -> str:
+    """Write a table of every run, and one of all methods on one network, in Markdown.
 
-
-def side_by_side(rows: pd.DataFrame, model: str) -> str:
-    """All methods on one network at the same measured latencies: mean accuracies, tuned alike."""
-    rows = rows[rows["model"] == model]
+    The latter at the same measured latencies: mean accuracies, tuned alike.
+    """
+    rows = rows[rows["model"] == COMPARED]
     first = rows.iloc[0]
     alike = ["epochs", "train_images", "amp", "device"]
     rows = rows[(rows[alike] == first[alike]).all(axis=1)]
     found = rows.pivot_table("accuracy", "method", "latency_share")
     found = found[sorted(found.columns, reverse=True)]
-    found = found.sort_values(found.columns[-1], ascending=False)
-    lines = [
-        f"**{model}: methods side by side**, accuracy at the same measured latency",
-        "",
-        "| method | " + " | ".join(f"{share}%" for share in found.columns) + " |",
-        "|---|" + "---|" * len(found.columns),
-    ]
-    for method, means in found.iterrows():
-        shown = ["-" if pd.isna(mean) else f"{mean:.1%}" for mean in means]
-        lines.append(f"| {method} | {' | '.join(shown)} |")
-    lines += [
-        "",
-        f"Shares of the dense latency. Every method's structure is tuned alike, "
-        f"{first['epochs']} epochs of {first['train_images']:,} images, mean of "
-        f"{rows['seed'].nunique()} seeds; dense {first['dense_accuracy']:.1%}; on "
-        f"{first['device']}.",
-    ]
-    return "\n".join(lines)
+    found = found.sort_values(found.columns[-1], ascending=False).astype(object)
+    return record.render(
+        "main_job.md.j2", results=results, titles=TITLES, model=COMPARED, first=first,
+        methods=found.where(found.notna(), None), seeds=rows["seed"].nunique(),
+    ).rstrip("\n")  # fmt: skip
 
 
-def rewritten(readme: str, text: str) -> str:
-    """The README with the block between the markers replaced."""
+def replace_block(readme: str, text: str) -> str:
+    """Return the README with the block between the markers replaced."""
     before, found_begin, rest = readme.partition(BEGIN)
     _, found_end, after = rest.partition(END)
     if not found_begin or not found_end:
         raise SystemExit("README.md has lost the markers of its results")
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
-
-
-def _ms(side: dict[str, Any]) -> str:
-    return f"{side['latency_ms']:.3g} ± {side['spread_ms']:.1g} ms"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}%"
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from pruner import Importance, Network, Plan
 from pruner.graph import extract_logits
 from pruner.problem import LATENCY
 from pruner.search import STEPS
-from pruner.structure import rank_indices
 from pruner.surgery import replace_tensors, silence_removed
 from pruner.tuning import evaluate, recalibrate
-from pruner.utils import write_text
+
+from . import record
 
 Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
 TIME_LIMIT_S = 120.0
@@ -55,6 +55,7 @@ class Setting:
 
     @cached_property
     def table(self) -> LatencyTable:
+        """The latency table of its network."""
         return self.measure()
 
 
@@ -63,23 +64,24 @@ class Method:
     """plan(knob) keeps more, the larger the knob in (0, 1]; net is what the plans cut.
 
     repairs says whether least-squares repair belongs to the method; the others get their batch
-    norms recalibrated. monotone: whether latency grows with the knob. tried gives, for a share of
-    the latency, structures that were tried at it, the best first; None: there are none.
+    norms recalibrated. monotone: whether latency grows with the knob. find_candidates
+    gives, for a share of the latency, structures that were tried at it, the best first.
     """
 
     net: Network
     plan: Callable[[float], Plan]
     repairs: bool = False
     monotone: bool = True
-    tried: Callable[[float], Sequence[Plan]] | None = None
+    find_candidates: Callable[[float], Sequence[Plan]] | None = None
 
 
-def loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
+def compute_loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Compute the loss of whatever the network returns."""
     return cross_entropy(extract_logits(results), labels)
 
 
-def msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
-    """This package: linear streams turned, widths and blocks solved for together.
+def make_msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
+    """Prune by this package: linear streams rotated, widths and blocks solved for together.
 
     With trials, structures are tried for every share of the latency.
     """
@@ -87,77 +89,68 @@ def msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
     path = setting.folder / f"scores-{criterion}.safetensors"
 
     @cache
-    def scores() -> Importance:
+    def read_scores() -> Importance:
         if not path.is_file():
-            pruner.score(net, setting.batches, loss, criterion).save(path)
+            pruner.score(net, setting.batches, compute_loss, criterion).save(path)
         return Importance.load(path)
 
     def plan(knob: float) -> Plan:
-        problem = pruner.formulate(net, setting.table, scores(), f"{100 * knob}%")
-        return _solved(net, problem, scores())
+        problem = pruner.formulate(net, setting.table, read_scores(), f"{100 * knob}%")
+        return _solve(net, problem, read_scores())
 
-    def tried(share: float) -> list[Plan]:
+    def find_candidates(share: float) -> list[Plan]:
         percent = f"{100 * share:g}"
         file = setting.folder / f"trials-{criterion}-{trials}-{percent}.json"
         if not file.is_file():
-            found = pruner.tried(
-                net,
-                setting.table,
-                scores(),
-                setting.batches,
-                f"{percent}%",
-                trials,
-                steps=STEPS * setting.tuned,
-                journal=file.with_suffix(".txt"),
-            )
+            found = pruner.evaluate_candidates(
+                net, setting.table, read_scores(), setting.batches, f"{percent}%", trials,
+                steps=STEPS * setting.tuned, journal=file.with_suffix(".txt"),
+            )  # fmt: skip
             rows = [{"loss": t.loss, "plan": json.loads(t.plan.to_json())} for t in found]
-            write_text(file, json.dumps(rows))
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        return [Plan.from_json(json.dumps(row["plan"])) for row in rows]
+            record.write_result(file, json.dumps(rows))
+        return [Plan.from_json(json.dumps(row["plan"])) for row in record.read_json(file, [])]
 
-    return Method(net, plan, repairs=True, tried=tried if trials else None)
+    return Method(net, plan, repairs=True, find_candidates=find_candidates if trials else None)
 
 
-def mdp(setting: Setting) -> Method:
-    """MDP as published (arXiv 2406.12079): Taylor, one pass, a table of convolutions only."""
+def make_mdp(setting: Setting) -> Method:
+    """Prune by MDP as published (arXiv 2406.12079): Taylor, one pass, convolutions' costs only."""
     net = setting.net
-    scores = cache(lambda: pruner.score(net, setting.batches, loss, "taylor"))
+    read_scores = cache(lambda: pruner.score(net, setting.batches, compute_loss, "taylor"))
     counted = {cell.name for cell in net.cells() if "conv" in cell.spec.operator}
 
     def plan(knob: float) -> Plan:
-        problem = pruner.formulate(net, setting.table, scores(), "100%")
-        tables = [
-            table if table.name in counted else replace(table, cost={}) for table in problem.tables
-        ]
+        problem = pruner.formulate(net, setting.table, read_scores(), "100%")
+        tables = [t if t.name in counted else replace(t, cost={}) for t in problem.tables]
         # All widths and blocks, and the longest of every concatenation.
         dense = {variable: count - 1 for variable, count in problem.options.items()}
         total = replace(problem, tables=tables).evaluate(dense)[1][LATENCY]
-        return _solved(
-            net, replace(problem, tables=tables, budgets={LATENCY: knob * total}), scores()
-        )
+        problem = replace(problem, tables=tables, budgets={LATENCY: knob * total})
+        return _solve(net, problem, read_scores())
 
     return Method(net, plan)
 
 
-def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
-    """HALP (arXiv 2210.06659): Taylor, a channel's cost at frozen input widths, a knapsack a round.
+def make_halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
+    """Prune by HALP (arXiv 2210.06659): Taylor, and a knapsack a round.
 
-    The budget falls from round to round; scores and costs are those of what the round before left.
-    No training in between: all methods are tuned alike, afterwards.
+    A channel's cost is that at frozen input widths. The budget falls from round to round; scores
+    and costs are those of what the round before left. No training in between: all methods are tuned
+    alike, afterwards.
     """
     net = setting.net
     shares = np.geomspace(1.0, least, rounds + 1)[1:]
     scored: list[tuple[Plan, Importance]] = []
 
-    def scores_of(plan: Plan) -> Importance:
+    def score_plan(plan: Plan) -> Importance:
         masked = silence_removed(net.module, net, plan)
         recalibrate(masked, setting.batches)  # or the cut network's gradients would mean little
         known = {**dict(masked.named_parameters()), **dict(masked.named_buffers())}
         values = {name: known[name].detach() for name in net.program.tensors if name in known}
-        return pruner.score(replace_tensors(net, values), setting.batches, loss, "taylor")
+        return pruner.score(replace_tensors(net, values), setting.batches, compute_loss, "taylor")
 
     def step(before: Plan, scores: Importance, share: float) -> Plan:
-        return _knapsack(net, setting.table, before, scores, share)
+        return _solve_knapsack(net, setting.table, before, scores, share)
 
     def extend(number: int) -> None:
         while len(scored) <= number:
@@ -165,7 +158,7 @@ def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
                 plan = Plan.dense(net)
             else:
                 plan = step(*scored[-1], float(shares[len(scored) - 1]))
-            scored.append((plan, scores_of(plan)))
+            scored.append((plan, score_plan(plan)))
 
     def plan(knob: float) -> Plan:
         number = int(np.searchsorted(-shares, -knob))  # the last round of a budget above the knob
@@ -175,10 +168,10 @@ def halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method:
     return Method(net, plan)
 
 
-def _knapsack(
+def _solve_knapsack(
     net: Network, table: LatencyTable, before: Plan, scores: Importance, share: float
 ) -> Plan:
-    """Most importance within a share of the latency, input widths frozen at ``before``.
+    """Choose most importance within a share of the latency, input widths frozen at ``before``.
 
     Where by that reckoning nothing fits, the least.
     """
@@ -220,8 +213,8 @@ def _knapsack(
     return Plan(keep, before.blocks)
 
 
-def uniform(setting: Setting) -> Method:
-    """The same share of every Dim, the largest by L1 norm.
+def make_uniform(setting: Setting) -> Method:
+    """Keep the same share of every Dim, the largest by L1 norm.
 
     Dims of one size would all change their width at once, and few latencies could be met: what each
     is rounded at is spread evenly.
@@ -236,13 +229,13 @@ def uniform(setting: Setting) -> Method:
             options = dim.options()
             place = int(np.floor(knob * len(options) + offsets[name])) - 1
             sizes[name] = options[min(max(place, 0), len(options) - 1)]
-        return _best(setting.net, scores, sizes)
+        return _keep_best(setting.net, scores, sizes)
 
     return Method(setting.net, plan)
 
 
-def global_magnitude(setting: Setting) -> Method:
-    """One threshold for all Dims on the L2 norm of an index, relative to its Dim's mean."""
+def make_global_magnitude(setting: Setting) -> Method:
+    """Set one threshold for all Dims on the L2 norm of an index, relative to its Dim's mean."""
     net = setting.net
     scores = pruner.score(net, None, None, "l2")
     relative = {name: scores.total(name) / (scores.total(name).mean() or 1.0) for name in net.dims}
@@ -254,14 +247,16 @@ def global_magnitude(setting: Setting) -> Method:
         for name, dim in net.dims.items():
             count = int((relative[name] >= everything[place]).sum())
             sizes[name] = min(dim.options(), key=lambda n: abs(n - count))
-        return _best(net, scores, sizes)
+        return _keep_best(net, scores, sizes)
 
     return Method(net, plan)
 
 
-def torch_pruning(setting: Setting, kind: str) -> Method:
-    """Torch-Pruning 1.6.1: ``taylor`` (global), ``local_taylor`` (the same ratio in every layer),
-    ``isomorphic`` (global within like groups, Taylor) or ``group_norm`` (local).
+def make_torch_pruning(setting: Setting, kind: str) -> Method:
+    """Prune by Torch-Pruning 1.6.1.
+
+    kind: ``taylor`` (global), ``local_taylor`` (the same ratio in every layer), ``isomorphic``
+    (global within like groups, Taylor) or ``group_norm`` (local).
 
     Its pruner runs on the author's module; the channels that it takes are read off its history.
     Where it couples the layers along a residual stream otherwise than the network does, and leaves
@@ -276,31 +271,31 @@ def torch_pruning(setting: Setting, kind: str) -> Method:
     scored = copy.deepcopy(setting.model).eval()
 
     @cache
-    def gradients() -> None:
+    def compute_gradients() -> None:
         with torch.enable_grad():
             for inputs, labels in setting.batches:
-                loss(scored(inputs), labels).backward()
+                compute_loss(scored(inputs), labels).backward()
 
     def plan(knob: float) -> Plan:
         nonlocal inner
         if kind != "group_norm":
-            gradients()
+            compute_gradients()
         if not inner:
             try:
-                return _by_torch_pruning(setting, scored, kind, knob, set())
+                return _choose_by_torch_pruning(setting, scored, kind, knob, set())
             except (pruner.PlanError, RuntimeError) as error:
                 print(f"  torch-pruning keeps the residual streams: {str(error)[:150]}")
                 inner = True
-        return _by_torch_pruning(setting, scored, kind, knob, streams)
+        return _choose_by_torch_pruning(setting, scored, kind, knob, streams)
 
     # Its widths are rounded, and groups of layers compete: a smaller ratio may be slower.
     return Method(setting.net, plan, monotone=False)
 
 
-def _by_torch_pruning(
+def _choose_by_torch_pruning(
     setting: Setting, scored: nn.Module, kind: str, knob: float, kept: set[str]
 ) -> Plan:
-    """scored is the author's module, with gradients where the kind looks at them."""
+    """Scored is the author's module, with gradients where the kind looks at them."""
     import torch_pruning as tp
 
     model = copy.deepcopy(scored)
@@ -327,11 +322,11 @@ def _by_torch_pruning(
         cutter.step()
     with torch.no_grad():
         model(example)  # a RuntimeError where what is left does not fit together
-    return _from_history(setting.net, model, cutter.pruning_history())
+    return _read_history(setting.net, model, cutter.pruning_history())
 
 
-def _from_history(net: Network, model: nn.Module, history: Any) -> Plan:
-    """The Plan of what Torch-Pruning has cut; ``PlanError`` where it couples layers otherwise."""
+def _read_history(net: Network, model: nn.Module, history: Any) -> Plan:
+    """Read the Plan of what Torch-Pruning has cut; PlanError where it couples layers otherwise."""
     gone: dict[tuple[str, int], list[int]] = {
         (f"{name}.weight", 0 if outputs else 1): list(indices) for name, outputs, indices in history
     }
@@ -353,14 +348,14 @@ def _from_history(net: Network, model: nn.Module, history: Any) -> Plan:
     return plan
 
 
-def fastnas(setting: Setting) -> Method:
-    """FastNAS of NVIDIA's Model Optimizer: every width by itself, and one threshold for all.
+def make_fastnas(setting: Setting) -> Method:
+    """Prune by FastNAS of NVIDIA's Model Optimizer: one threshold for all widths.
 
     Its search is run once, for what each width loses with batch norms recalibrated. By its rule,
     the smallest width that loses no more than a threshold, every threshold then is a structure: so
     what is met is a latency, not the multiply-adds that it knows.
     """
-    found = cache(lambda: _by_fastnas(setting))
+    found = cache(lambda: _search_by_fastnas(setting))
 
     def plan(knob: float) -> Plan:
         known = found()
@@ -381,8 +376,8 @@ def fastnas(setting: Setting) -> Method:
     return Method(setting.net, plan, monotone=False)
 
 
-def _by_fastnas(setting: Setting) -> dict[str, tuple[dict[int, float], NDArray[np.int64]]]:
-    """Of each weight that it may narrow: what its widths lose, and its order of the channels."""
+def _search_by_fastnas(setting: Setting) -> dict[str, tuple[dict[int, float], NDArray[np.int64]]]:
+    """Return of each weight that it may narrow what its widths lose, and the channels' order."""
     try:
         import modelopt.torch.prune as mtp
     except ImportError as error:
@@ -413,28 +408,24 @@ def _by_fastnas(setting: Setting) -> dict[str, tuple[dict[int, float], NDArray[n
         name: f"{name.removesuffix('.out_channels')}.weight" for name in state["sensitivity_map"]
     }
     return {
-        tensor: (state["sensitivity_map"][name], _rows(moved[tensor], weights[tensor]))
+        tensor: (state["sensitivity_map"][name], _match_rows(moved[tensor], weights[tensor]))
         for name, tensor in tensors.items()
     }
 
 
-def _rows(moved: torch.Tensor, original: torch.Tensor) -> NDArray[np.int64]:
-    """Which row of the original each row is, where columns may have changed places too."""
+def _match_rows(moved: torch.Tensor, original: torch.Tensor) -> NDArray[np.int64]:
+    """Find which row of the original each row is, where columns may have changed places too."""
     keys = [np.sort(t.detach().flatten(1).numpy(), axis=1) for t in (original, moved)]
     place = {row.tobytes(): i for i, row in enumerate(keys[0])}
     return np.array([place[row.tobytes()] for row in keys[1]])
 
 
-def _best(net: Network, scores: Importance, sizes: Mapping[str, int]) -> Plan:
-    keep = {name: tuple(sorted(_ranked(scores, name)[: sizes[name]].tolist())) for name in net.dims}
-    return Plan(keep, dict.fromkeys(net.blocks, True))
+def _keep_best(net: Network, scores: Importance, sizes: Mapping[str, int]) -> Plan:
+    keep = {name: tuple(range(size)) for name, size in sizes.items()}
+    return Plan(keep, dict.fromkeys(net.blocks, True)).refill(scores)
 
 
-def _ranked(scores: Importance, dim: str) -> NDArray[np.int64]:
-    return np.asarray(rank_indices(scores, dim))
-
-
-def _solved(net: Network, problem: solver.Problem, scores: Importance) -> Plan:
+def _solve(net: Network, problem: solver.Problem, scores: Importance) -> Plan:
     answer = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
     if answer.choice is None:
         raise solver.SolverError(f"{problem.name}: {answer.status.advice}")
@@ -442,18 +433,18 @@ def _solved(net: Network, problem: solver.Problem, scores: Importance) -> Plan:
 
 
 METHODS: dict[str, Callable[[Setting], Method]] = {
-    "msprune, trials": lambda s: msprune(s, "measured", TRIALS),
-    "msprune, refined": lambda s: msprune(s, "refined"),
-    "msprune, calibrated": lambda s: msprune(s, "calibrated"),
-    "msprune, measured": lambda s: msprune(s, "measured"),
-    "msprune, taylor": lambda s: msprune(s, "taylor"),
-    "uniform": uniform,
-    "global magnitude": global_magnitude,
-    "halp": halp,
-    "mdp as published": mdp,
-    "torch-pruning, taylor": lambda s: torch_pruning(s, "taylor"),
-    "torch-pruning, local taylor": lambda s: torch_pruning(s, "local_taylor"),
-    "torch-pruning, isomorphic": lambda s: torch_pruning(s, "isomorphic"),
-    "torch-pruning, group norm": lambda s: torch_pruning(s, "group_norm"),
-    "fastnas": fastnas,
+    "msprune, trials": lambda s: make_msprune(s, "measured", TRIALS),
+    "msprune, refined": lambda s: make_msprune(s, "refined"),
+    "msprune, calibrated": lambda s: make_msprune(s, "calibrated"),
+    "msprune, measured": lambda s: make_msprune(s, "measured"),
+    "msprune, taylor": lambda s: make_msprune(s, "taylor"),
+    "uniform": make_uniform,
+    "global magnitude": make_global_magnitude,
+    "halp": make_halp,
+    "mdp as published": make_mdp,
+    "torch-pruning, taylor": lambda s: make_torch_pruning(s, "taylor"),
+    "torch-pruning, local taylor": lambda s: make_torch_pruning(s, "local_taylor"),
+    "torch-pruning, isomorphic": lambda s: make_torch_pruning(s, "isomorphic"),
+    "torch-pruning, group norm": lambda s: make_torch_pruning(s, "group_norm"),
+    "fastnas": make_fastnas,
 }

@@ -9,38 +9,65 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+import latency_tables
 import pruner
-from latency_tables import Engine, LatencyTable, Reading, measure_structure
+from latency_tables import Engine, LatencyTable, Reading, Timing, measure_structure
 from latency_tables.regression import DRIFTED, Journal, find_usual_ms, remove_drift
 from pruner import Network
+from pruner.data import ImageData, open_images
+from pruner.models import DenseModel
 from pruner.search import SolveConfig, choose
 from pruner.utils import ProgressDisplay
 
-from .alone import alone_ms, graph_parts, onnx_parts
+from . import record
+from .alone import split_graph, split_onnx, time_alone
 
 LEAST, MOST = 0.2, 1.0  # of the dense latency
 BUDGETS = ("70%", "50%", "30%")
 VISITS = 2
+ROUNDS = 40
 _DRAWS = 60
 _REPEATED = 2
 
 
 @dataclass(frozen=True)
 class Structure:
+    """The size of every Dim, and the blocks that are left out."""
+
     sizes: Mapping[str, int]
     dropped: tuple[str, ...]
 
 
-def unseen(
-    net: Network, table: LatencyTable, count: int, seed: int, begun: Sequence[Structure] = ()
+def trace_network(name: str, batch: int, side: int, **arguments: Any) -> Network:
+    """Trace a network of timm or torchvision, by its MODEL string, with random weights."""
+    module = record.build_module(name, **arguments).eval()
+    return pruner.trace(module, (torch.rand(batch, 3, side, side),), name=name)
+
+
+def open_dataset(folder: Path, side: int, dense: DenseModel) -> ImageData:
+    """Open the images of a folder as a network wants them."""
+    how = {name: getattr(dense.preset, name) for name in ("mean", "std", "crop", "interpolation")}
+    return open_images(folder, side, **how)
+
+
+def time_in_turn(net: Network, plan: pruner.Plan, engine: Engine) -> tuple[Timing, Timing]:
+    """Time the uncut network and a plan's in turn."""
+    probes = {"dense": net.probe({}), "pruned": net.probe(plan.sizes(), plan.dropped_blocks())}
+    timings = latency_tables.compare(engine, probes, ROUNDS)
+    return timings["dense"], timings["pruned"]
+
+
+def draw_structures(
+    net: Network, table: LatencyTable, count: int, seed: int, before: Sequence[Structure] = ()
 ) -> list[Structure]:
-    """Random structures, spread evenly between ``LEAST`` and ``MOST`` of the dense latency.
+    """Draw random structures, spread evenly between ``LEAST`` and ``MOST`` of the dense latency.
 
     Every Dim has a width of its own around a common level, every third structure drops blocks; of
     many draws the one is taken that the table thinks nearest to its turn. The first ones are those
-    that were begun before, when the table may have thought otherwise.
+    that were timed before, when the table may have thought otherwise.
     """
     random = np.random.default_rng([seed, 40])
     dense = table.uncut_ms(net)
@@ -50,28 +77,28 @@ def unseen(
     for index, target in enumerate(np.linspace(LEAST, MOST, count)):
         best: tuple[float, Structure] | None = None
         for _ in range(_DRAWS):
-            drawn = _draw(net, random, drops=index % 3 == 1)
-            cells = net.cell_sizes(drawn.sizes, drawn.dropped)
+            one = _draw(net, random, drops=index % 3 == 1)
+            cells = net.cell_sizes(one.sizes, one.dropped)
             total = table.predict_total((specs[name], widths) for name, widths in cells.items())
             off = abs(calibration.total_ms(total) / dense - float(target))
-            if drawn not in chosen and (best is None or off < best[0]):
-                best = (off, drawn)
+            if one not in chosen and (best is None or off < best[0]):
+                best = (off, one)
         if best is not None:
             chosen.append(best[1])
-    return [*begun[:count], *chosen[len(begun) :]]
+    return [*before[:count], *chosen[len(before) :]]
 
 
-def begun(net: Network, engine: Engine, folder: Path) -> list[Structure]:
-    """The structures that ``measured`` has visited in this folder, in that order."""
+def read_structures(net: Network, engine: Engine, folder: Path) -> list[Structure]:
+    """Read which structures ``time_structures`` has timed in this folder, in that order."""
     uncut = {name: options[-1] for name, options in net.sizes().items()}
     found: dict[Any, Structure] = {}
-    for reading in _journal(net, engine, folder).readings:
+    for reading in _open_journal(net, engine, folder).readings:
         key = _key(reading.sizes), tuple(reading.dropped)
         found.setdefault(key, Structure({**uncut, **reading.sizes}, tuple(reading.dropped)))
     return list(found.values())
 
 
-def _journal(net: Network, engine: Engine, folder: Path) -> Journal:
+def _open_journal(net: Network, engine: Engine, folder: Path) -> Journal:
     return Journal(folder / "unseen", engine.device.at_batch(net.probe({}).batch))
 
 
@@ -85,7 +112,7 @@ def _draw(net: Network, random: np.random.Generator, drops: bool) -> Structure:
     return Structure(sizes, tuple(b for b in net.removable() if random.uniform() < share))
 
 
-def measured(
+def time_structures(
     net: Network,
     engine: Engine,
     structures: list[Structure],
@@ -93,13 +120,13 @@ def measured(
     table: LatencyTable,
     quick: bool,
 ) -> list[tuple[Reading, ...]]:
-    """Times structures in ``VISITS`` passes over all of them, each visit on disk before the next.
+    """Time structures in ``VISITS`` passes over all of them, each visit on disk before the next.
 
     What is there is not timed again, but for visits next to which the uncut network ran at another
     speed than when the table was measured: those are repeated, one a structure and call, and up to
     ``_REPEATED`` in all. Returns for each structure the ``VISITS`` visits of the steadiest machine.
     """
-    journal = _journal(net, engine, folder)
+    journal = _open_journal(net, engine, folder)
     known: dict[Any, list[Reading]] = {}
     for reading in journal.readings:
         known.setdefault((_key(reading.sizes), tuple(reading.dropped)), []).append(reading)
@@ -126,8 +153,8 @@ def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(sizes.items()))
 
 
-def steady_ms(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
-    """What structures take at the speed that the machine had when the table was measured.
+def remove_drifts(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
+    """Return milliseconds at the speed that the machine had when the table was measured.
 
     The uncut network, timed in turn with each, tells how far it has drifted since.
     """
@@ -135,10 +162,10 @@ def steady_ms(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
     return [remove_drift(r, usual[r.network], table.drift_attenuation) for r in readings]
 
 
-def solved(
+def solve(
     net: Network, table: LatencyTable, engine: Engine, scores: Any, budget: str
 ) -> tuple[dict[str, Any], pruner.Plan | None]:
-    """What ``msprune solve --margin auto`` does for a budget: all its rounds, and what it takes.
+    """Do what ``msprune solve --margin auto`` does: return all its rounds, and the plan it takes.
 
     predicted_ms, measured_ms
         Of the first structure, which the table as it was measured led to.
@@ -170,9 +197,8 @@ def solved(
     }, best.plan
 
 
-def off_by(solved: dict[str, Any], structure: dict[str, Any]) -> str:
-    """How much slower than predicted a structure for a budget is; by how much it is above the
-    budget; in how many rounds it was found."""
+def describe_gap(solved: dict[str, Any], structure: dict[str, Any]) -> str:
+    """Say how much slower than predicted a structure is, how far over budget, in what rounds."""
     if "measured_ms" not in structure:
         return str(solved["status"])
     text = f"{structure['measured_ms'] / structure['predicted_ms'] - 1:+.1%}"
@@ -181,33 +207,37 @@ def off_by(solved: dict[str, Any], structure: dict[str, Any]) -> str:
     return text + (f" in {structure['rounds']}" if "rounds" in structure else "")
 
 
-def in_place(table: LatencyTable, reading: Reading) -> float:
-    """What the table says, in milliseconds."""
+def predict_in_place(table: LatencyTable, reading: Reading) -> float:
+    """Return what the table says, in milliseconds."""
     return table.predict_total(((c.spec, c.sizes) for c in reading.cells), reading.network)
 
 
-def frozen_linear(net: Network, table: LatencyTable, reading: Reading) -> float:
-    """HALP's model (arXiv 2210.06659, section 3.2): with its input width frozen, every output
-    channel of a layer costs the same. The dense cells are the table's, scaled to its dense."""
+def predict_frozen_linear(net: Network, table: LatencyTable, reading: Reading) -> float:
+    """Predict by HALP's model (arXiv 2210.06659, section 3.2).
+
+    With its input width frozen, every output channel of a layer costs the same. The dense cells
+    are the table's, scaled to its dense.
+    """
     dense = {cell.name: (cell.spec, cell.dense_sizes) for cell in net.cells()}
     cost = {name: float(table.predict(spec, [own])[0]) for name, (spec, own) in dense.items()}
     total = sum(cost[c.cell] * c.sizes[-1] / dense[c.cell][1][-1] for c in reading.cells)
     return total * table.uncut_ms(net) / sum(cost.values())
 
 
-def cell_by_cell(
+def sum_cells(
     net: Network, engine: Engine, readings: Sequence[Reading], folder: Path
 ) -> list[float]:
-    """The sum of each structure's cells, each timed alone at its widths, as tables are made
-    elsewhere. What was timed before, in this folder, is kept there.
+    """Return the sum of each structure's cells, each timed alone at its widths.
+
+    So tables are made elsewhere. What was timed before, in this folder, is kept there.
     """
     file = folder / "alone.json"
-    done: dict[str, float] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    done: dict[str, float] = record.read_json(file, {})
     known: dict[Any, float] = {}
     for reading in readings:
         if reading.key not in done:
             done[reading.key] = _sum_alone(net, engine, reading, known)
-            file.write_text(json.dumps(done), "utf-8")
+            record.write_result(file, json.dumps(done))
     return [done[reading.key] for reading in readings]
 
 
@@ -217,16 +247,15 @@ def _sum_alone(net: Network, engine: Engine, reading: Reading, known: dict[Any, 
     missing = {cell for cell, key in wanted.items() if key not in known}
     if missing:
         probe = net.probe(dict(reading.sizes), reading.dropped)
-        part = graph_parts(probe) if engine.name == "torch" else onnx_parts(probe)
+        part = split_graph(probe) if engine.name == "torch" else split_onnx(probe)
         for cell in missing:
             own = part(cell)
-            known.setdefault(wanted[cell], 0.0 if own is None else alone_ms(own, engine))
+            known.setdefault(wanted[cell], 0.0 if own is None else time_alone(own, engine))
     return sum(known[key] for key in wanted.values())
 
 
-def off(predicted: list[float], actual: list[float]) -> dict[str, float]:
-    """Median, 95th percentile and worst of the relative error, Spearman's rank correlation, and of
-    how many structures."""
+def summarize_errors(predicted: list[float], actual: list[float]) -> dict[str, float]:
+    """Return figures of the relative error, and Spearman's rank correlation."""
     from scipy.stats import spearmanr
 
     p: NDArray[np.float64] = np.array(predicted)

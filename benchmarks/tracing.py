@@ -12,7 +12,6 @@ same machine with the same versions.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -23,23 +22,21 @@ from typing import Any
 
 import numpy as np
 
-from .solver import RESULTS, machine
-from .zoo import architectures
+from . import record
+from .zoo import list_architectures
 
 DEPTHS = (12, 24, 48, 96, 192)
 TARGET_S = 20.0
 
 
-def vit(depth: int) -> tuple[Any, int]:
-    """Two blocks (attention, MLP) a layer."""
-    import timm
-
+def build_vit(depth: int) -> tuple[Any, int]:
+    """Build two blocks (attention, MLP) a layer."""
     settings: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "num_heads": 3}
-    return timm.create_model("vit_tiny_patch16_224", depth=depth, **settings), 32
+    return record.build_module("timm:vit_tiny_patch16_224", depth=depth, **settings), 32
 
 
-def resnet(depth: int) -> tuple[Any, int]:
-    """So many basic blocks in four stages."""
+def build_resnet(depth: int) -> tuple[Any, int]:
+    """Build so many basic blocks in four stages."""
     from timm.models.resnet import BasicBlock, ResNet
 
     layers = (1, 1, depth - 3, 1)
@@ -47,27 +44,23 @@ def resnet(depth: int) -> tuple[Any, int]:
     return ResNet(kind, layers, num_classes=10, channels=(16, 16, 16, 16)), 32
 
 
-def densenet(depth: int) -> tuple[Any, int]:
-    """So many layers in two blocks: a layer reads all before it."""
-    import timm
-
+def build_densenet(depth: int) -> tuple[Any, int]:
+    """Build so many layers in two blocks: a layer reads all before it."""
     settings: dict[str, Any] = {"block_config": (depth // 2, depth // 2), "growth_rate": 8}
-    return timm.create_model("densenet121", **settings), 32
+    return record.build_module("timm:densenet121", **settings), 32
 
 
 SERIES: dict[str, Callable[[int], tuple[Any, int]]] = {
-    "vit": vit, "resnet": resnet, "densenet": densenet,
+    "vit": build_vit, "resnet": build_resnet, "densenet": build_densenet,
 }  # fmt: skip
 
 
 def build(case: str) -> tuple[Any, int]:
-    """The model of a case's name, and the side of its images."""
+    """Build the model of a case's name; return it and the side of its images."""
     kind, _, depth = case.rpartition(" ")
     if kind in SERIES:
         return SERIES[kind](int(depth))
-    import timm
-
-    model: Any = timm.create_model(case.removeprefix("timm:"))
+    model = record.build_module(case)
     return model, model.default_cfg["input_size"][-1]
 
 
@@ -79,7 +72,7 @@ def run_case(case: str) -> dict[str, Any]:
 
     model, side = build(case)
     model.eval()
-    with cpu_seconds(torch.export, "export") as spent:
+    with time_calls(torch.export, "export") as spent:
         begin = time.process_time()
         net = trace(model, (torch.zeros(2, 3, side, side),))
         seconds = time.process_time() - begin
@@ -97,8 +90,8 @@ def run_case(case: str) -> dict[str, Any]:
 
 
 @contextmanager
-def cpu_seconds(module: Any, name: str) -> Iterator[list[float]]:
-    """CPU seconds of every call of a module's function meanwhile."""
+def time_calls(module: Any, name: str) -> Iterator[list[float]]:
+    """Note the CPU seconds of every call of a module's function meanwhile."""
     function, spent = getattr(module, name), list[float]()
 
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -115,52 +108,33 @@ def cpu_seconds(module: Any, name: str) -> Iterator[list[float]]:
         setattr(module, name, function)
 
 
-def exponent(runs: list[dict[str, Any]], seconds: Callable[[dict[str, Any]], float]) -> float:
-    """p of seconds ~ nodes ** p, by least squares over the logarithms of the larger runs."""
+def fit_exponent(runs: list[dict[str, Any]], seconds: Callable[[dict[str, Any]], float]) -> float:
+    """Return p of seconds ~ nodes ** p, by least squares over the logarithms of the larger runs."""
     runs = sorted(runs, key=lambda run: run["nodes"])[-4:]
     sizes, times = np.log([r["nodes"] for r in runs]), np.log([seconds(r) for r in runs])
     return float(np.polyfit(sizes, times, 1)[0])
 
 
 def report(kept: dict[str, Any]) -> str:
-    """The tables in Markdown."""
-    here, runs = kept["machine"], kept["runs"]
-    lines = [
-        "# Tracing: seconds by the number of nodes",
-        "",
-        f"By `python -m benchmarks.tracing`, {kept['date']}, on "
-        + ", ".join(f"{k} {v}" for k, v in here.items())
-        + ". CPU time on one thread, one run each; random weights.",
-        "",
-        "| network | nodes | Dims | Blocks | Cells | seconds | torch.export | the rest | "
-        "random plan |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for run in sorted(runs, key=lambda r: (":" in r["case"], r["case"].split(" ")[0], r["nodes"])):
-        rest = run["seconds"] - run["export_s"]
-        lines.append(
-            f"| {run['case']} | {run['nodes']} | {run['dims']} | {run['blocks']} | {run['cells']} "
-            f"| {run['seconds']:.2f} | {run['export_s']:.2f} | {rest:.2f} | {run['plan_s']:.2f} |"
-        )
-    lines.append("")
+    """Write the tables in Markdown."""
+    runs = kept["runs"]
+    grown = {}
     for kind in SERIES:
         series = [run for run in runs if run["case"].startswith(f"{kind} ")]
         if len(series) >= 4:
-            whole = exponent(series, lambda r: r["seconds"])
-            rest = exponent(series, lambda r: r["seconds"] - r["export_s"])
-            plan = exponent(series, lambda r: r["plan_s"])
-            lines.append(
-                f"- {kind}: seconds grow as nodes^{whole:.2f}; without `torch.export` as "
-                f"nodes^{rest:.2f}; a random plan as nodes^{plan:.2f} (n log n: 1.1 to 1.2 here)"
-            )
-    listed = [run for run in runs if ":" in run["case"]]
-    if listed:
-        slowest = max(listed, key=lambda r: r["seconds"])
-        lines.append(
-            f"- slowest of the {len(listed)} timm architectures traced: {slowest['case']}, "
-            f"{slowest['seconds']:.1f} s (target {TARGET_S:.0f} s)"
-        )
-    return "\n".join(lines) + "\n"
+            grown[kind] = {
+                "whole": fit_exponent(series, lambda r: r["seconds"]),
+                "rest": fit_exponent(series, lambda r: r["seconds"] - r["export_s"]),
+                "plan": fit_exponent(series, lambda r: r["plan_s"]),
+            }
+    return record.render(
+        "tracing.md.j2",
+        kept=kept,
+        runs=sorted(runs, key=lambda r: (":" in r["case"], r["case"].split(" ")[0], r["nodes"])),
+        exponents=grown,
+        listed=sorted((r for r in runs if ":" in r["case"]), key=lambda r: -r["seconds"]),
+        target_s=TARGET_S,
+    )
 
 
 def main() -> int:
@@ -173,16 +147,14 @@ def main() -> int:
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    path = RESULTS / "tracing.json"
-    here = {k: v for k, v in machine().items() if k not in ("scipy", "pyomo", "highspy")}
-    here["torch"] = torch.__version__
+    path = record.RESULTS / "tracing.json"
+    here = {**record.describe_machine(["numpy"]), "torch": torch.__version__}
     kept: dict[str, Any] = {"machine": here, "date": str(date.today()), "runs": []}
-    if path.exists() and not given.fresh:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        kept = before if before["machine"] == here else kept
+    if not given.fresh:
+        kept = record.resume(path, kept, "machine")
     done = {run["case"] for run in kept["runs"]}
     cases = [f"{kind} {depth}" for depth in DEPTHS for kind in SERIES]
-    cases += [name for name in architectures() if name.startswith("timm:")]
+    cases += [name for name in list_architectures() if name.startswith("timm:")]
     if any(case not in done for case in cases):
         run_case("vit 12")  # what torch loads on its first export is no part of any case
     for case in cases:
@@ -194,10 +166,10 @@ def main() -> int:
             print(f"{case}: {type(error).__name__}", flush=True)
             continue
         kept["runs"].append(run)
-        path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        record.write_json(path, kept, end="")
         print(run, flush=True)
     text = report(kept)
-    (RESULTS / "tracing.md").write_text(text, encoding="utf-8")
+    record.write_result(record.RESULTS / "tracing.md", text)
     print(text)
     return 0
 

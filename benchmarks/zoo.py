@@ -21,7 +21,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -32,9 +31,16 @@ from typing import Any
 
 import pandas as pd
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).with_name("results") / "zoo.csv"
-SUPPORT = ROOT / "docs" / "support.md"
+from . import record
+
+RESULTS = record.RESULTS / "zoo.csv"
+SUPPORT = record.ROOT / "docs" / "support.md"
+COLUMNS = (
+    "name", "family", "seconds", "result", "torch", "trace_s", "dims", "blocks", "prunable",
+    "prunable_macs", "fixed_batch", "frozen", "macs", "difference", "load", "onnx", "train",
+    "threads",
+)  # fmt: skip
+"""Those of the report; a line that failed early, or all lines, can lack some."""
 HANG_S = 120.0
 """Seconds on all cores over which a line counts as hanging."""
 SLOW = f"fails: over {HANG_S:.0f} s"
@@ -47,18 +53,16 @@ ASKED = (
 )  # fmt: skip
 """Families of which at least 60% of the parameters must be prunable."""
 
-# Default configurations (random weights); the inputs are made in `_inputs`.
-HF = {
-    "ViT": "ViTModel", "DeiT": "DeiTModel", "Swin": "SwinModel", "Swinv2": "Swinv2Model",
-    "ConvNext": "ConvNextModel", "Segformer": "SegformerModel", "Dinov2": "Dinov2Model",
-    "CLIPVision": "CLIPVisionModel", "Beit": "BeitModel", "MobileViT": "MobileViTModel",
-    "PvtV2": "PvtV2Model", "Hiera": "HieraModel", "ResNet": "ResNetModel",
-    "SiglipVision": "SiglipVisionModel", "DPT": "DPTModel", "Yolos": "YolosModel",
-    "CLIP": "CLIPModel", "Blip": "BlipModel", "RTDetr": "RTDetrModel",
-}  # fmt: skip
+# Default configurations (random weights); the inputs are made in `_make_inputs`.
+HF = (
+    "ViT", "DeiT", "Swin", "Swinv2", "ConvNext", "Segformer", "Dinov2", "CLIPVision", "Beit",
+    "MobileViT", "PvtV2", "Hiera", "ResNet", "SiglipVision", "DPT", "Yolos", "CLIP", "Blip",
+    "RTDetr",
+)  # fmt: skip
 
 
 def main() -> None:
+    """Run what is missing, print the table, write it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", help="architectures whose name holds this text")
     parser.add_argument("--again", action="store_true", help="do finished lines anew")
@@ -73,7 +77,7 @@ def main() -> None:
         print(json.dumps(line))
         return
     done = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame({"name": []})
-    families = architectures()
+    families = list_architectures()
     todo = [
         name for name in families
         if (not options.only or options.only in name)
@@ -88,21 +92,21 @@ def main() -> None:
         print(f"{line['name']}: {line['result']} ({line['seconds']:.0f} s)", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        for line in pool.map(lambda name: in_a_process(name, families[name]), todo):
+        for line in pool.map(lambda name: run_alone(name, families[name]), todo):
             keep(line)
     for name in list(done["name"][done["result"] == SLOW]):
-        keep(in_a_process(name, families[name], os.cpu_count() or 1))
-    text = support(done)
-    SUPPORT.write_text(text, encoding="utf-8")
+        keep(run_alone(name, families[name], os.cpu_count() or 1))
+    text = report(done)
+    record.write_result(SUPPORT, text)
     print(text)
 
 
-def architectures() -> dict[str, str]:
-    """All names, ``library:model``, with their families."""
+def list_architectures() -> dict[str, str]:
+    """List all names, ``library:model``, with their families."""
     path = Path(__file__).with_name("zoo_timm.json")
     if not path.is_file():
-        path.write_text(json.dumps(smallest_of_families(), indent=1) + "\n", encoding="utf-8")
-    timm_names = json.loads(path.read_text(encoding="utf-8"))
+        record.write_json(path, find_smallest_of_families())
+    timm_names = record.read_json(path, {})
     import torchvision
 
     tv = torchvision.models
@@ -114,8 +118,8 @@ def architectures() -> dict[str, str]:
     }
 
 
-def smallest_of_families() -> dict[str, str]:
-    """timm family -> its architecture with the fewest parameters (built without memory)."""
+def find_smallest_of_families() -> dict[str, str]:
+    """Return timm family -> its architecture with the fewest parameters (built without memory)."""
     import timm
     import torch
 
@@ -132,16 +136,15 @@ def smallest_of_families() -> dict[str, str]:
     return result
 
 
-def in_a_process(name: str, family: str, threads: int = 1) -> dict[str, Any]:
+def run_alone(name: str, family: str, threads: int = 1) -> dict[str, Any]:
     """Examine one architecture where it can crash and hang without harm.
 
     On several threads its seconds are the clock's.
     """
     about = {"name": name, "family": family, "seconds": LIMIT_S}
-    command = [sys.executable, "-m", "benchmarks.zoo", "--one", name, "--threads", str(threads)]
-    begin = time.monotonic()
+    begin, arguments = time.monotonic(), ("--one", name, "--threads", threads)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=ROOT)
+        done = record.run_module("benchmarks.zoo", *arguments, limit_s=LIMIT_S)
     except subprocess.TimeoutExpired:
         return {**about, "result": f"over {LIMIT_S:.0f} s of wall-clock time"}
     try:
@@ -156,24 +159,24 @@ def in_a_process(name: str, family: str, threads: int = 1) -> dict[str, Any]:
 
 
 def build(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """A model with random weights, scales and statistics, and its example inputs."""
+    """Build a model with random weights, scales and statistics, and its example inputs."""
     import torch
 
     model, inputs, kwargs = _build(name)
     generator = torch.Generator().manual_seed(0)
 
-    def noise(like: Any) -> Any:
+    def draw_noise(like: Any) -> Any:
         return torch.randn(like.shape, generator=generator).to(like)
 
     with torch.no_grad():
         for key, buffer in model.named_buffers():
             if key.endswith("running_mean"):
-                buffer.add_(noise(buffer), alpha=0.1)
+                buffer.add_(draw_noise(buffer), alpha=0.1)
             if key.endswith("running_var"):
-                buffer.mul_(1 + 0.5 * noise(buffer).tanh())
+                buffer.mul_(1 + 0.5 * draw_noise(buffer).tanh())
         for parameter in model.parameters():
             if parameter.is_floating_point() and bool((parameter == parameter.flatten()[0]).all()):
-                parameter.add_(noise(parameter), alpha=0.1)
+                parameter.add_(draw_noise(parameter), alpha=0.1)
     return model.eval(), inputs, kwargs
 
 
@@ -183,35 +186,27 @@ def _build(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     torch.manual_seed(0)
     library, _, model_name = name.partition(":")
     if library == "timm":
-        import timm
-
-        model: Any = timm.create_model(model_name)
+        model = record.build_module(name)
         size = model.default_cfg["input_size"]
         weights = sum(p.numel() for p in model.parameters())
         # One image where the image or the network is large: their passes are what takes long.
         count = 2 if size[-1] <= 448 and weights <= 2e8 else 1
         return model, (torch.randn(count, *size),), {}
     if library == "torchvision":
-        import torchvision
-
         with contextlib.suppress(TypeError):
-            model = torchvision.models.get_model(model_name, weights=None, weights_backbone=None)
+            model = record.build_module(name, weights_backbone=None)
             return model, (torch.randn(2, 3, 224, 224),), {}
-        model = torchvision.models.get_model(model_name, weights=None, **_options(model_name))
+        slow = {"init_weights": False} if model_name in ("inception_v3", "googlenet") else {}
         side = 299 if "inception" in model_name else 224
-        return model, (torch.randn(2, 3, side, side),), {}
+        return record.build_module(name, **slow), (torch.randn(2, 3, side, side),), {}
     import transformers
 
-    kind = getattr(transformers, HF[model_name])
+    kind = getattr(transformers, f"{model_name}Model")
     config = kind.config_class()
-    return kind(config), (), _inputs(model_name, config)
+    return kind(config), (), _make_inputs(model_name, config)
 
 
-def _options(name: str) -> dict[str, Any]:
-    return {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
-
-
-def _inputs(name: str, config: Any) -> dict[str, Any]:
+def _make_inputs(name: str, config: Any) -> dict[str, Any]:
     import torch
 
     vision = getattr(config, "vision_config", config)
@@ -229,7 +224,7 @@ def _inputs(name: str, config: Any) -> dict[str, Any]:
 
 
 def examine(name: str, threads: int = 1) -> dict[str, Any]:
-    """Every column of one line. What fails is said; the columns before it stand."""
+    """Find every column of one line. What fails is said; the columns before it stand."""
     import torch
 
     from pruner import Plan, PrunerError, trace, verify
@@ -265,7 +260,7 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
         )
         stage = "oracle"
         line["difference"] = verify(model, net, plan)
-        line.update(_use(net, plan, line))
+        line.update(_check_uses(net, plan, line))
         stage = "judge"
         failed = [
             column for column, good in (
@@ -284,7 +279,7 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
     return line
 
 
-def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
+def _check_uses(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     """Save and load, export, train a step, which changes it: ``ok`` or what went wrong."""
     import torch
     from torch.utils import _pytree as pytree
@@ -292,7 +287,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     from pruner import apply, load, save
     from pruner.surgery import call_flat, largest_difference
 
-    def floats(result: Any) -> list[Any]:
+    def select_floats(result: Any) -> list[Any]:
         leaves = pytree.tree_leaves(result)
         return [x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
 
@@ -300,24 +295,24 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     with torch.no_grad():
         expected = call_flat(small, net, net.inputs)
 
-    def train() -> None:
+    def check_training() -> None:
         small.train()
         optimizer = torch.optim.SGD(small.parameters(), lr=1e-4)
-        sum(x.square().mean() for x in floats(call_flat(small, net, net.inputs))).backward()
+        sum(x.square().mean() for x in select_floats(call_flat(small, net, net.inputs))).backward()
         optimizer.step()
         if not any(p.grad is not None for p in small.parameters()):
             raise AssertionError("no gradient")
         small.eval()
 
-    def reload() -> None:
+    def check_loading() -> None:
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             save(small, plan, folder)
             delta = largest_difference(call_flat(load(folder), net, net.inputs), expected)
         if delta > 1e-4:
             raise AssertionError(f"differs by {delta:.1e}")
 
-    def onnx() -> None:
-        import onnx as onnx_
+    def check_onnx() -> None:
+        import onnx
         import onnxruntime
 
         from pruner.graph import to_onnx
@@ -326,7 +321,7 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
         model = to_onnx(small, net.inputs)
         # Among near equals each runtime selects its own: the comparison follows this one's choice.
         picks = [node.output[1] for node in model.graph.node if node.op_type == "TopK"]
-        model.graph.output.extend(onnx_.ValueInfoProto(name=name) for name in picks)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in picks)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(
@@ -334,19 +329,20 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
         )
         feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), net.inputs)}
         got = [torch.from_numpy(x) for x in session.run(None, feeds) if hasattr(x, "dtype")]
-        wanted = floats(expected)
+        wanted = select_floats(expected)
         if picks:
             names = [node.name for node in find_selections(small.graph)]
             choices = dict(zip(names, got[len(got) - len(picks) :], strict=True))
             with torch.no_grad():
                 runner = AlignedInterpreter(small, choices)
-                wanted = floats(runner.run(*net.inputs, enable_io_processing=False))
+                wanted = select_floats(runner.run(*net.inputs, enable_io_processing=False))
         delta = largest_difference([x for x in got if x.is_floating_point()], wanted)
         if delta > 1e-3:
             raise AssertionError(f"differs by {delta:.1e}")
 
     result = {}
-    for column, check in (("load", reload), ("onnx", onnx), ("train", train)):
+    checks = {"load": check_loading, "onnx": check_onnx, "train": check_training}
+    for column, check in checks.items():
         try:
             check()
             result[column] = "ok"
@@ -356,60 +352,24 @@ def _use(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     return result
 
 
-def support(done: pd.DataFrame) -> str:
-    """docs/support.md from the results."""
+def report(done: pd.DataFrame) -> str:
+    """Write docs/support.md from the results."""
+    done = done.reindex(columns=list(COLUMNS))
+    rows = done.astype(object).where(done.notna(), None).sort_values("name").to_dict("records")
     asked = done[done["family"].isin(ASKED)]
-    half, most = (done["prunable"] >= 0.5).mean(), (asked["prunable"] >= 0.6).sum()
-    lines = [
-        "# Architectures",
-        "",
-        "Written by `python -m benchmarks.zoo` from `benchmarks/results/zoo.csv`: random weights, "
-        "cut at random to half the multiply-adds, compared with the masked dense network "
-        "(float32), trained a step, saved and loaded without source, run by ONNX Runtime "
-        f"(torch {', '.join(sorted(done['torch'].dropna().unique()))}). Prunable is the share of "
-        "the parameters that goes when every Dim is at its smallest size, no block dropped; "
-        "seconds are processor time on one thread, or by the clock on all cores where marked *.",
-        "",
-        f"- {(done['result'] == 'ok').sum()} of {len(done)} lines pass every column.",
-        f"- On {half:.0%} of them half of the parameters or more is prunable; on {most} of the "
-        f"{len(asked)} families that must reach 60%, 60% or more.",
-        f"- The slowest took {done['seconds'].max():.0f} s; "
-        f"the slowest trace {done['trace_s'].max():.0f} s.",
-        "",
-        "| architecture | family | Dims | Blocks | prunable | of MACs | MACs left | difference | "
-        "train | load | ONNX | seconds | frozen, and what fails |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in done.sort_values("name").to_dict("records"):
-        cells = [
-            row["name"], str(row["family"]), _number(row.get("dims"), "d"),
-            _number(row.get("blocks"), "d"), _number(row.get("prunable"), ".0%"),
-            _number(row.get("prunable_macs"), ".0%"), _number(row.get("macs"), ".2f"),
-            _number(row.get("difference"), ".0e"),
-            *("yes" if row.get(c) == "ok" else "-" if pd.isna(row.get(c)) else "no"
-              for c in ("train", "load", "onnx")),
-            _number(row.get("seconds"), ".0f") + ("*" if row.get("threads", 0) > 1 else ""),
-            _remarks(row),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return record.render(
+        "support.md.j2", done=done, asked=asked, rows=rows, list_remarks=_list_remarks
+    )
 
 
-def _number(value: Any, form: str) -> str:
-    if value is None or pd.isna(value):
-        return "-"
-    return format(int(value) if form == "d" else float(value), form)
-
-
-def _remarks(row: dict[str, Any]) -> str:
+def _list_remarks(row: dict[str, Any]) -> str:
     said = [] if row["result"] == "ok" else [str(row["result"])]
     for column in ("train", "load", "onnx"):
-        value = row.get(column)
-        if isinstance(value, str) and value != "ok":
-            said.append(f"{column}: {value}")
-    if isinstance(row.get("frozen"), str) and row["frozen"]:
+        if row[column] not in (None, "ok"):
+            said.append(f"{column}: {row[column]}")
+    if row["frozen"]:
         said.append(f"frozen: {row['frozen']}")
-    if row.get("fixed_batch") is True or row.get("fixed_batch") == "True":
+    if row["fixed_batch"] in (True, "True"):
         said.append("fixed batch")
     return "; ".join(said).replace("|", "/")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import latency_tables
 from benchmarks import accuracy
-from benchmarks.accuracy import CORRECTIONS, Bench, Case, next_aim, read_rows, write_plans
+from benchmarks.accuracy import CORRECTIONS, Bench, Case, correct_aim, read_rows, write_plans
 from benchmarks.peers import Method
 from pruner import Plan
 from pruner.demo import WEIGHTS, unpack
@@ -26,7 +26,7 @@ def test_the_bracket_closes_on_a_device_that_the_table_misjudges(share, power, f
     aim = share
     for _ in range(CORRECTIONS + 1):
         seen[aim] = factor * aim**power
-        aim = next_aim(seen, share)
+        aim = correct_aim(seen, share)
     assert min(abs(ratio - share) for ratio in seen.values()) < 0.01 * share
 
 
@@ -38,7 +38,7 @@ def test_a_cliff_is_not_jumped_over_for_ever(share, height):
     aim = share
     for _ in range(CORRECTIONS + 1):
         seen[aim] = aim if aim < cliff else aim + height
-        aim = next_aim(seen, share)
+        aim = correct_aim(seen, share)
     below = max(a for a, ratio in seen.items() if ratio <= share)
     assert cliff - below < 0.1 * share
 
@@ -62,7 +62,7 @@ def test_of_what_was_tried_the_first_that_the_device_finds_fast_enough_is_taken(
     bench, monkeypatch, over
 ):
     plans = [Plan.random(bench.net, macs=0.6, seed=seed) for seed in range(4)]
-    bench.methods["some"] = Method(bench.net, None, tried=lambda share: plans)
+    bench.methods["some"] = Method(bench.net, None, find_candidates=lambda share: plans)
     timed = []
 
     def compare(engine, probes, rounds):
@@ -101,9 +101,9 @@ def test_a_plan_of_another_machine_is_tuned_once_and_without_a_table(bench):
 def test_a_plan_is_cut_and_repaired_once(bench, monkeypatch):
     plan = Plan.random(bench.net, macs=0.6, seed=1)
     found = {"method": "uniform", "latency_share": 70, "plan": json.loads(plan.to_json())}
-    first = bench.repaired(found)
-    monkeypatch.setattr(bench, "method", None)
-    again = bench.repaired(found)
+    first = bench.repair(found)
+    monkeypatch.setattr(bench, "make_method", None)
+    again = bench.repair(found)
     assert again.row == first.row
     images = next(iter(bench.data.test(8)))[0]
     with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import fx
 
-from benchmarks.alone import graph_parts, onnx_parts
+from benchmarks.alone import split_graph, split_onnx
 from tests.pruner.networks import Attention, Dense, Plain, Residual
 from tests.pruner.problem.test_formulate import traced
 
@@ -18,13 +18,13 @@ def test_a_part_computes_what_its_operators_do_in_the_whole(kind):
     probe = net.probe(smaller)
     values = {}
 
-    class Keeping(fx.Interpreter):
+    class Recorder(fx.Interpreter):
         def run_node(self, n):
             values[n.name] = super().run_node(n)
             return values[n.name]
 
-    Keeping(probe.module).run(*probe.inputs)
-    part, ran = graph_parts(probe), 0
+    Recorder(probe.module).run(*probe.inputs)
+    part, ran = split_graph(probe), 0
     for cell in dict.fromkeys(probe.cell_of.values()):
         own = part(cell)
         if own is None:
@@ -49,7 +49,7 @@ def test_a_part_of_an_onnx_graph_runs_alone():
     ort = pytest.importorskip("onnxruntime")
     net = traced(Residual, 2)
     probe = net.probe({})
-    part, ran = onnx_parts(probe), 0
+    part, ran = split_onnx(probe), 0
     for cell in dict.fromkeys(probe.cell_of.values()):
         own = part(cell)
         if own is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers import METHODS, Setting, _from_history, _knapsack, _rows
+from benchmarks.peers import METHODS, Setting, _match_rows, _read_history, _solve_knapsack
 from pruner import Plan, PlanError, apply, predict, trace
 
 from .pruner.networks import Residual
@@ -42,11 +42,11 @@ def test_a_larger_knob_keeps_more_and_every_plan_is_a_network(name, setting):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.75, 0.8, 0.9])
-def test_halps_knapsack_against_enumeration(share):
+def test_halps_solve_knapsack_against_enumeration(share):
     """A channel costs what its writers save, input widths frozen; the least where nothing fits."""
     net, table = traced(Residual, 2), Rule()
     scores = random_importance(net, 3)
-    first = _knapsack(net, table, Plan.dense(net), scores, 0.9)
+    first = _solve_knapsack(net, table, Plan.dense(net), scores, 0.9)
     for before in (Plan.dense(net), first):
         sizes, specs = before.sizes(), {c.name: c.spec for c in net.cells()}
         base = net.cell_sizes(sizes)
@@ -67,7 +67,7 @@ def test_halps_knapsack_against_enumeration(share):
         choices = [[n for n in d.options() if n <= sizes[d.name]] for d in net.dims.values()]
         every = [dict(zip(net.dims, c)) for c in itertools.product(*choices)]
         fitting = [s for s in every if frozen(s) <= share * dense + 1e-9]
-        found = _knapsack(net, table, before, scores, share)
+        found = _solve_knapsack(net, table, before, scores, share)
         if not fitting:
             fitting = [s for s in every if frozen(s) <= min(map(frozen, every)) + 1e-9]
         assert frozen(found.sizes()) <= max(map(frozen, fitting)) + 1e-9
@@ -79,11 +79,11 @@ def test_a_history_of_torch_pruning_is_a_plan_or_is_refused():
     net = traced(Residual, 2)
     module = Residual(stream=8, inner=4).eval()
     history = [("a1", True, [1, 4]), ("b1", True, [0, 5])]
-    plan = _from_history(net, module, history)
+    plan = _read_history(net, module, history)
     kept = {tuple(k) for n, k in plan.keep.items() if len(k) < net.dims[n].size}
     assert kept == {(0, 2, 3, 5), (1, 2, 3, 4)}
     with pytest.raises(PlanError, match="couples layers otherwise"):
-        _from_history(net, module, history[:1])
+        _read_history(net, module, history[:1])
 
 
 def test_fastnas_keeps_the_first_of_its_order_and_less_for_a_smaller_knob(tmp_path):
@@ -105,7 +105,8 @@ def test_rows_are_found_again_when_columns_have_moved_too():
     original = torch.randn(6, 4, 3, 3)
     order = torch.tensor([4, 0, 5, 2, 1, 3])
     assert (
-        _rows(original[order][:, torch.tensor([2, 0, 3, 1])], original).tolist() == order.tolist()
+        _match_rows(original[order][:, torch.tensor([2, 0, 3, 1])], original).tolist()
+        == order.tolist()
     )
 
 
