@@ -223,7 +223,7 @@ def _finetune(options: argparse.Namespace) -> Outcome:
 
 
 def _run(options: argparse.Namespace) -> Outcome:
-    config = Config.from_yaml(options.config).changed(_collect_entries(options))
+    config = Config.from_yaml(options.config).with_changes(_collect_entries(options))
     return commands.run(config, ProgressDisplay(), until=options.until)
 
 

@@ -213,7 +213,7 @@ class Config:
         """Return plain data with every default filled in, as run.json holds it."""
         return dataclasses.asdict(self) | {"budgets": tuple(map(str, self.budgets))}
 
-    def changed(self, changes: Mapping[str, Any]) -> Config:
+    def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return this configuration with some entries replaced; sections are merged."""
         content = self.to_dict()
         for key, value in changes.items():

@@ -75,7 +75,7 @@ class Workspace:
         state = folder.read_state()
         base = RunFolder(folder.path.parent) if state.get("part_of_parent") else folder
         config = Config.from_dict(state["config"], str(folder / names.STATE))
-        config = resolve_paths(config.changed(changes or {}))
+        config = resolve_paths(config.with_changes(changes or {}))
         return cls(base, folder, config, progress or SilentProgress())
 
     def with_config(self, config: Config) -> Workspace:

@@ -37,7 +37,7 @@ class StubPlan(Plan):
 
 
 def all_keys(changes: dict[str, Any]) -> dict[str, str]:
-    keys = CacheKeys(Config.from_dict(CONTENT).changed(changes), lambda: "images")
+    keys = CacheKeys(Config.from_dict(CONTENT).with_changes(changes), lambda: "images")
     steps = ("measure", "dense", "rotate", "score", "solve", "reference")
     return {
         **{step: getattr(keys, step) for step in steps},
