@@ -89,6 +89,8 @@ class Case:
     tuned: bool = True
 
 
+Repaired = tuple[nn.Module, dict[str, float]]
+"""A cut network before any tuning, and what a row says of it."""
 PHOTOGRAPHS: dict[str, Any] = {
     "side": 224, "shares": (80, 65, *SHARES), "fit_images": 500, "batch": 25, "tuned": False,
 }  # fmt: skip
@@ -133,14 +135,6 @@ def main() -> None:
     text = report(read_rows(options.results))
     record.write_result(options.results / "accuracy.md", text)
     print(text, end="")
-
-
-@dataclass(frozen=True)
-class RepairedNetwork:
-    """A cut network before any tuning, and what a row says of it."""
-
-    module: nn.Module
-    row: dict[str, float]
 
 
 class CachingClassifier(nn.Module):
@@ -212,9 +206,7 @@ class Bench:
     def score(self, name: str) -> None:
         """Let a method find out, and keep, what it needs for every share before it can choose."""
         for share in self.list_missing(name):
-            find_candidates = self.make_method(name).find_candidates
-            if find_candidates is not None:
-                find_candidates(share / 100)
+            self.make_method(name).find_candidates(share / 100)
 
     def choose(self, name: str) -> None:
         """Write the plan of every share, with what it measures here, into the results."""
@@ -250,7 +242,7 @@ class Bench:
             plan = json.loads(taken["plan"].to_json())
             return {**taken, "plan": plan, "tries": [t["tries"] for t in tries]}
 
-        for plan in method.find_candidates(share) if method.find_candidates is not None else ():
+        for plan in method.find_candidates(share):
             if measure_ratio(plan) <= share * (1 + ABOVE):
                 return describe(tries[-1])
         seen: dict[float, float] = {}  # of an aim: the share that its structure measures
@@ -306,11 +298,9 @@ class Bench:
 
     def tune_plan(self, found: dict[str, Any]) -> None:
         """Cut, repair and tune one plan with every seed."""
-        name, share = found["method"], found["latency_share"]
         # Another schedule of the same plan is another run, and not this one's rest.
         how = (found["plan"], self.epochs, self.options.train, self.options.amp)
-        scratch = self.folder / f"{_make_slug(name, share)}-{digest_json(how)[:8]}"
-        repaired: RepairedNetwork | None = None
+        scratch, repaired = self.folder / _make_slug(found, how), None
         for seed in self.options.seeds if self.case.tuned else (0,):
             row = self.make_row(found, seed)
             if _contains(read_rows(self.options.results), row):
@@ -324,8 +314,8 @@ class Bench:
             rows[list(COLUMNS)].to_csv(self.options.results / "accuracy.csv", index=False)
             steps = ("accuracy_before", "accuracy_repaired", "accuracy")
             print(
-                f"{self.name}, {name}, {share}%, seed {seed}: cut, repaired, tuned: "
-                + ", ".join(f"{row[step]:.1%}" for step in steps),
+                f"{self.name}, {row['method']}, {row['latency_share']}%, seed {seed}: "
+                "cut, repaired, tuned: " + ", ".join(f"{row[step]:.1%}" for step in steps),
                 flush=True,
             )
 
@@ -344,17 +334,14 @@ class Bench:
             "torch": torch.__version__,
         }
 
-    def repair(self, found: dict[str, Any]) -> RepairedNetwork:
+    def repair(self, found: dict[str, Any]) -> Repaired:
         """Cut and repair a plan, or read what all its seeds and schedules begin with."""
-        name, share = found["method"], found["latency_share"]
-        folder = (
-            self.folder / f"repaired-{_make_slug(name, share)}-{digest_json(found['plan'])[:8]}"
-        )
+        folder = self.folder / f"repaired-{_make_slug(found, found['plan'])}"
         note = folder / "row.json"
         if note.is_file():
-            return RepairedNetwork(load(folder), record.read_json(note, {}))
+            return load(folder), record.read_json(note, {})
         start = time.perf_counter()
-        method = self.make_method(name)
+        method = self.make_method(found["method"])
         plan = Plan.from_json(json.dumps(found["plan"]))
         small = pruner.apply(method.net, plan)
         row = {"dense_accuracy": self.evaluate_dense(), "accuracy_before": self.evaluate(small)}
@@ -366,20 +353,21 @@ class Bench:
         row["minutes"] = (time.perf_counter() - start) / 60
         save(small, None, folder)
         record.write_result(note, json.dumps(row))  # last: where it is, the network is
-        return RepairedNetwork(small, row)
+        return small, row
 
-    def finetune(self, repaired: RepairedNetwork, seed: int, folder: Path) -> dict[str, float]:
+    def finetune(self, repaired: Repaired, seed: int, folder: Path) -> dict[str, float]:
         """Tune a copy with a seed; return the accuracies and minutes."""
+        module, row = repaired
         if not self.epochs:
-            return repaired.row
+            return row
         start = time.perf_counter()
-        small = copy.deepcopy(repaired.module)
+        small = copy.deepcopy(module)
         recipe = Recipe(recalibrate=0, evaluate_every=0, amp=self.options.amp)
         data = FewerImages(self.data, self.options.train)
         finetune(small, self.teacher, data, self.epochs, recipe=recipe, out=folder, seed=seed)
         accuracy = self.evaluate(small)
-        minutes = repaired.row["minutes"] + (time.perf_counter() - start) / 60
-        return {**repaired.row, "accuracy": accuracy, "minutes": minutes}
+        minutes = row["minutes"] + (time.perf_counter() - start) / 60
+        return {**row, "accuracy": accuracy, "minutes": minutes}
 
     def evaluate_dense(self) -> float:
         """Return the accuracy of the uncut network, kept."""
@@ -408,8 +396,9 @@ def correct_aim(seen: Mapping[float, float], share: float) -> float:
     return low + (high - low) * min(max(part, 0.25), 0.75)
 
 
-def _make_slug(method: str, share: int) -> str:
-    return f"{method.replace(', ', '-').replace(' ', '_')}-{share}"
+def _make_slug(found: dict[str, Any], content: Any) -> str:
+    name = found["method"].replace(", ", "-").replace(" ", "_")
+    return f"{name}-{found['latency_share']}-{digest_json(content)[:8]}"
 
 
 def _select(plans: list[dict[str, Any]], method: str, share: int) -> list[dict[str, Any]]:

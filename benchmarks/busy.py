@@ -70,15 +70,9 @@ def main() -> None:
 
 def describe(where: str, table: LatencyTable) -> dict[str, Any]:
     """Return what a table says of itself."""
-    error = table.error
-    assert error is not None
-    return {
-        "busy": where,
-        "median": error.median,
-        "p95": error.p95,
-        "worst": error.worst,
-        "notes": list(table.notes),
-    }
+    assert table.error is not None
+    errors = {name: getattr(table.error, name) for name in ("median", "p95", "worst")}
+    return {"busy": where, **errors, "notes": list(table.notes)}
 
 
 def measure(net: pruner.Network, probes: int) -> LatencyTable:

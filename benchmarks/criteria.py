@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import time
 from datetime import date
 from pathlib import Path
@@ -134,7 +133,7 @@ def _rank(run: dict[str, Any], key: str) -> float | None:
     return float(-spearmanr([r["objective"] for r in rows], [r[key] for r in rows])[0])
 
 
-def main() -> int:
+def main() -> None:
     """Run what is missing, print the table, write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.criteria", description=__doc__)
     parser.add_argument("--data", default=record.ROOT / "data" / "cifar10", type=Path)
@@ -158,18 +157,13 @@ def main() -> int:
     settings["places"] = SAMPLES
     path = given.results / "criteria.json"
     kept: dict[str, Any] = {"settings": settings, "date": str(date.today()), "criteria": {}}
-    kept = record.resume(
-        path, kept, "settings", "earlier results have other settings: starting afresh"
-    )
+    kept = record.resume(path, kept, "settings", "earlier results have other settings")
     plans = draw_plans(net, given.structures, given.share, given.seed)
     for name in given.only:
         run = kept["criteria"].setdefault(name, {"structures": [], "seconds": 0.0})
         rows = run["structures"]
-        left = [
-            k
-            for k in range(len(plans))
-            if k >= len(rows) or (given.tune and "tuned" not in rows[k])
-        ]
+        wanted = "tuned" if given.tune else "cut"
+        left = [k for k in range(len(plans)) if k >= len(rows) or wanted not in rows[k]]
         if not left:
             continue
         start = time.perf_counter()
@@ -188,8 +182,7 @@ def main() -> int:
     text = report(kept)
     record.write_result(given.results / "criteria.md", text)
     print("\n" + text)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

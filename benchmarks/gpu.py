@@ -67,7 +67,8 @@ def main() -> None:
         if key in rows or (options.only and options.only not in key):
             continue
         try:
-            engine = make_engine(kind, precision, options.on)
+            where = {"on": options.on} if kind == "torch" else {}
+            engine = latency_tables.engine(kind, precision=precision, **where)
             rows[key] = examine(key, name, batch, engine, options, until)
         except TimeIsUp:
             print(f"{key}: time is up; the same command continues")
@@ -91,13 +92,6 @@ def list_settings(on: str) -> Iterator[tuple[str, str, str, int, str]]:
                     yield f"{name}-{precision}-batch{batch}-{kind}", name, precision, batch, kind
 
 
-def make_engine(kind: str, precision: str, on: str) -> Engine:
-    """Make the engine of a setting."""
-    if kind == "torch":
-        return latency_tables.engine("torch", precision=precision, on=on)
-    return latency_tables.engine(kind, precision=precision)
-
-
 def examine(
     key: str, name: str, batch: int, engine: Engine, options: argparse.Namespace, until: float
 ) -> dict[str, Any]:
@@ -108,7 +102,7 @@ def examine(
     sized = {"img_size": options.side} if NETWORKS[name].startswith("timm:") else {}
     net = st.trace_network(NETWORKS[name], batch, options.side, **sized)
 
-    def progress(p: latency_tables.MeasureProgress) -> None:
+    def report_progress(p: latency_tables.MeasureProgress) -> None:
         print(f"  {key} {p.done}/{p.total} {p.note}", flush=True)
         if time.monotonic() > until and p.done < p.total:
             raise TimeIsUp
@@ -119,13 +113,14 @@ def examine(
         path=options.folder / key,
         probes=options.probes,
         seed=options.seed,
-        progress=progress,
+        progress=report_progress,
     )
     held_out = predict_held_out(table)
     calibration, rank = table.calibration(net), None
     if len(held_out) > 2:
         predicted = [calibration.total_ms(h.sum_ms) for h in held_out]
         rank = st.summarize_errors(predicted, [h.measured_ms for h in held_out])["rank"]
+    kernels = [r.kernel_ms / r.latency_ms for r in table.readings]
     scores = pruner.score(net, None, None, "magnitude")
     return {
         "device": str(table.device),
@@ -136,9 +131,7 @@ def examine(
         "probes": len(table.readings),
         "minutes": table.provenance["seconds"] / 60,
         "dense_ms": table.uncut_ms(net),
-        "kernels_to_end_to_end": float(
-            np.median([r.kernel_ms / r.latency_ms for r in table.readings])
-        ),
+        "kernels_to_end_to_end": float(np.median(kernels)),
         "error": None if table.error is None else vars(table.error),
         "rank": rank,
         "notes": list(table.notes),
@@ -170,27 +163,9 @@ def solve(
 
 def report(rows: dict[str, Any]) -> str:
     """Write one row a setting in Markdown."""
-    return record.render(
-        "gpu.md.j2",
-        rows=rows,
-        budgets=st.BUDGETS,
-        answers={key: show_answers(row["solved"]) for key, row in rows.items()},
-        devices=sorted({f"{row['device']}, {row['date']}" for row in rows.values()}),
-    )
-
-
-def show_answers(solved: list[dict[str, Any]]) -> list[str]:
-    """Write of each budget the speed-up, and how far the first and the taken structure are off."""
-    cells, by_budget = [], {found["budget"]: found for found in solved}
-    for found in map(by_budget.get, st.BUDGETS):
-        if found is None:  # time was up
-            cells.append("-")
-        elif "taken" not in found:
-            cells.append(found["status"])
-        else:
-            gaps = [st.describe_gap(found, at) for at in (found, found["taken"])]
-            cells.append(f"{found['in_turn']['speed_up']:.2f}x, {', '.join(gaps)}")
-    return cells
+    devices = sorted({f"{row['device']}, {row['date']}" for row in rows.values()})
+    about = {"budgets": st.BUDGETS, "describe_gap": st.describe_gap}
+    return record.render("gpu.md.j2", rows=rows, devices=devices, **about)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ MODELS = {
     "cell_by_cell": "cell by cell",
     "frozen_linear": "frozen input",
 }
+SHOWN: dict[str, Any] = {"models": MODELS, "describe_gap": st.describe_gap}
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def main() -> None:
                 continue
             folder = options.work / f"{pair}-{options.threads}{'-quick' if options.quick else ''}"
             row = examine(name, kind, folder, options)
-            print(render_row(row), flush=True)
+            print(record.render("latency_row.md.j2", row=row, **SHOWN), end="", flush=True)
             if not options.quick:
                 same = (row["network"], row["engine"], row["device"])
                 rows = [r for r in rows if (r["network"], r["engine"], r["device"]) != same]
@@ -96,20 +97,11 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
     net = st.trace_network(NETWORKS[name], 1, side)
     engine = latency_tables.engine(kind, threads=options.threads)
     after = SECOND_OF_FAMILY.get(name)
-    family = None
-    if after is not None:
-        first = folder.with_name(folder.name.replace(name, after))
-        if not (first / "latency.parquet").is_file():
-            raise SystemExit(
-                f"{name} comes after {after}: python -m benchmarks.latency --only {after}"
-            )
-        family = folder / "library"
-        latency_tables.Library(family).add(LatencyTable.load(first))
     table = latency_tables.measure(
         net,
         engine,
         path=folder,
-        library=family,
+        library=None if after is None else make_library(name, after, folder),
         probes=8 if options.quick else None,
         quick=options.quick,
         seed=options.seed,
@@ -121,13 +113,16 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
     readings = [average_readings(own) for own in visits]
     actual = st.remove_drifts(table, readings)
     one, other = (st.remove_drifts(table, [own[i] for own in visits]) for i in range(st.VISITS))
+    in_place = [st.predict_in_place(table, r) for r in readings]
     models = {
-        "in_place": [st.predict_in_place(table, r) for r in readings],
-        "frozen_linear": [st.predict_frozen_linear(net, table, r) for r in readings],
+        "in_place": (in_place, actual),
+        "frozen_linear": ([st.predict_frozen_linear(net, table, r) for r in readings], actual),
     }
     every = max(ALONE, -(-len(net.cells()) * len(readings) // MOST_ALONE))
     if after is None:
-        models["cell_by_cell"] = st.sum_cells(net, engine, readings[::every], folder)
+        sums = st.sum_cells(net, engine, readings[::every], folder)
+        models["cell_by_cell"] = (sums, actual[::every])
+    models |= {"again": (other, one), "raw": (in_place, [r.latency_ms for r in readings])}
     scores = pruner.score(net, None, None, "magnitude")
     own = [r for r in table.readings if r.network == readings[0].network]
     dense = next(r for r in own if not r.sizes and not r.dropped)
@@ -146,63 +141,33 @@ def examine(name: str, kind: str, folder: Path, options: argparse.Namespace) -> 
         "unseen": len(readings),
         "stated": None if table.error is None else table.error.p95,
         "notes": list(table.notes),
-        **{
-            model: st.summarize_errors(
-                predicted, actual[:: every if model == "cell_by_cell" else 1]
-            )
-            for model, predicted in models.items()
-        },
-        "again": st.summarize_errors(other, one),
-        "raw": st.summarize_errors(
-            models["in_place"], [reading.latency_ms for reading in readings]
-        ),
+        **{model: st.summarize_errors(*pair) for model, pair in models.items()},
         "solved": [st.solve(net, table, engine, scores, budget)[0] for budget in st.BUDGETS],
     }
 
 
-def render_row(row: dict[str, Any]) -> str:
-    """Write one row of the printed table."""
-    parts = []
-    for e in map(row.get, MODELS):
-        if not e:
-            parts.append("-")
-            continue
-        text = f"{e['median']:.1%} / {e['p95']:.1%} / {e['worst']:.1%} / {e['rank']:.3f}"
-        some = e.get("structures", row["unseen"])
-        parts.append(text if some == row["unseen"] else f"{text} ({some})")
-    solved = [(f"{s['budget']}: ", s, s.get("taken")) for s in row["solved"]]
-    cells = [
-        label(row["network"], row["after"]),
-        row["engine"],
-        f"{row['dense_ms']:.3g}",
-        str(row["probes"]),
-        f"{row['minutes']:.1f}" if row["minutes"] else "-",
-        f"{row['kernels_to_end_to_end']:.2f}",
-        *parts,
-        ", ".join(budget + st.describe_gap(s, s) for budget, s, _ in solved),
-        ", ".join(budget + st.describe_gap(s, t) for budget, s, t in solved if t) or "-",
-    ]
-    return record.join_cells(cells)
-
-
-def label(network: str, after: str | None) -> str:
-    """Name a network and the one whose table was at hand."""
-    return f"{network} after {after}" if after else network
+def make_library(name: str, after: str, folder: Path) -> Path:
+    """Make a library that holds the table of the network before, and return its folder."""
+    first = folder.with_name(folder.name.replace(name, after))
+    if not (first / "latency.parquet").is_file():
+        command = f"python -m benchmarks.latency --only {after}"
+        raise SystemExit(f"{name} comes after {after}: {command}")
+    latency_tables.Library(folder / "library").add(LatencyTable.load(first))
+    return folder / "library"
 
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Write an overview, the newest row of every network and engine, and one table a device."""
     newest = {(row["network"], row["engine"]): row for row in sorted(rows, key=lambda r: r["date"])}
-    overview = [
-        [label(name, SECOND_OF_FAMILY.get(name))]
-        + [summarize(newest.get((name, engine))) for engine in ENGINES]
-        for name in NETWORKS
-    ]
-    devices = {row["device"]: [r for r in rows if r["device"] == row["device"]] for row in rows}
     return record.render(
-        "latency.md.j2", overview=overview, devices=sorted(devices.items()), engines=ENGINES,
-        models=MODELS, render_row=render_row,
-    )  # fmt: skip
+        "latency.md.j2",
+        overview={n: [summarize(newest.get((n, engine))) for engine in ENGINES] for n in NETWORKS},
+        devices=sorted({row["device"] for row in rows}),
+        rows=rows,
+        after=SECOND_OF_FAMILY,
+        engines=ENGINES,
+        **SHOWN,
+    )
 
 
 def summarize(row: dict[str, Any] | None) -> str:

@@ -56,10 +56,8 @@ def collect(run: Path) -> dict[str, Any]:
     folder = RunFolder(run)
     state = folder.read_state()
     children = [RunFolder(folder / slug) for slug in state["budgets"]] or [folder]
-    rows = []
-    for child in children:
-        metrics = child.read_json(METRICS)
-        rows.append({key: value for key, value in metrics.items() if key != "structure"})
+    figures = [child.read_json(METRICS) for child in children]
+    rows = [{key: value for key, value in own.items() if key != "structure"} for own in figures]
     paths = ("data", "weights")  # of the machine that it ran on
     config = {key: value for key, value in state["config"].items() if key not in paths}
     identity = {key: value for key, value in state["identity"].items() if key not in paths}

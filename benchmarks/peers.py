@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Method:
     plan: Callable[[float], Plan]
     repairs: bool = False
     monotone: bool = True
-    find_candidates: Callable[[float], Sequence[Plan]] | None = None
+    find_candidates: Callable[[float], Sequence[Plan]] = lambda share: ()
 
 
 def compute_loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,8 @@ def make_msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
             record.write_result(file, json.dumps(rows))
         return [Plan.from_json(json.dumps(row["plan"])) for row in record.read_json(file, [])]
 
-    return Method(net, plan, repairs=True, find_candidates=find_candidates if trials else None)
+    method = Method(net, plan, repairs=True)
+    return replace(method, find_candidates=find_candidates) if trials else method
 
 
 def make_mdp(setting: Setting) -> Method:
@@ -149,21 +150,15 @@ def make_halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method
         values = {name: known[name].detach() for name in net.program.tensors if name in known}
         return pruner.score(replace_tensors(net, values), setting.batches, compute_loss, "taylor")
 
-    def step(before: Plan, scores: Importance, share: float) -> Plan:
-        return _solve_knapsack(net, setting.table, before, scores, share)
-
-    def extend(number: int) -> None:
-        while len(scored) <= number:
-            if not scored:
-                plan = Plan.dense(net)
-            else:
-                plan = step(*scored[-1], float(shares[len(scored) - 1]))
-            scored.append((plan, score_plan(plan)))
+    step = partial(_solve_knapsack, net, setting.table)
 
     def plan(knob: float) -> Plan:
-        number = int(np.searchsorted(-shares, -knob))  # the last round of a budget above the knob
-        extend(min(number, rounds))
-        return step(*scored[min(number, rounds)], knob)
+        # The last round of a budget above the knob.
+        number = min(int(np.searchsorted(-shares, -knob)), rounds)
+        while len(scored) <= number:
+            kept = step(*scored[-1], float(shares[len(scored) - 1])) if scored else Plan.dense(net)
+            scored.append((kept, score_plan(kept)))
+        return step(*scored[number], knob)
 
     return Method(net, plan)
 
@@ -179,10 +174,10 @@ def _solve_knapsack(
     base = net.cell_sizes(sizes, before.dropped_blocks())
     specs = {cell.name: cell.spec for cell in net.cells()}
 
-    def milliseconds(cell: str, widths: tuple[int, ...]) -> float:
+    def predict_ms(cell: str, widths: tuple[int, ...]) -> float:
         return float(table.predict(specs[cell], [widths])[0])
 
-    least = sum(milliseconds(cell, widths) for cell, widths in base.items())
+    least = sum(predict_ms(cell, widths) for cell, widths in base.items())
     tables, choices = [], {}
     for name, dim in net.dims.items():
         choices[name] = [n for n in dim.options() if n <= sizes[name]] or [dim.options()[0]]
@@ -192,17 +187,16 @@ def _solve_knapsack(
             widths = net.cell_sizes({**sizes, name: n}, before.dropped_blocks())
             # The writer's output narrows; what it reads stays as it was.
             rows = {str(c): (*base[str(c)][:-1], widths[str(c)][-1]) for c in writers}
-            cost.append(sum(milliseconds(cell, row) for cell, row in rows.items()))
+            cost.append(sum(predict_ms(cell, row) for cell, row in rows.items()))
         least -= cost[-1] - min(cost)
         kept = np.concatenate([[0.0], np.cumsum(np.sort(scores.total(name))[::-1])])
         above = {LATENCY: np.array(cost) - min(cost)}
         tables.append(solver.Table(name, (name,), kept[choices[name]], above))
-    dense = sum(milliseconds(cell.name, cell.dense_sizes) for cell in net.cells())
+    dense = sum(predict_ms(cell.name, cell.dense_sizes) for cell in net.cells())
     limit = max(share * dense - least, 0.0)
     options = {name: len(own) for name, own in choices.items()}
-    answer = solver.solve(
-        solver.Problem(net.name, options, tables, {LATENCY: limit}), time_limit_s=TIME_LIMIT_S
-    )
+    problem = solver.Problem(net.name, options, tables, {LATENCY: limit})
+    answer = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
     assert answer.choice is not None  # the least of every Dim costs nothing
     keep = {}
     for name, dim in net.dims.items():
@@ -361,7 +355,7 @@ def make_fastnas(setting: Setting) -> Method:
         known = found()
         thresholds = np.unique([loss for losses, _ in known.values() for loss in losses.values()])
         most = thresholds[int(round((1 - knob) * (len(thresholds) - 1)))]
-        keep = {}
+        keep = dict(Plan.dense(setting.net).keep)
         for name, dim in setting.net.dims.items():
             for slot in dim.slots:
                 if slot.role == "out" and slot.axis == 0 and slot.tensor in known:
@@ -369,9 +363,7 @@ def make_fastnas(setting: Setting) -> Method:
                     width = min(width for width, loss in losses.items() if loss <= most)
                     kept = {int(i) for i in slot.owner[order[:width]] if i >= 0}
                     keep[name] = tuple(sorted(kept))
-        return Plan(
-            {**Plan.dense(setting.net).keep, **keep}, dict.fromkeys(setting.net.blocks, True)
-        )
+        return Plan(keep, dict.fromkeys(setting.net.blocks, True))
 
     return Method(setting.net, plan, monotone=False)
 
@@ -404,13 +396,11 @@ def _search_by_fastnas(setting: Setting) -> dict[str, tuple[dict[int, float], ND
         },
     )
     weights, moved = setting.model.state_dict(), ordered.state_dict()
-    tensors = {
-        name: f"{name.removesuffix('.out_channels')}.weight" for name in state["sensitivity_map"]
-    }
-    return {
-        tensor: (state["sensitivity_map"][name], _match_rows(moved[tensor], weights[tensor]))
-        for name, tensor in tensors.items()
-    }
+    found = {}
+    for name, losses in state["sensitivity_map"].items():
+        tensor = f"{name.removesuffix('.out_channels')}.weight"
+        found[tensor] = (losses, _match_rows(moved[tensor], weights[tensor]))
+    return found
 
 
 def _match_rows(moved: torch.Tensor, original: torch.Tensor) -> NDArray[np.int64]:

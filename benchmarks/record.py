@@ -40,13 +40,13 @@ def write_result(path: Path, text: str) -> None:
 def resume(path: Path, start: dict[str, Any], key: str, otherwise: str = "") -> dict[str, Any]:
     """Return earlier results to go on from, or start where they differ from it in the key.
 
-    otherwise is printed where earlier results are left aside.
+    otherwise says why, and is printed, where earlier results are left aside.
     """
     before: dict[str, Any] = read_json(path, start)
     if before[key] == start[key]:
         return before
     if otherwise:
-        print(otherwise)
+        print(f"{otherwise}: starting afresh")
     return start
 
 
@@ -100,7 +100,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(show=show_number, row=join_cells, align=align_table)
+    environment.filters.update(show=show_number, align=align_table)
     return environment.get_template(template).render(**values)
 
 
@@ -109,13 +109,8 @@ def show_number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def join_cells(cells: Iterable[Any]) -> str:
-    """Write a row of a Markdown table."""
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def align_table(lines: Sequence[Sequence[str]], head: Sequence[str]) -> str:
     """Write a Markdown table whose columns line up."""
     widths = [max(map(len, column)) for column in zip(head, *lines)]
     rows = [head, ["-" * width for width in widths], *lines]
-    return "\n".join(join_cells(c.ljust(w) for c, w in zip(cells, widths)) for cells in rows)
+    return "\n".join(f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in rows)

@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -125,10 +124,9 @@ def _read_peak_mb() -> float:
 
 def run_alone(instance: str, method: str, repeats: int) -> dict[str, Any]:
     """Run a case in a child; one that dies or hangs is a row of the table, not the end of it."""
+    arguments, limit_s = ("--case", instance, method, repeats), 90 + 110 * repeats
     try:
-        done = record.run_module(
-            "benchmarks.solver", "--case", instance, method, repeats, limit_s=90 + 110 * repeats
-        )
+        done = record.run_module("benchmarks.solver", *arguments, limit_s=limit_s)
     except subprocess.TimeoutExpired as error:
         return {"status": "killed", "note": f"no answer after {error.timeout:.0f} s"}
     if done.returncode:
@@ -160,28 +158,29 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     median = {k: statistics.median(r["seconds"]) for k, r in by.items()}
     optima = record.read_json(INSTANCES / "optima.json", {})
     autos = {n: r for (n, method), r in by.items() if method == "auto"}
+    published = [n for n in optima if n in autos]
+    fine = [n for n in autos if n.startswith("roofline")]
+    right = [
+        n for n in published
+        if autos[n]["status"] == "optimal"
+        and abs(autos[n]["value"] / optima[n]["optimum"] - 1) <= 1e-9
+    ]  # fmt: skip
+    closed = [n for n in fine if (autos[n]["gap"] or 0.0) <= 1e-6 and autos[n]["value"] is not None]
 
-    def summarize(names: list[str], proven: Callable[[str], bool]) -> dict[str, Any]:
+    def summarize(names: list[str], proven: list[str]) -> dict[str, Any]:
+        """Count what is proven, and take the median and the worst seconds."""
         return {
             "of": len(names),
-            "proven": sum(map(proven, names)),
+            "proven": len(proven),
             "median": statistics.median(median[n, "auto"] for n in names) if names else None,
             "worst": max((max(autos[n]["seconds"]) for n in names), default=None),
         }
 
-    def meets_optimum(name: str) -> bool:
-        run = autos[name]
-        error = abs(run["value"] / optima[name]["optimum"] - 1)
-        return run["status"] == "optimal" and error <= 1e-9
-
-    def closes_gap(name: str) -> bool:
-        return (autos[name]["gap"] or 0.0) <= 1e-6 and autos[name]["value"] is not None
-
     fronts = [r for (_, method), r in by.items() if method == "frontier"]
     ratios = {n: median[n, "auto"] / median[n, "milp"] for n in autos if (n, "milp") in median}
     return {
-        "published": summarize([n for n in optima if n in autos], meets_optimum),
-        "fine": summarize([n for n in autos if n.startswith("roofline")], closes_gap),
+        "published": summarize(published, right),
+        "fine": summarize(fine, closed),
         "fronts": fronts,
         "ratios": sorted(ratios.items(), key=lambda item: item[1]),
         "peak_mb": max((r["peak_mb"] for r in [*autos.values(), *fronts]), default=None),
@@ -190,12 +189,8 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def find_contradictions(runs: list[dict[str, Any]]) -> list[str]:
     """Find choices of a method that another's bound excludes: then a proof is false."""
-    best: dict[str, tuple[float, str]] = {}
-    for r in runs:
-        if r.get("value") is not None:
-            best[r["instance"]] = max(
-                best.get(r["instance"], (-math.inf, "")), (r["value"], r["method"])
-            )
+    found = [(r["value"], r["method"], r["instance"]) for r in runs if r.get("value") is not None]
+    best = {name: (value, method) for value, method, name in sorted(found)}
     return [
         f"{r['instance']}: bound of {r['method']} {r['bound']:.10g}, but {best[r['instance']][1]} "
         f"found {best[r['instance']][0]:.10g}"
@@ -222,7 +217,7 @@ def report(kept: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
+def main() -> None:
     """Run what is missing, print the table, write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.solver", description=__doc__)
     parser.add_argument("--only", default="", help="cases whose 'instance method' contains this")
@@ -234,15 +229,14 @@ def main() -> int:
     if given.case:
         instance, method, repeats = given.case
         print(json.dumps(run_case(instance, method, int(repeats))))
-        return 0
+        return
     if not (INSTANCES / "optima.json").exists():
-        print(f"{INSTANCES} is not there: this benchmark needs its instances", file=sys.stderr)
-        return 1
+        sys.exit(f"{INSTANCES} is not there: this benchmark needs its instances")
     path = given.results / "solver.json"
     here = record.describe_machine(("numpy", "scipy", "pyomo", "highspy"))
     kept: dict[str, Any] = {"machine": here, "seed": SEED, "date": str(date.today()), "runs": []}
     if not given.fresh:
-        left = "earlier results are from another machine or other versions: starting afresh"
+        left = "earlier results are from another machine or other versions"
         kept = record.resume(path, kept, "machine", left)
     done = {(r["instance"], r["method"]) for r in kept["runs"]}
     for instance, method, repeats in list_cases():
@@ -257,8 +251,7 @@ def main() -> int:
     text = report(kept)
     record.write_result(given.results / "solver.md", text)
     print("\n" + text)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

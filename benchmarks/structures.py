@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 import latency_tables
 import pruner
@@ -91,15 +91,21 @@ def draw_structures(
 def read_structures(net: Network, engine: Engine, folder: Path) -> list[Structure]:
     """Read which structures ``time_structures`` has timed in this folder, in that order."""
     uncut = {name: options[-1] for name, options in net.sizes().items()}
-    found: dict[Any, Structure] = {}
-    for reading in _open_journal(net, engine, folder).readings:
-        key = _key(reading.sizes), tuple(reading.dropped)
-        found.setdefault(key, Structure({**uncut, **reading.sizes}, tuple(reading.dropped)))
-    return list(found.values())
+    timed = _group_readings(_open_journal(net, engine, folder))
+    return [Structure({**uncut, **dict(sizes)}, dropped) for sizes, dropped in timed]
 
 
 def _open_journal(net: Network, engine: Engine, folder: Path) -> Journal:
     return Journal(folder / "unseen", engine.device.at_batch(net.probe({}).batch))
+
+
+def _group_readings(journal: Journal) -> dict[Any, list[Reading]]:
+    """Return the visits of every structure, by the sizes of its cut Dims and its dropped blocks."""
+    found: dict[Any, list[Reading]] = {}
+    for reading in journal.readings:
+        key = tuple(sorted(reading.sizes.items())), tuple(reading.dropped)
+        found.setdefault(key, []).append(reading)
+    return found
 
 
 def _draw(net: Network, random: np.random.Generator, drops: bool) -> Structure:
@@ -127,30 +133,25 @@ def time_structures(
     ``_REPEATED`` in all. Returns for each structure the ``VISITS`` visits of the steadiest machine.
     """
     journal = _open_journal(net, engine, folder)
-    known: dict[Any, list[Reading]] = {}
-    for reading in journal.readings:
-        known.setdefault((_key(reading.sizes), tuple(reading.dropped)), []).append(reading)
+    known = _group_readings(journal)
     uncut = {name: options[-1] for name, options in net.sizes().items()}
     usual = table.uncut_ms(net)
     cuts = [{n: s for n, s in one.sizes.items() if s != uncut[n]} for one in structures]
-    own = [known.get((_key(cut), one.dropped), []) for cut, one in zip(cuts, structures)]
+    own = [
+        known.get((tuple(sorted(cut.items())), one.dropped), [])
+        for cut, one in zip(cuts, structures)
+    ]
     for number in range(VISITS + 1):  # the last one repeats
-        for cut, structure, visits in zip(cuts, structures, own):
+        for cut, one, visits in zip(cuts, structures, own):
             drifted = sum(reading.drift(usual) > DRIFTED for reading in visits)
             steady = len(visits) - drifted
             if len(visits) <= number < VISITS or (
                 number == VISITS and steady < VISITS and len(visits) < VISITS + _REPEATED
             ):
-                reading = measure_structure(
-                    net, engine, cut, structure.dropped, quick=quick, builds=1
-                )
+                reading = measure_structure(net, engine, cut, one.dropped, quick=quick, builds=1)
                 journal.append(reading)
                 visits.append(reading)
     return [tuple(sorted(v, key=lambda r: r.drift(usual))[:VISITS]) for v in own]
-
-
-def _key(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(sizes.items()))
 
 
 def remove_drifts(table: LatencyTable, readings: Sequence[Reading]) -> list[float]:
@@ -256,15 +257,11 @@ def _sum_alone(net: Network, engine: Engine, reading: Reading, known: dict[Any, 
 
 def summarize_errors(predicted: list[float], actual: list[float]) -> dict[str, float]:
     """Return figures of the relative error, and Spearman's rank correlation."""
-    from scipy.stats import spearmanr
-
-    p: NDArray[np.float64] = np.array(predicted)
-    m: NDArray[np.float64] = np.array(actual)
-    error = np.abs(p / m - 1)
+    error = np.abs(np.array(predicted) / np.array(actual) - 1)
     return {
         "median": float(np.median(error)),
         "p95": float(np.percentile(error, 95)),
         "worst": float(error.max()),
-        "rank": float(spearmanr(p, m)[0]) if len(p) > 2 else float("nan"),
-        "structures": len(p),
+        "rank": float(spearmanr(predicted, actual)[0]) if len(error) > 2 else float("nan"),
+        "structures": len(error),
     }

@@ -12,13 +12,13 @@ same machine with the same versions.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -29,39 +29,30 @@ DEPTHS = (12, 24, 48, 96, 192)
 TARGET_S = 20.0
 
 
-def build_vit(depth: int) -> tuple[Any, int]:
-    """Build two blocks (attention, MLP) a layer."""
-    settings: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "num_heads": 3}
-    return record.build_module("timm:vit_tiny_patch16_224", depth=depth, **settings), 32
-
-
-def build_resnet(depth: int) -> tuple[Any, int]:
-    """Build so many basic blocks in four stages."""
-    from timm.models.resnet import BasicBlock, ResNet
-
-    layers = (1, 1, depth - 3, 1)
-    kind: Any = BasicBlock
-    return ResNet(kind, layers, num_classes=10, channels=(16, 16, 16, 16)), 32
-
-
-def build_densenet(depth: int) -> tuple[Any, int]:
-    """Build so many layers in two blocks: a layer reads all before it."""
-    settings: dict[str, Any] = {"block_config": (depth // 2, depth // 2), "growth_rate": 8}
-    return record.build_module("timm:densenet121", **settings), 32
-
-
-SERIES: dict[str, Callable[[int], tuple[Any, int]]] = {
-    "vit": build_vit, "resnet": build_resnet, "densenet": build_densenet,
-}  # fmt: skip
+SERIES = ("vit", "resnet", "densenet")
 
 
 def build(case: str) -> tuple[Any, int]:
-    """Build the model of a case's name; return it and the side of its images."""
+    """Build the model of a case's name; return it and the side of its images.
+
+    A ViT of depth n has two blocks (attention, MLP) a layer, a ResNet n basic blocks in four
+    stages, a DenseNet n layers in two blocks: a layer reads all before it.
+    """
     kind, _, depth = case.rpartition(" ")
-    if kind in SERIES:
-        return SERIES[kind](int(depth))
-    model = record.build_module(case)
-    return model, model.default_cfg["input_size"][-1]
+    if kind not in SERIES:
+        model = record.build_module(case)
+        return model, model.default_cfg["input_size"][-1]
+    n = int(depth)
+    if kind == "vit":
+        sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "num_heads": 3}
+        return record.build_module("timm:vit_tiny_patch16_224", depth=n, **sizes), 32
+    if kind == "densenet":
+        halves = (n // 2, n // 2)
+        return record.build_module("timm:densenet121", block_config=halves, growth_rate=8), 32
+    from timm.models.resnet import BasicBlock, ResNet
+
+    block: Any = BasicBlock
+    return ResNet(block, (1, 1, n - 3, 1), num_classes=10, channels=(16, 16, 16, 16)), 32
 
 
 def run_case(case: str) -> dict[str, Any]:
@@ -94,18 +85,15 @@ def time_calls(module: Any, name: str) -> Iterator[list[float]]:
     """Note the CPU seconds of every call of a module's function meanwhile."""
     function, spent = getattr(module, name), list[float]()
 
-    def timed(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         begin = time.process_time()
         try:
             return function(*args, **kwargs)
         finally:
             spent.append(time.process_time() - begin)
 
-    setattr(module, name, timed)
-    try:
+    with mock.patch.object(module, name, call):
         yield spent
-    finally:
-        setattr(module, name, function)
 
 
 def fit_exponent(runs: list[dict[str, Any]], seconds: Callable[[dict[str, Any]], float]) -> float:
@@ -118,26 +106,27 @@ def fit_exponent(runs: list[dict[str, Any]], seconds: Callable[[dict[str, Any]],
 def report(kept: dict[str, Any]) -> str:
     """Write the tables in Markdown."""
     runs = kept["runs"]
-    grown = {}
+    parts: dict[str, Callable[[dict[str, Any]], float]] = {
+        "whole": lambda r: r["seconds"],
+        "rest": lambda r: r["seconds"] - r["export_s"],
+        "plan": lambda r: r["plan_s"],
+    }
+    exponents = {}
     for kind in SERIES:
         series = [run for run in runs if run["case"].startswith(f"{kind} ")]
         if len(series) >= 4:
-            grown[kind] = {
-                "whole": fit_exponent(series, lambda r: r["seconds"]),
-                "rest": fit_exponent(series, lambda r: r["seconds"] - r["export_s"]),
-                "plan": fit_exponent(series, lambda r: r["plan_s"]),
-            }
+            exponents[kind] = {name: fit_exponent(series, part) for name, part in parts.items()}
     return record.render(
         "tracing.md.j2",
         kept=kept,
         runs=sorted(runs, key=lambda r: (":" in r["case"], r["case"].split(" ")[0], r["nodes"])),
-        exponents=grown,
+        exponents=exponents,
         listed=sorted((r for r in runs if ":" in r["case"]), key=lambda r: -r["seconds"]),
         target_s=TARGET_S,
     )
 
 
-def main() -> int:
+def main() -> None:
     """Run what is missing, print the table, write it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default="", help="cases whose name holds this text")
@@ -171,8 +160,7 @@ def main() -> int:
     text = report(kept)
     record.write_result(record.RESULTS / "tracing.md", text)
     print(text)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

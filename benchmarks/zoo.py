@@ -24,8 +24,10 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,6 @@ from . import record
 
 RESULTS = record.RESULTS / "zoo.csv"
 SUPPORT = record.ROOT / "docs" / "support.md"
-COLUMNS = (
-    "name", "family", "seconds", "result", "torch", "trace_s", "dims", "blocks", "prunable",
-    "prunable_macs", "fixed_batch", "frozen", "macs", "difference", "load", "onnx", "train",
-    "threads",
-)  # fmt: skip
-"""Those of the report; a line that failed early, or all lines, can lack some."""
 HANG_S = 120.0
 """Seconds on all cores over which a line counts as hanging."""
 SLOW = f"fails: over {HANG_S:.0f} s"
@@ -78,11 +74,8 @@ def main() -> None:
         return
     done = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame({"name": []})
     families = list_architectures()
-    todo = [
-        name for name in families
-        if (not options.only or options.only in name)
-        and (options.again or not (done["name"] == name).any())
-    ]  # fmt: skip
+    asked = [name for name in families if not options.only or options.only in name]
+    todo = [name for name in asked if options.again or not (done["name"] == name).any()]
     RESULTS.parent.mkdir(exist_ok=True)
 
     def keep(line: dict[str, Any]) -> None:
@@ -236,41 +229,32 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
     stage = "build"
     try:
         model, inputs, kwargs = build(name)
-        model.eval()
         stage, begin = "trace", time.process_time()
         net = trace(model, inputs, kwargs)
         line["trace_s"] = round(time.process_time() - begin, 1)
         least = {dim.name: dim.options()[0] for dim in net.dims.values()}
+        parameters, macs = count_parameters(net), max(count_macs(net), 1)
+        frozen = [f"{f.reason} ({len(f.tensors)})" for f in net.frozen]
         line.update(
-            parameters=count_parameters(net),
+            parameters=parameters,
             dims=len(net.dims),
             blocks=len(net.blocks),
-            prunable=round(1 - count_parameters(net, least) / max(count_parameters(net), 1), 4),
-            prunable_macs=round(1 - count_macs(net, least) / max(count_macs(net), 1), 4),
+            prunable=round(1 - count_parameters(net, least) / max(parameters, 1), 4),
+            prunable_macs=round(1 - count_macs(net, least) / macs, 4),
             fixed_batch=net.fixed_batch is not None,
-            frozen="; ".join(
-                f"{f.reason} ({len(f.tensors)})" for f in net.frozen if "output of" not in f.reason
-            ),
+            frozen="; ".join(reason for reason in frozen if "output of" not in reason),
             no_rule=", ".join(sorted({n.name for n in net.axis_map.unsupported})),
         )
         stage = "plan"
         plan = Plan.random(net, macs=0.5, seed=0, drop_blocks=0.1)
-        line["macs"] = round(
-            count_macs(net, plan.sizes(), plan.dropped_blocks()) / max(count_macs(net), 1), 3
-        )
+        line["macs"] = round(count_macs(net, plan.sizes(), plan.dropped_blocks()) / macs, 3)
         stage = "oracle"
         line["difference"] = verify(model, net, plan)
-        line.update(_check_uses(net, plan, line))
+        line.update(_check_uses(net, plan))
         stage = "judge"
-        failed = [
-            column for column, good in (
-                ("half", 0.3 <= line["macs"] <= 0.51),
-                ("oracle", line["difference"] <= 1e-4),
-                ("train", line["train"] == "ok"),
-                ("load", line["load"] == "ok"),
-                ("onnx", line["onnx"] == "ok"),
-            ) if not good
-        ]  # fmt: skip
+        good = {"half": 0.3 <= line["macs"] <= 0.51, "oracle": line["difference"] <= 1e-4}
+        good |= {column: line[column] == "ok" for column in ("train", "load", "onnx")}
+        failed = [column for column, passes in good.items() if not passes]
         if failed:
             line["result"] = "fails: " + ", ".join(failed)
     except Exception as error:
@@ -279,17 +263,12 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
     return line
 
 
-def _check_uses(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
+def _check_uses(net: Any, plan: Any) -> dict[str, str]:
     """Save and load, export, train a step, which changes it: ``ok`` or what went wrong."""
     import torch
-    from torch.utils import _pytree as pytree
 
     from pruner import apply, load, save
     from pruner.surgery import call_flat, largest_difference
-
-    def select_floats(result: Any) -> list[Any]:
-        leaves = pytree.tree_leaves(result)
-        return [x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
 
     small = apply(net, plan)
     with torch.no_grad():
@@ -298,7 +277,7 @@ def _check_uses(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     def check_training() -> None:
         small.train()
         optimizer = torch.optim.SGD(small.parameters(), lr=1e-4)
-        sum(x.square().mean() for x in select_floats(call_flat(small, net, net.inputs))).backward()
+        sum(x.square().mean() for x in _select_floats(call_flat(small, net, net.inputs))).backward()
         optimizer.step()
         if not any(p.grad is not None for p in small.parameters()):
             raise AssertionError("no gradient")
@@ -311,38 +290,9 @@ def _check_uses(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
         if delta > 1e-4:
             raise AssertionError(f"differs by {delta:.1e}")
 
-    def check_onnx() -> None:
-        import onnx
-        import onnxruntime
-
-        from pruner.graph import to_onnx
-        from pruner.surgery import AlignedInterpreter, find_selections
-
-        model = to_onnx(small, net.inputs)
-        # Among near equals each runtime selects its own: the comparison follows this one's choice.
-        picks = [node.output[1] for node in model.graph.node if node.op_type == "TopK"]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in picks)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), net.inputs)}
-        got = [torch.from_numpy(x) for x in session.run(None, feeds) if hasattr(x, "dtype")]
-        wanted = select_floats(expected)
-        if picks:
-            names = [node.name for node in find_selections(small.graph)]
-            choices = dict(zip(names, got[len(got) - len(picks) :], strict=True))
-            with torch.no_grad():
-                runner = AlignedInterpreter(small, choices)
-                wanted = select_floats(runner.run(*net.inputs, enable_io_processing=False))
-        delta = largest_difference([x for x in got if x.is_floating_point()], wanted)
-        if delta > 1e-3:
-            raise AssertionError(f"differs by {delta:.1e}")
-
     result = {}
-    checks = {"load": check_loading, "onnx": check_onnx, "train": check_training}
-    for column, check in checks.items():
+    check_onnx: Callable[[], None] = partial(_check_onnx, small, net, expected)
+    for column, check in ("load", check_loading), ("onnx", check_onnx), ("train", check_training):
         try:
             check()
             result[column] = "ok"
@@ -352,26 +302,50 @@ def _check_uses(net: Any, plan: Any, line: dict[str, Any]) -> dict[str, str]:
     return result
 
 
+def _check_onnx(small: Any, net: Any, expected: Any) -> None:
+    """Run it by ONNX Runtime, and compare."""
+    import onnx
+    import onnxruntime
+    import torch
+
+    from pruner.graph import to_onnx
+    from pruner.surgery import AlignedInterpreter, find_selections, largest_difference
+
+    model = to_onnx(small, net.inputs)
+    # Among near equals each runtime selects its own: the comparison follows this one's choice.
+    picks = [node.output[1] for node in model.graph.node if node.op_type == "TopK"]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in picks)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), net.inputs)}
+    got = [torch.from_numpy(x) for x in session.run(None, feeds) if hasattr(x, "dtype")]
+    wanted = _select_floats(expected)
+    if picks:
+        names = [node.name for node in find_selections(small.graph)]
+        choices = dict(zip(names, got[len(got) - len(picks) :], strict=True))
+        with torch.no_grad():
+            runner = AlignedInterpreter(small, choices)
+            wanted = _select_floats(runner.run(*net.inputs, enable_io_processing=False))
+    delta = largest_difference([x for x in got if x.is_floating_point()], wanted)
+    if delta > 1e-3:
+        raise AssertionError(f"differs by {delta:.1e}")
+
+
+def _select_floats(result: Any) -> list[Any]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves = pytree.tree_leaves(result)
+    return [x for x in leaves if isinstance(x, torch.Tensor) and x.is_floating_point()]
+
+
 def report(done: pd.DataFrame) -> str:
     """Write docs/support.md from the results."""
-    done = done.reindex(columns=list(COLUMNS))
     rows = done.astype(object).where(done.notna(), None).sort_values("name").to_dict("records")
     asked = done[done["family"].isin(ASKED)]
-    return record.render(
-        "support.md.j2", done=done, asked=asked, rows=rows, list_remarks=_list_remarks
-    )
-
-
-def _list_remarks(row: dict[str, Any]) -> str:
-    said = [] if row["result"] == "ok" else [str(row["result"])]
-    for column in ("train", "load", "onnx"):
-        if row[column] not in (None, "ok"):
-            said.append(f"{column}: {row[column]}")
-    if row["frozen"]:
-        said.append(f"frozen: {row['frozen']}")
-    if row["fixed_batch"] in (True, "True"):
-        said.append("fixed batch")
-    return "; ".join(said).replace("|", "/")
+    return record.render("support.md.j2", done=done, asked=asked, rows=rows)
 
 
 if __name__ == "__main__":
