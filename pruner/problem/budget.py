@@ -38,11 +38,7 @@ class Budget:
         return cls(budget, "ms") if isinstance(budget, int | float) else cls.parse(budget)
 
     def to_ms(self, dense_ms: float, batch: int) -> float:
-        """Return the budget in milliseconds a batch.
-
-        Args:
-            dense_ms: The dense network's latency in milliseconds a batch.
-            batch: Images of that batch.
+        """Return the budget in milliseconds a batch of so many images, as dense_ms is given.
 
         Raises:
             PrunerError: The budget is above dense: there is nothing to prune for.

@@ -39,15 +39,10 @@ def formulate(
 ) -> Problem:
     """Formulate "most importance within this latency"; `Plan.from_solution` reads the answer.
 
-    Args:
-        net: The network to prune.
-        table: Latencies of its cells.
-        importance: What its indices and Blocks are worth.
-        budget: ``"50%"`` of the dense network's latency as the table has measured it, ``"12ms"``,
-            ``"80fps"`` at the batch of the table, or a number of milliseconds.
-        margin: This share of the budget is left unused, against the table's error.
-        within: What an earlier round has cut stays cut: no Dim grows beyond its size in this plan,
-            and no Block comes back.
+    A budget is ``"50%"`` of the dense network's latency as the table has measured it, ``"12ms"``,
+    ``"80fps"`` at the batch of the table, or a number of milliseconds; the share ``margin`` of it
+    is left unused, against the table's error. What an earlier round's plan has cut (``within``)
+    stays cut: no Dim grows beyond its size there, and no Block comes back.
 
     Raises:
         PrunerError: A malformed budget, or one above dense.

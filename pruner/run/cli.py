@@ -6,7 +6,6 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from latency_tables import LatencyError
@@ -18,6 +17,7 @@ from . import commands
 from . import table_commands as tables
 from .config import Config, parse_arguments
 from .console_summary import Outcome
+from .context import find_versions
 from .finetune_stage import finetune
 from .measure_stage import measure
 from .solve_stage import solve
@@ -106,7 +106,8 @@ def _build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"msprune {_find_version()}")
+    version = find_versions().get("msprune", "(not installed)")  # a checkout may not be
+    parser.add_argument("--version", action="version", version=f"msprune {version}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, action: Callable[[Any], object], text: str) -> argparse.ArgumentParser:
@@ -116,25 +117,25 @@ def _build_parser() -> argparse.ArgumentParser:
         return verb
 
     verb = add("inspect", _inspect, "show what of a network can be pruned, and what not and why")
-    _add_model(verb)
+    _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS)
     verb.add_argument("--all", action="store_true", help="every dim, block and cell by itself")
     verb = add("measure", _measure, "measure the network's latency table on this device")
-    _add_model(verb, MEASURE_OPTIONS)
+    _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS | MEASURE_OPTIONS)
     verb = add("solve", _solve, "choose the structure for a budget, prove it, and cut the network")
-    _add_run(verb, SOLVE_OPTIONS)
+    _add_arguments(verb, "run", SOLVE_OPTIONS)
     verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
-    _add_run(verb, FINETUNE_OPTIONS)
+    _add_arguments(verb, "run", FINETUNE_OPTIONS)
     verb = add(
         "bench", lambda options: commands.bench(options.run, options.runs, ProgressDisplay()),
         "time dense and pruned in turn: measured against predicted",
     )  # fmt: skip
-    _add_run(verb)
+    verb.add_argument("run", metavar="RUN")
     verb.add_argument("--runs", type=int, default=200, help="runs of each (default %(default)s)")
     verb = add(
         "report", lambda options: commands.report(options.run),
         "write RUN/report.html, one self-contained file",
     )  # fmt: skip
-    _add_run(verb)
+    verb.add_argument("run", metavar="RUN")
     verb = add("run", _run, "all of it, from a configuration file")
     verb.add_argument("config", metavar="CONFIG.yaml")
     verb.add_argument("--out", metavar="RUN", dest=f"{_ENTRY}out", help="overrides the file's out")
@@ -154,15 +155,10 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(verb: argparse.ArgumentParser, options: Mapping[str, str] | None = None) -> None:
-    verb.add_argument(f"{_ENTRY}model", metavar="MODEL")
-    for flag, entry in {**MODEL_OPTIONS, **(options or {})}.items():
-        _add_option(verb, flag, entry)
-
-
-def _add_run(verb: argparse.ArgumentParser, options: Mapping[str, str] | None = None) -> None:
-    verb.add_argument("run", metavar="RUN")
-    for flag, entry in (options or {}).items():
+def _add_arguments(verb: argparse.ArgumentParser, name: str, options: Mapping[str, str]) -> None:
+    """Add MODEL or RUN, and options that set entries."""
+    verb.add_argument(name, metavar=name.removeprefix(_ENTRY).upper())
+    for flag, entry in options.items():
         _add_option(verb, flag, entry)
 
 
@@ -236,10 +232,3 @@ def _tables(options: argparse.Namespace) -> str:
     if options.action == "merge":
         return tables.merge_tables(tables.require_paths(paths, 2), options.out)
     return tables.compare_tables(*tables.require_paths(paths, 2, 2))
-
-
-def _find_version() -> str:
-    try:
-        return version("msprune")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "(not installed)"

@@ -73,11 +73,8 @@ def run(
 ) -> Outcome:
     """Do all steps for all budgets of a configuration; what is done already is not done again.
 
-    Args:
-        config: The run; out and budgets must be given.
-        progress: Where to say what is done.
-        until: ``"measure"`` or ``"solve"`` ends after that step: several processes may do the
-            tuning (`finetune`).
+    ``until="measure"`` or ``"solve"`` ends after that step: several processes may do the tuning
+    (`finetune`).
     """
     require_single_process("run")
     if config.out is None:

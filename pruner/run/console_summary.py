@@ -8,7 +8,7 @@ from typing import Any
 from latency_tables import LatencyTable
 
 from .context import Workspace
-from .metrics import Metrics, dense_ms
+from .metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Outcome:
 def summarize_table(space: Workspace, table: LatencyTable) -> Outcome:
     """Summarize a latency table and what of the network it is of."""
     net, out = space.net, space.base.path
-    uncut = dense_ms(net, table)
+    uncut = table.uncut_ms(net)
     lines = [
         f"{net.name}: {uncut:.4g} ms dense, on {table.device}",
         f"  {len(net.dims)} dims, {len(net.blocks)} blocks, {len(net.cells())} cells; "

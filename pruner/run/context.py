@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -146,22 +146,18 @@ class Workspace:
             return
         known, model = self.base.read_state()["identity"], self.dense
         if (known["model"], known["digest"]) != (model.name, model.digest):
-            raise PrunerError(
-                f"{self.base.path} is a run of {known['model']} with weights "
-                f"{known['weights'] or 'at random'} ({known['digest'][:12]}), not of "
-                f"{model.name} with {model.weights or 'random weights'} "
-                f"({model.digest[:12]}): use another RUN"
-            )
-        if known.get("submodule") != self.config.submodule:
-            raise PrunerError(
-                f"{self.base.path} is a run of --submodule {known.get('submodule')}, not of "
-                f"{self.config.submodule}: use another RUN"
-            )
-        if tuple(known["input"]) != self.input_shape:
-            raise PrunerError(
-                f"{self.base.path} is a run with input {_format_shape(known['input'])}, not "
-                f"{_format_shape(self.input_shape)}: use another RUN"
-            )
+            weights = f"{known['weights'] or 'at random'} ({known['digest'][:12]})"
+            other = f"of {known['model']} with weights {weights}"
+            weights = f"{model.weights or 'random weights'} ({model.digest[:12]})"
+            own = f"of {model.name} with {weights}"
+        elif known.get("submodule") != self.config.submodule:
+            other, own = f"of --submodule {known.get('submodule')}", f"of {self.config.submodule}"
+        elif tuple(known["input"]) != self.input_shape:
+            other = f"with input {_format_shape(known['input'])}"
+            own = _format_shape(self.input_shape)
+        else:
+            return
+        raise PrunerError(f"{self.base.path} is a run {other}, not {own}: use another RUN")
 
     def check_engine(self) -> None:
         """Raise an error where the engine is not known or not installed."""
@@ -278,10 +274,7 @@ def open_run(
         yield run
         return
     space = Workspace.open(run, changes, progress)
-    if not lock:
-        yield space
-        return
-    with space.folder.lock():
+    with space.folder.lock() if lock else nullcontext():
         yield space
 
 
@@ -300,10 +293,8 @@ def find_versions() -> dict[str, str]:
     """Return the versions of what the numbers depend on."""
     found = {}
     for name in VERSIONS:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -27,13 +27,9 @@ def finetune(
 ) -> Outcome:
     """Win back accuracy of the cut network, with the dense one as the teacher.
 
-    In the processes that `accelerate launch` starts, the first does all but the training, which
-    they share.
-
-    Args:
-        run: A RUN that was solved, or the Workspace of one that the caller has opened.
-        changes: Entries of `Config` that differ from what the RUN was given before.
-        progress: Where to say what is done.
+    The RUN is one that was solved, or the Workspace of one that the caller has opened; changes are
+    the entries of `Config` that differ from what it was given before. In the processes that
+    `accelerate launch` starts, the first does all but the training, which they share.
     """
     first = process_rank() == 0
     with open_run(run, changes, progress if first else None, lock=first) as space:
@@ -90,12 +86,10 @@ def evaluate_dense(space: Workspace) -> float:
 def tune_reference(space: Workspace) -> float:
     """Return the dense network's accuracy after the very fine-tune that the pruned one gets."""
     key, folder = _find_reference(space)
-
-    def tune_copy() -> float:
-        module = copy.deepcopy(space.net.module)
-        return train_and_evaluate(space, module, folder, "finetune dense")
-
-    return _keep_accuracy(space, "reference", key, tune_copy)
+    module = copy.deepcopy(space.net.module)
+    return _keep_accuracy(
+        space, "reference", key, lambda: train_and_evaluate(space, module, folder, "finetune dense")
+    )
 
 
 def _keep_accuracy(space: Workspace, step: str, key: str, evaluate: Callable[[], float]) -> float:

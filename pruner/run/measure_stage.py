@@ -17,12 +17,7 @@ _KEPT = ("data", "budgets", "score", "solve", "rounds", "finetune")
 
 
 def measure(config: Config | Workspace, progress: ProgressDisplay | None = None) -> Outcome:
-    """Measure the latency table of a network into the RUN ``config.out``, or complete it.
-
-    Args:
-        config: What to measure, where and how; or the Workspace of that.
-        progress: Where to say what is done.
-    """
+    """Measure the latency table of a network into the RUN ``config.out``, or complete it."""
     require_single_process("measure")
     space = config if isinstance(config, Workspace) else _begin(config, progress)
     folder = space.base

@@ -11,7 +11,7 @@ import latency_tables
 from latency_tables import LatencyTable, Probe, Timing
 
 from ..errors import PrunerError
-from ..problem import Budget, predict
+from ..problem import predict
 from ..search import Choice
 from ..structure import Network, Plan
 from .config import WrittenBudget
@@ -122,12 +122,8 @@ class Metrics(_Record):
     @property
     def speedup(self) -> float | None:
         """Dense latency over measured pruned latency; None where that was not measured."""
-        timed = self.pruned.latency_ms
-        return (
-            None
-            if timed is None or self.dense.latency_ms is None
-            else self.dense.latency_ms / timed
-        )
+        dense_ms, timed_ms = self.dense.latency_ms, self.pruned.latency_ms
+        return None if dense_ms is None or timed_ms is None else dense_ms / timed_ms
 
     def to_json(self) -> str:
         """Return the text of metrics.json; figures that were never asked for are left out."""
@@ -135,19 +131,13 @@ class Metrics(_Record):
 
     @classmethod
     def load(cls, path: Path) -> Metrics:
-        """Read metrics.json.
-
-        Raises:
-            PrunerError: The file holds something else.
-        """
+        """Read metrics.json; PrunerError where the file holds something else."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise PrunerError(
-                f"{path}: {place}: {first['msg']}; run solve again to make it anew"
-            ) from None
+            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise PrunerError(f"{path}: {said}; run solve again to make it anew") from None
 
     def with_dense(self, **figures: float | None) -> Metrics:
         """Return the same with some figures of the dense network replaced."""
@@ -156,11 +146,6 @@ class Metrics(_Record):
     def with_pruned(self, **figures: float | None) -> Metrics:
         """Return the same with some figures of the pruned network replaced."""
         return self.model_copy(update={"pruned": self.pruned.model_copy(update=figures)})
-
-
-def dense_ms(net: Network, table: LatencyTable) -> float:
-    """Return the uncut network's latency as the table has measured it: what percentages are of."""
-    return table.uncut_ms(net)
 
 
 def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Timing]:
@@ -177,19 +162,19 @@ def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str
 
 
 def collect_metrics(
-    space: Workspace, budget: Budget, budget_ms: float, choice: Choice, small: nn.Module
+    space: Workspace, budget_ms: float, choice: Choice, small: nn.Module
 ) -> Metrics:
     """Gather what a solve found out; latencies are the table's until `add_timings`."""
     net, table, best = space.net, choice.table, choice.best
     solution = best.solution
     return Metrics(
-        budget=budget,
+        budget=space.config.budgets[0],
         budget_ms=budget_ms,
         device=str(table.device),
         submodule=space.config.submodule,
         table=_describe_table(table),
         dense=DenseMetrics(
-            latency_ms=dense_ms(net, table), parameters=_parameters(net.module), accuracy=None
+            latency_ms=table.uncut_ms(net), parameters=_parameters(net.module), accuracy=None
         ),
         pruned=PrunedMetrics(
             latency_ms=None,
@@ -223,17 +208,11 @@ def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
 
     A budget in percent is a share of the dense latency of that very comparison.
     """
-    sides = {
-        name: getattr(metrics, name).model_copy(
-            update={
-                "latency_ms": timing.median_ms,
-                "spread_ms": timing.spread_ms,
-                "interval_ms": timing.interval_ms,
-                "runs": timing.runs,
-            }
-        )
-        for name, timing in timings.items()
-    }
+    sides = {}
+    for name, timing in timings.items():
+        figures = {each: getattr(timing, each) for each in ("spread_ms", "interval_ms", "runs")}
+        figures["latency_ms"] = timing.median_ms
+        sides[name] = getattr(metrics, name).model_copy(update=figures)
     budget_ms = metrics.budget_ms
     if metrics.budget.unit == "%":
         budget_ms = metrics.budget.to_ms(sides["dense"].latency_ms, batch=1)
@@ -244,23 +223,18 @@ def _collect_structure(net: Network, table: LatencyTable, plan: Plan) -> Structu
     sizes, dropped = plan.sizes(), plan.dropped_blocks()
     widths = net.cell_sizes(sizes, dropped)
     dense_ms, pruned_ms = predict(net, table), predict(net, table, sizes, dropped)
-    cells = []
+    cells, dims = [], []
     for cell in net.cells():
         before = float(table.predict(cell.spec, [cell.dense_sizes], dense_ms)[0])
         size = widths.get(cell.name)
         spec = cell.spec_at(dropped)
         after = float(table.predict(spec, [size], pruned_ms)[0]) if size is not None else 0.0
         cells.append(CellMetrics(name=cell.name, dense_ms=before, pruned_ms=after))
-    return StructureMetrics(
-        dims=tuple(
-            DimMetrics(
-                name=dim.name, kind=dim.kind, size=dim.size, kept=sizes.get(dim.name, dim.size)
-            )
-            for dim in net.dims.values()
-        ),
-        blocks=tuple(BlockMetrics(name=name, kept=name not in dropped) for name in net.blocks),
-        cells=tuple(cells),
-    )
+    for name, dim in net.dims.items():
+        kept = sizes.get(name, dim.size)
+        dims.append(DimMetrics(name=name, kind=dim.kind, size=dim.size, kept=kept))
+    blocks = [BlockMetrics(name=name, kept=name not in dropped) for name in net.blocks]
+    return StructureMetrics(dims=tuple(dims), blocks=tuple(blocks), cells=tuple(cells))
 
 
 def _describe_table(table: LatencyTable) -> str:

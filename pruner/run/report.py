@@ -55,12 +55,10 @@ def _list_tiles(metrics: Metrics) -> list[tuple[str, str]]:
     timed = pruned.latency_ms is not None
     shown = pruned.latency_ms if timed else pruned.predicted_ms
     word = "measured" if timed else "predicted, not measured"
+    budget = f"the budget was {_format_ms(metrics.budget_ms)} ms"
     tiles = [
         (f"{_format_ms(dense.latency_ms)} → {_format_ms(shown)} ms", f"dense → pruned, {word}"),
-        (
-            _format_factor(metrics.speedup),
-            f"faster; the budget was {_format_ms(metrics.budget_ms)} ms",
-        ),
+        (_format_factor(metrics.speedup), f"faster; {budget}"),
     ]
     if pruned.accuracy is not None:
         label = f"accuracy; dense {_format_share(dense.accuracy)}"

@@ -40,9 +40,7 @@ def rotate_network(space: Workspace) -> tuple[Network, str | None]:
             if tensor is not before[name]
         }
         space.base.commit(
-            "rotate",
-            key,
-            lambda scratch: write_tensors(scratch / ROTATION, _KIND, changed, {}),
+            "rotate", key, lambda scratch: write_tensors(scratch / ROTATION, _KIND, changed, {})
         )
     return load_rotation(space, key), key
 

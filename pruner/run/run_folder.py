@@ -77,9 +77,7 @@ class RunFolder:
         Raises:
             PrunerError: One of its files was damaged since.
         """
-        if not self.exists:
-            return None
-        record = self.read_state()["steps"].get(step)
+        record = self.read_state()["steps"].get(step) if self.exists else None
         if record is None or record["key"] != key:
             return None
         for name in record["files"]:
@@ -128,11 +126,8 @@ class RunFolder:
             write(scratch)
             written = {path.name: digest_file(path) for path in sorted(scratch.iterdir())}
             state = self.read_state()
-            state["steps"] = {
-                name: record
-                for name, record in state["steps"].items()
-                if name != step and name not in forget
-            }
+            for name in (step, *forget):
+                state["steps"].pop(name, None)
             if config is not None:
                 state["config"] = dict(config)
             for name, digest in written.items():

@@ -10,7 +10,6 @@ from torch import fx
 from latency_tables import LatencyTable
 
 from ..errors import PrunerError
-from ..problem import Budget
 from ..search import Candidate, choose, evaluate_candidates, resolve_margin
 from ..structure import Network, Plan
 from ..surgery import apply
@@ -18,7 +17,7 @@ from ..utils import ProgressDisplay, require_single_process
 from .console_summary import Outcome, summarize_solve
 from .context import Workspace, open_run
 from .iterative import RoundStart, prune_in_rounds
-from .metrics import Metrics, add_timings, collect_metrics, dense_ms, time_in_turn
+from .metrics import Metrics, add_timings, collect_metrics, time_in_turn
 from .results import commit_results, describe_budgets, read_metrics
 from .rotation_stage import draw_batches, rotate_network
 from .run_folder import CHECKPOINTS
@@ -37,10 +36,8 @@ def solve(
 ) -> Outcome:
     """Choose the structure for one budget, verify it on the device, and cut the network.
 
-    Args:
-        run: A RUN that was measured, or the Workspace of one that the caller has opened.
-        changes: Entries of `Config` that differ from what the RUN was given before.
-        progress: Where to say what is done.
+    The RUN is one that was measured, or the Workspace of one that the caller has opened; changes
+    are the entries of `Config` that differ from what it was given before.
     """
     require_single_process("solve")
     with open_run(run, changes, progress) as space:
@@ -48,8 +45,8 @@ def solve(
             _check_budget(space)
         space.check_identity()
         table = space.load_table()
-        budget = space.config.budgets[0]
-        budget_ms = budget.to_ms(dense_ms(space.net, table), space.input_shape[0])
+        dense_ms, batch = table.uncut_ms(space.net), space.input_shape[0]
+        budget_ms = space.config.budgets[0].to_ms(dense_ms, batch)
         key = space.keys.solve
         if space.folder.find_record("solve", key):
             return summarize_solve(space.folder.path, read_metrics(space.folder))
@@ -58,7 +55,7 @@ def solve(
         start = prune_in_rounds(space, RoundStart(net, scores), budget_ms)
         journal = space.folder / CHECKPOINTS / f"trials-{key[:16]}.txt"
         candidates = _rank_candidates(space, start, table, budget_ms, journal)
-        network, metrics = _choose_structure(space, net, start, table, budget, candidates)
+        network, metrics = _choose_structure(space, net, start, table, budget_ms, candidates)
         if metrics.warning:
             space.progress.say(f"  warning: {metrics.warning}")
         details = {"rotation": rotation, "weights": start.weights}
@@ -97,13 +94,11 @@ def _choose_structure(
     net: Network,
     start: RoundStart,
     table: LatencyTable,
-    budget: Budget,
+    budget_ms: float,
     candidates: Sequence[Candidate],
 ) -> tuple[tuple[fx.GraphModule, Plan], Metrics]:
     """Choose, cut, and time dense and pruned in turn; once more where that is over the budget."""
-    options = space.config.solve
-    budget_ms = budget.to_ms(dense_ms(space.net, table), space.input_shape[0])
-    target_ms = budget_ms
+    options, target_ms = space.config.solve, budget_ms
     for last in (False, True):
         choice = choose(
             net, table, start.scores, space.engine, target_ms, options, space.progress,
@@ -111,7 +106,7 @@ def _choose_structure(
             candidates=candidates,
         )  # fmt: skip
         small = apply(start.net, choice.best.plan)
-        metrics = collect_metrics(space, budget, budget_ms, choice, small)
+        metrics = collect_metrics(space, budget_ms, choice, small)
         if not options.check:
             break
         space.progress.say("  timing dense and pruned in turn")

@@ -55,21 +55,12 @@ def choose(
     within: Plan | None = None,
     candidates: Sequence[Candidate] = (),
 ) -> Choice:
-    """Choose the most important structure that measures within a budget.
+    """Choose the most important structure that measures within a budget of milliseconds a batch.
 
-    Solve, measure the answer, correct the table by it, and solve again until it fits.
-
-    Args:
-        net: The network to prune.
-        table: Latencies of its cells.
-        importance: What its indices and Blocks are worth.
-        engine: What measures.
-        budget_ms: The budget in milliseconds a batch.
-        config: Margin, time limit and number of rounds; whether to measure at all.
-        progress: What tells the user of the rounds.
-        keep: Called with every corrected table.
-        within: The plan of an earlier round, whose rest may be cut (see `formulate`).
-        candidates: The best first: the first that measures within the budget is taken.
+    Solve, measure the answer, correct the table by it, and solve again until it fits. Of
+    candidates, the best first, the first that measures within the budget is taken. ``keep`` is
+    called with every corrected table; ``within`` is the plan of an earlier round, whose rest may be
+    cut (see `formulate`).
 
     Returns:
         The choice; where none fits in ``config.attempts`` rounds the closest, with a warning.
@@ -139,16 +130,14 @@ class _RoundRunner:
 
     def choose_round(self) -> Choice:
         """Choose the most important structure within the budget, or else the fastest and warn."""
-        fitting = [r for r in self.rounds if _measured_ms(r) <= self.budget_ms]
-        if fitting:
+        best, warning = min(self.rounds, key=_measured_ms), ""
+        if fitting := [r for r in self.rounds if _measured_ms(r) <= self.budget_ms]:
             best = max(fitting, key=lambda r: r.solution.value)
-            return Choice(best, tuple(self.rounds), self.table)
-        best = min(self.rounds, key=_measured_ms)
-        over = _measured_ms(best) / self.budget_ms - 1
-        warning = (
-            f"the structure measures {over:.1%} above the budget after {len(self.rounds)} rounds; "
-            "a larger --margin leaves room"
-        )
+        else:
+            warning = (
+                f"the structure measures {_measured_ms(best) / self.budget_ms - 1:.1%} above the "
+                f"budget after {len(self.rounds)} rounds; a larger --margin leaves room"
+            )
         return Choice(best, tuple(self.rounds), self.table, warning)
 
     def measure(self, found: Round, number: int) -> Round:
@@ -173,13 +162,9 @@ class _RoundRunner:
 
     def solve(self, asked_ms: float) -> Round:
         """Return a round that is not measured yet; raises PrunerError where there is none."""
+        margin = resolve_margin(self.config, self.table)
         problem = formulate(
-            self.net,
-            self.table,
-            self.importance,
-            asked_ms,
-            margin=resolve_margin(self.config, self.table),
-            within=self.within,
+            self.net, self.table, self.importance, asked_ms, margin=margin, within=self.within
         )
         limit_s = self.config.time_limit_s
         with self.progress.task("solve") as advance:

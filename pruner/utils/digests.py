@@ -27,16 +27,13 @@ def digest_file(path: Path) -> str:
 def digest_tensors(tensors: Mapping[str, Tensor], form: str, prefix: str = "") -> str:
     """Return the SHA-256 of tensors with their names, types and shapes, in the mapping's order.
 
-    Args:
-        tensors: Name -> tensor, on any device.
-        form: What is digested ahead of each one's bytes, of ``{name}``, ``{dtype}``, ``{shape}``.
-        prefix: Text that is digested first.
+    The prefix is digested first; ahead of each one's bytes ``form``, of ``{name}``, ``{dtype}`` and
+    ``{shape}``.
     """
     digest = hashlib.sha256(prefix.encode())
     for name, tensor in tensors.items():
-        digest.update(
-            form.format(name=name, dtype=tensor.dtype, shape=tuple(tensor.shape)).encode()
-        )
+        head = form.format(name=name, dtype=tensor.dtype, shape=tuple(tensor.shape))
+        digest.update(head.encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
+from itertools import groupby
 from math import prod
 
 _NUMBER = re.compile(r"\d+")
@@ -11,21 +12,14 @@ _NUMBER = re.compile(r"\d+")
 def group_names(names: Iterable[tuple[str, Hashable]]) -> list[tuple[str, list[str]]]:
     """Group (name, trait) by trait and by name but for its numbers, in order of appearance.
 
-    Args:
-        names: Pairs of a name and whatever else the members of a group have in common.
-
-    Returns:
-        Pairs of a group's name and its members. The name stands for its members exactly: where not
-        all combinations of the numbers are there, the group is split by the first of them.
+    Returns pairs of a group's name and its members. The name stands for its members exactly: where
+    not all combinations of the numbers are there, the group is split by the first of them.
     """
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for name, trait in names:
         groups[_NUMBER.sub("#", name), trait].append(name)
-    return [
-        (_format_group(part), part)
-        for members in groups.values()
-        for part in _split_complete(members)
-    ]
+    parts = (part for members in groups.values() for part in _split_complete(members))
+    return [(_format_group(part), part) for part in parts]
 
 
 def _split_complete(names: list[str]) -> list[list[str]]:
@@ -58,11 +52,8 @@ def _find_numbers(name: str) -> list[int]:
 def _format_ranges(numbers: list[int]) -> str:
     if len(numbers) == 1:
         return str(numbers[0])
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    # Along a run of consecutive numbers, number less place is the same.
+    groups = groupby(enumerate(numbers), lambda item: item[1] - item[0])
+    runs = [[number for _, number in group] for _, group in groups]
     texts = [f"{r[0]}-{r[-1]}" if len(r) > 2 else ",".join(map(str, r)) for r in runs]
     return "{" + ",".join(texts) + "}"

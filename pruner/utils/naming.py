@@ -1,17 +1,13 @@
 """Names that tell things of one network apart."""
 
 from collections.abc import Container, Iterable
-from itertools import takewhile
+from itertools import chain, count, takewhile
 
 
 def choose_unused_name(name: str, taken: Container[str]) -> str:
     """Return the name, numbered where it is taken."""
-    if name not in taken:
-        return name
-    number = 2
-    while f"{name}#{number}" in taken:
-        number += 1
-    return f"{name}#{number}"
+    names = chain([name], (f"{name}#{number}" for number in count(2)))
+    return next(each for each in names if each not in taken)
 
 
 def find_common_path(paths: Iterable[str]) -> str:

@@ -23,11 +23,6 @@ class ProgressDisplay:
         self.every_s = every_s
         self._bars: Any = None
 
-    @property
-    def live(self) -> bool:
-        """Whether there is a terminal to draw on."""
-        return self.stream.isatty()
-
     def say(self, text: str) -> None:
         """Print one line that stays."""
         if self._bars is not None:
@@ -38,7 +33,8 @@ class ProgressDisplay:
     @contextmanager
     def task(self, label: str) -> Iterator[Advance]:
         """Yield ``advance(done, total, note="")``, to be called whenever something is done."""
-        with self._show_bar(label) if self.live else self._print_lines(label) as advance:
+        show = self._show_bar if self.stream.isatty() else self._print_lines
+        with show(label) as advance:
             yield advance
 
     @contextmanager
@@ -84,9 +80,8 @@ class ProgressDisplay:
                 return
             left = ""
             if total and before < done < total:
-                left = (
-                    f", about {_format_span((now - since) * (total - done) / (done - before))} left"
-                )
+                left_s = (now - since) * (total - done) / (done - before)
+                left = f", about {_format_span(left_s)} left"
             printed.append((now, done))
             share = f"{done:g} of {total:g}" if total else f"{done:g}"
             self.say(f"{label}: {share}{', ' + note if note else ''}{left}")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from typing_extensions import dataclass_transform
 
 from ..errors import PrunerError
@@ -78,11 +78,8 @@ SECTION = BeforeValidator(_read_section)
 
 def _explain(error: ValidationError, kind: Any) -> PrunerError:
     """Return the first problem as one line: unknown entries before values, missing ones last."""
-
-    def order(problem: ErrorDetails) -> int:
-        return 0 if problem["type"] in _UNKNOWN else 2 if problem["type"] == "missing" else 1
-
-    first = min(error.errors(include_url=False), key=order)
+    order = {**dict.fromkeys(_UNKNOWN, 0), "missing": 2}
+    first = min(error.errors(include_url=False), key=lambda problem: order.get(problem["type"], 1))
     what, unknown = first["type"], first["type"] in _UNKNOWN
     path = [str(part) for part in first["loc"] if isinstance(part, str) or unknown]
     where = ".".join(path)

@@ -21,13 +21,9 @@ _ENTRY = "msprune"
 def write_tensors(
     path: str | os.PathLike[str], kind: str, tensors: Mapping[str, torch.Tensor], header: Any
 ) -> None:
-    """Write tensors and a JSON-encodable header to path, atomically.
+    """Write tensors, on any device, and a JSON-encodable header to path, atomically.
 
-    Args:
-        path: The file; its folder is made.
-        kind: What it holds (``"importance"``, ``"checkpoint"``); `read_tensors` asks for it again.
-        tensors: Name -> tensor, on any device.
-        header: Anything that JSON can hold.
+    The file's folder is made; `read_tensors` asks for the kind (``"importance"``) again.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

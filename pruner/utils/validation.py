@@ -21,12 +21,7 @@ def suggest_names(
 ) -> str:
     """Return "did you mean X or Y?" for the known names most like this one; "" without any.
 
-    Args:
-        name: What the user gave.
-        known: What there is.
-        most: Suggest at most that many.
-        cutoff: The least likeness, in (0, 1] (``difflib.get_close_matches``).
-        show: How a suggestion is written.
+    The cutoff is the least likeness, in (0, 1] (``difflib.get_close_matches``).
     """
     close = difflib.get_close_matches(name, list(known), most, cutoff)
     return f"did you mean {' or '.join(map(show, close))}?" if close else ""
