@@ -6,7 +6,7 @@ Everything here knows operators and tensors and nothing of pruning.
 from .blocks import Block, drop_blocks
 from .capture import capture_program
 from .eval_mode import evaluation_mode, move_to_device
-from .io_spec import decode_spec, encode_spec
+from .io_spec import decode_spec, encode_spec, extract_logits
 from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
 from .linear_layers import (
     LinearLayer,
@@ -22,10 +22,8 @@ from .materialize import materialize, put_module, put_tensor
 from .onnx.export import flatten_io, to_onnx
 from .onnx.template_cache import build_probe_onnx
 from .ops import find_input_dependent, is_mutable, operator_arguments, operator_name, producer_of
-from .outputs import extract_logits
-from .program import BATCH_HINT, Program
+from .program import BATCH_HINT, Program, group_tied_names, named_tensors
 from .staged_execution import StagedExecution
-from .tensor_names import group_tied_names, named_tensors
 from .torch_internals import (
     BatchNorm,
     Convolution,

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
-from .dead_nodes import remove_dead_nodes
-from .ops import operator_name
+from .ops import operator_name, remove_dead_nodes
 
 _IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import OutputKind
 
-from .dead_nodes import remove_dead_nodes
 from .functionalize import (
     fill_positional_arguments,
     find_functional_overload,
@@ -19,9 +18,8 @@ from .functionalize import (
     functionalize,
     simplify_writes,
 )
-from .ops import is_mutable, operator_name, producer_of
-from .program import Program
-from .tensor_names import group_tied_names
+from .ops import is_mutable, operator_name, producer_of, remove_dead_nodes
+from .program import Program, group_tied_names
 
 _ASSERTIONS = ("_assert", "sym_constrain")
 _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)

@@ -1,6 +1,7 @@
 """A network read by ``torch.export`` into a `Program`, with what it does in training only."""
 
 import contextlib
+import inspect
 import io
 import warnings
 from collections.abc import Mapping
@@ -14,14 +15,15 @@ from torch.utils import _pytree as pytree
 from ..errors import TraceError, first_line
 from ..utils import silence_logging
 from .canonicalize import canonicalize
-from .dead_nodes import remove_dead_nodes
-from .dynamic_batch import ExportCall, free_batch
 from .eval_mode import evaluation_mode
-from .ops import operator_name
+from .ops import operator_name, remove_dead_nodes
 from .program import BATCH_HINT, Program
 from .torch_internals import RunningNorm
 from .training_mode import carry_over_training, reads_training_flag
 from .unfuse import unfuse_projections
+
+ExportCall = tuple[tuple[Any, ...], dict[str, Any], Any]
+"""Example arguments, keyword arguments, and their dynamic shapes (None: all are fixed)."""
 
 
 def capture_program(
@@ -111,3 +113,29 @@ def _call_export(
     with warnings.catch_warnings(), printed, silence_logging(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(model, inputs, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def free_batch(
+    model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any
+) -> ExportCall:
+    """Return a model's arguments with every tensor's first axis free: the ``torch.export.Dim``.
+
+    A tensor of batch 1 is doubled, else 1 would be taken for fixed.
+    """
+
+    def widen(leaf: Any) -> Any:
+        return torch.cat([leaf, leaf]) if _has_batch(leaf) and len(leaf) == 1 else leaf
+
+    args, keywords = pytree.tree_map(widen, (inputs, dict(kwargs)))
+    free, free_keywords = pytree.tree_map(
+        lambda leaf: {0: batch} if _has_batch(leaf) else None, (inputs, dict(kwargs))
+    )
+    if not kwargs:
+        return args, keywords, free
+    # With keyword arguments, torch.export wants all dynamic shapes in one dictionary by name.
+    names = [name for name in inspect.signature(model.forward).parameters if name not in kwargs]
+    return args, keywords, {**dict(zip(names, free)), **free_keywords}
+
+
+def _has_batch(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() > 0

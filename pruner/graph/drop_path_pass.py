@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import fx
 
-from .dead_nodes import remove_dead_nodes
-from .ops import operator_arguments, operator_name, producer_of
+from .ops import operator_arguments, operator_name, producer_of, remove_dead_nodes
 from .stochastic import drop_path
 
 

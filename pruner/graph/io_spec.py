@@ -9,9 +9,10 @@ import importlib
 import re
 import warnings
 from collections import OrderedDict, namedtuple
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
@@ -115,3 +116,25 @@ def _import_class(name: str) -> Any:
         )
         return None
     return found if isinstance(found, type) and issubclass(found, base) else None
+
+
+def extract_logits(results: Any, kind: type = Tensor) -> Any:
+    """Return the scores among a network's results: the tensor, or a record's entry ``logits``.
+
+    Args:
+        results: What a network returns; of Hugging Face's classifiers a record.
+        kind: ``fx.Node`` for what a graph returns.
+
+    Raises:
+        PrunerError: Anything else: which of several results is meant, nobody can know.
+    """
+    if isinstance(results, kind):
+        return results
+    record = results if isinstance(results, Mapping) else {}
+    if isinstance(record.get("logits"), kind):
+        return record["logits"]
+    named = f" with {', '.join(map(str, record))}" if record is results else ""
+    raise PrunerError(
+        f"the network returns a {type(results).__name__}{named}, not class scores: a tensor, or a "
+        "mapping with logits"
+    )

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from .dead_nodes import remove_dead_nodes
 from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
-from .ops import operator_name, producer_of
+from .ops import operator_name, producer_of, remove_dead_nodes
 from .program import Program
 from .torch_internals import child_modules, forget_tensor, set_io_nesting, spec_children
 

@@ -1,5 +1,6 @@
-"""What a node of a graph calls, and with what."""
+"""What a node of a graph calls and with what, and which nodes matter to it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx
@@ -40,13 +41,16 @@ def producer_of(node: fx.Node) -> fx.Node:
     return found
 
 
+def remove_dead_nodes(graph: fx.Graph, keep: Callable[[fx.Node], bool] = is_mutable) -> None:
+    """Remove nodes that nothing reads, in place; arguments, results and what keep holds stay."""
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or keep(node))
+
+
 def find_input_dependent(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
     """Find the nodes whose values change with those of the network's inputs.
 
-    Args:
-        graph: A captured graph.
-        sizes: Count nodes that only change with the inputs' sizes too: a class token that is
-            expanded to the batch.
+    With ``sizes`` also those that change with the inputs' sizes alone: a class token that is
+    expanded to the batch.
     """
     live: set[fx.Node] = set()
     for node in graph.nodes:

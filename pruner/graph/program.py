@@ -1,9 +1,10 @@
 """A captured network: a plain graph of ATen operators and a dictionary of tensors."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 BATCH_HINT = 7919
@@ -36,3 +37,22 @@ class Program:
     tied: Mapping[str, str] = field(default_factory=dict)
     transient: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+
+
+def named_tensors(module: nn.Module, tied: bool = False) -> dict[str, Tensor]:
+    """Return a module's parameters, then buffers by name, those that are not saved too.
+
+    A tensor that is held several times stands under its first name, with ``tied`` under all.
+    """
+    return {
+        **dict(module.named_parameters(remove_duplicate=not tied)),
+        **dict(module.named_buffers(remove_duplicate=not tied)),
+    }
+
+
+def group_tied_names(module: nn.Module) -> list[list[str]]:
+    """Return the names of every tensor, all of those that one tensor goes by together."""
+    groups: dict[int, list[str]] = defaultdict(list)
+    for name, tensor in named_tensors(module, tied=True).items():
+        groups[id(tensor)].append(name)
+    return list(groups.values())

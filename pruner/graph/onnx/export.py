@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from ..dynamic_batch import free_batch
+from ..capture import free_batch
 from ..torch_internals import child_modules, io_nesting, share_contents
 from .transpose_pass import merge_transpositions
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from ..ops import operator_name
-from ..tensor_names import named_tensors
+from ..program import named_tensors
 from ..torch_internals import BatchNorm, Convolution
 from .export import to_onnx
 

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 import pruner
 from pruner.errors import PrunerError
+from pruner.graph.io_spec import extract_logits
 from pruner.graph.onnx.export import to_onnx
-from pruner.graph.outputs import extract_logits
 from pruner.models.load import load_model
 from pruner.run.cli import main
 from pruner.tuning.evaluate import evaluate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from pruner.graph.dead_nodes import remove_dead_nodes
+from pruner.graph.ops import remove_dead_nodes
 
 
 def test_writes_in_place_stay():
