@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from .ops import DROPOUTS, is_mutable, operator_arguments, operator_name, producer_of
-from .torch_internals import is_higher_order, is_operator, operator_schema, overload_name
+from .torch_internals import HigherOrderOperator, is_operator, operator_schema
 
 _LIBRARY = torch.library.Library("msprune", "FRAGMENT")
 _END = 2**63 - 1
@@ -73,7 +73,7 @@ def _needs_tracing(graph: fx.Graph, inputs: set[str]) -> bool:
     for node in graph.nodes:
         families[find_memory_owner(node)].append(node)
     for node in graph.nodes:
-        if is_higher_order(node.target):
+        if isinstance(node.target, HigherOrderOperator):
             return True
         if not is_mutable(node):
             continue
@@ -128,7 +128,7 @@ def find_functional_overload(target: Any) -> Any:
     if not name.endswith("_") or name.endswith("__") or packet is None:
         return None
     wanted = [str(a.type) for a in operator_schema(target).arguments]
-    names = [overload_name(target), *packet.overloads()]
+    names = [operator_schema(target).overload_name, *packet.overloads()]
     for overload in (getattr(packet, n) for n in names if n in packet.overloads()):
         schema = operator_schema(overload)
         if not schema.is_mutable and [str(a.type) for a in schema.arguments] == wanted:
@@ -156,21 +156,20 @@ def simplify_writes(graph: fx.Graph, node: fx.Node) -> fx.Node:
     if name not in ("slice_scatter", "select_scatter"):
         return node
     whole, part, dim, start, end = _find_write(node, name)
-    size = whole.meta["shape"][dim]
+    shape, path = whole.meta["shape"], node.meta["path"]
+    size = shape[dim]
     if (start, end) == (0, size) and name == "slice_scatter":
         return part
     if dim == 0 or start is None:
         return node
-    path, rank = node.meta["path"], len(whole.meta["shape"])
 
     def call(target: Any, args: tuple[Any, ...], length: int) -> fx.Node:
         made = graph.call_function(target, args)
-        shape = whole.meta["shape"]
         made.meta.update(shape=(*shape[:dim], length, *shape[dim + 1 :]), path=path)
         return made
 
     aten = torch.ops.aten
-    if len(part.meta["shape"]) < rank:
+    if len(part.meta["shape"]) < len(shape):
         part = call(aten.unsqueeze.default, (part, dim), 1)
     parts = [part]
     if start > 0:

@@ -51,21 +51,18 @@ def _call(
     return kind, made, held, tuple(args[name] for name in inputs)
 
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
 @_match_by_weight
 def _match_convolution(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    kinds, rank, groups = (nn.Conv1d, nn.Conv2d, nn.Conv3d), weight.dim() - 2, args["groups"]
+    """Match a convolution: its weight is [out, in / groups, ...], transposed [in, out / groups]."""
+    rank, transposed = weight.dim() - 2, "output_padding" in args
+    first, second = weight.shape[0], weight.shape[1] * args["groups"]
     return _call(
-        kinds[rank - 1], args, in_channels=weight.shape[1] * groups, out_channels=weight.shape[0],
-        kernel_size=tuple(weight.shape[2:]), **_spread(args, rank),
-    )  # fmt: skip
-
-
-@_match_by_weight
-def _match_transposed(args: dict[str, Any], weight: Tensor) -> LayerCall:
-    kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-    rank, groups = weight.dim() - 2, args["groups"]
-    return _call(
-        kinds[rank - 1], args, in_channels=weight.shape[0], out_channels=weight.shape[1] * groups,
+        (_TRANSPOSED if transposed else _CONVOLUTIONS)[rank - 1], args,
+        in_channels=first if transposed else second, out_channels=second if transposed else first,
         kernel_size=tuple(weight.shape[2:]), **_spread(args, rank),
     )  # fmt: skip
 
@@ -88,27 +85,21 @@ def _match_linear(args: dict[str, Any], weight: Tensor) -> LayerCall | None:
     return _call(nn.Linear, args, in_features=weight.shape[1], out_features=weight.shape[0])
 
 
-def _match_batch_norm(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
-    return None if "frozen" in args else _match_norm(args, tensors, _BATCH, args["training"])
-
-
-def _match_instance_norm(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
-    return _match_norm(args, tensors, _INSTANCE, args["use_input_stats"])
-
-
 _BATCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 
 
 def _match_norm(
-    args: dict[str, Any], tensors: Tensors, kinds: Mapping[int, type[nn.Module]], by_input: bool
+    kinds: Mapping[int, type[nn.Module]], flag: str, args: dict[str, Any], tensors: Tensors
 ) -> LayerCall | None:
-    """Match a norm; by_input: its statistics are the input's, not those of training."""
+    """Match a norm; flag: the argument by which its statistics are the input's, not training's."""
+    if kinds is _BATCH and "frozen" in args:
+        return None
     mean, weight = (_find_tensor(args[name], tensors) for name in ("running_mean", "weight"))
     kind, known = kinds.get(len(args["input"].meta["shape"])), weight if mean is None else mean
     if kind is None or known is None or (weight is None) != (args["bias"] is None):
         return None
-    if by_input == (mean is not None):
+    if args[flag] == (mean is not None):
         return None
     return _call(
         kind, args, ("weight", "bias", "running_mean", "running_var"),
@@ -194,10 +185,10 @@ def _match_attention(args: dict[str, Any], tensors: Tensors) -> LayerCall | None
 
 _MATCHERS: dict[str, Matcher] = {
     **{f"conv{rank}d": _match_convolution for rank in (1, 2, 3)},
-    **{f"conv_transpose{rank}d": _match_transposed for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d": _match_convolution for rank in (1, 2, 3)},
     "linear": _match_linear,
-    "batch_norm": _match_batch_norm,
-    "instance_norm": _match_instance_norm,
+    "batch_norm": partial(_match_norm, _BATCH, "training"),
+    "instance_norm": partial(_match_norm, _INSTANCE, "use_input_stats"),
     "rms_norm": _match_layer_norm,
     "layer_norm": _match_layer_norm,
     "group_norm": _match_group_norm,

@@ -21,16 +21,13 @@ LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     ),
     nn.Linear: ("in_features", "out_features", "bias"),
     **dict.fromkeys(
-        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d,
+         nn.InstanceNorm3d),
         ("num_features", "eps", "momentum", "affine", "track_running_stats"),
     ),
     nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine", "bias"),
     nn.RMSNorm: ("normalized_shape", "eps", "elementwise_affine"),
     nn.GroupNorm: ("num_groups", "num_channels", "eps", "affine"),
-    **dict.fromkeys(
-        (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-        ("num_features", "eps", "momentum", "affine", "track_running_stats"),
-    ),
     **dict.fromkeys(
         (nn.LSTM, nn.GRU),
         ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",

@@ -49,8 +49,10 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
             if kept in program.tensors}  # fmt: skip
     for path, tensor in tied.items():
         put_tensor(root, path, tensor)
-    for module in layers.values():
-        _fill_counters(module)
+    for module in layers.values():  # counters of batch norms alone may have no tensor in the graph
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
     result = fx.GraphModule(root, graph, class_name=name)
@@ -161,19 +163,10 @@ def put_tensor(root: nn.Module, path: str, tensor: Tensor, persistent: bool = Tr
 def _make_parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     *containers, last = path.split(".")
     for name in containers:
-        child = child_modules(root).get(name)
-        if child is None:
-            child = nn.Module()
-            root.add_module(name, child)
-        root = child
+        if child_modules(root).get(name) is None:
+            root.add_module(name, nn.Module())
+        root = child_modules(root)[name]
     return root, last
-
-
-def _fill_counters(module: nn.Module) -> None:
-    """Set counters of batch norms to zero: they alone may have no tensor in the graph."""
-    for name, buffer in list(module.named_buffers(recurse=False)):
-        if buffer.is_meta:
-            setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
 
 
 def _nest_io(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec) -> None:
@@ -181,18 +174,12 @@ def _nest_io(graph: fx.Graph, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpe
     flat: list[Any] = [node.name for node in graph.nodes if node.op == "placeholder"]
     output = next(node for node in graph.nodes if node.op == "output")
     plain_in = in_spec == pytree.tree_structure(((0,) * len(flat), {}))
-    plain_out = out_spec == pytree.tree_structure(0)
-    if plain_in and plain_out:
+    if plain_in and out_spec == pytree.tree_structure(0):
         output.args = (output.args[0][0],)
         return
-    set_io_nesting(graph, _name_arguments(in_spec, flat), in_spec, out_spec)
-
-
-def _name_arguments(in_spec: pytree.TreeSpec, flat: list[str]) -> list[str]:
-    """Return a name for each argument of forward, positional ones first."""
     args, kwargs = spec_children(in_spec)
     names, taken = [], 0
     for position, child in enumerate(spec_children(args)):
         names.append(flat[taken] if child.num_leaves == 1 else f"argument_{position}")
         taken += child.num_leaves
-    return [*names, *map(str, kwargs.context or [])]
+    set_io_nesting(graph, [*names, *map(str, kwargs.context or [])], in_spec, out_spec)

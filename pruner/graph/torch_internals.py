@@ -19,6 +19,8 @@ Dropout = nn.modules.dropout._DropoutNd
 """Every dropout."""
 FakeTensorMode = _FakeTensorMode
 """Under it, operators compute shapes and nothing else."""
+HigherOrderOperator = torch._ops.HigherOrderOperator
+"""An operator that runs a graph."""
 
 
 def operator_schema(target: Any) -> Any:
@@ -29,16 +31,6 @@ def operator_schema(target: Any) -> Any:
 def is_operator(target: Any) -> bool:
     """Whether a call's target is one overload of a dispatcher's operator, such as an ATen one."""
     return isinstance(target, torch._ops.OpOverload)
-
-
-def is_higher_order(target: Any) -> bool:
-    """Whether a call's target is an operator that runs a graph."""
-    return isinstance(target, torch._ops.HigherOrderOperator)
-
-
-def overload_name(target: Any) -> str:
-    """Return ``"Tensor"`` for ``aten.add.Tensor``."""
-    return str(target._overloadname)
 
 
 def io_nesting(graph: fx.Graph) -> tuple[list[str], pytree.TreeSpec, pytree.TreeSpec] | None:

@@ -137,24 +137,13 @@ def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
             for step, after in fused.chain:
                 size = list(step.meta["shape"])
                 size[after] = 1
-                args = list(step.args)
-                args[0] = node
-                if step is reshape:
-                    args = _select_one_part(step, args, axis)
+                args: list[Any] = [node, *step.args[1:]]
+                if step is reshape:  # one part instead of all
+                    place, part = (2, 0) if operator_name(step) == "unflatten" else (1, axis)
+                    args[place] = [*args[place][:part], 1, *args[place][part + 1 :]]
                 full = f"{name}_{step.name}"
                 node = add(full, step.target, tuple(args), step.kwargs, tuple(size))
             taken = tuple(n for d, n in enumerate(node.meta["shape"]) if d != last_axis)
-            target = torch.ops.aten.select.int
-            last = add(f"{name}_0", target, (node, last_axis, 0), {}, taken)
+            select = torch.ops.aten.select.int
+            last = add(f"{name}_0", select, (node, last_axis, 0), {}, taken)
         reader.replace_all_uses_with(last)
-
-
-def _select_one_part(reshape: fx.Node, args: list[Any], axis: int) -> list[Any]:
-    """Return the reshape's arguments with one part instead of all."""
-    if operator_name(reshape) == "unflatten":
-        args[2] = [1, *args[2][1:]]
-    else:
-        sizes = list(args[1])
-        sizes[axis] = 1
-        args[1] = sizes
-    return args

@@ -26,5 +26,4 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 def is_pointwise(node: fx.Node) -> bool:
     """Return whether ATen tags a node's operator as pointwise."""
-    tags = getattr(node.target, "tags", ())
-    return torch.Tag.pointwise in tags
+    return torch.Tag.pointwise in getattr(node.target, "tags", ())

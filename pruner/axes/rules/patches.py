@@ -3,10 +3,11 @@
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import Atom, concatenate, freeze_axes, multiply, split_product, split_sum
+from ..algebra import Atom, freeze_axes, multiply, split_product, split_sum
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 from .contraction import KERNEL, MAP
+from .shape import split_range
 
 
 @rule("im2col")
@@ -139,12 +140,9 @@ def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     for d, (mine, theirs) in enumerate(zip(x, written)):
         if d != dim:
             axis_map.unify(mine, theirs, node)
-    first = split_sum(x[dim], start)
-    second = split_sum(first[1], end - start) if first else None
-    if first is None or second is None:
+    part = split_range(axis_map, node, x[dim], start, end - start, place=3)
+    if part is None:
         return axis_map.freeze_node(node, "a write that cuts across joined axes")
-    axis_map.unify(second[0], written[dim], node)
+    axis_map.unify(part, written[dim], node)
     node.args, node.kwargs = (node.args[0], args["src"], dim, start, end, 1), {}
-    axis_map.set_symbolic(node, (3,), first[0])
-    axis_map.set_symbolic(node, (4,), concatenate([first[0], second[0]]))
     return list(x)

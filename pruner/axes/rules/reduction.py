@@ -1,5 +1,7 @@
 """Reductions, softmax and scans: what runs along an axis."""
 
+from typing import Any
+
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
@@ -17,19 +19,19 @@ POSITIONS = ("max", "min", "argmax", "argmin", "any", "all", "prod", "median")
 """What they give depends on the positions themselves: their axis may not be cut."""
 
 
+def _read_dims(dims: Any, rank: int) -> set[int]:
+    """Return the axes that an operator is given, counted from the front; none given: all."""
+    chosen = range(rank) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+    return {d % rank for d in chosen} if rank else set()
+
+
 @rule(*REDUCTIONS, *POSITIONS)
 def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
     """End the axes that are reduced over; the others pass."""
-    args = operator_arguments(node)
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    x = axis_map.axes_of(source)
-    dims = args.get("dim")
+    args, x = operator_arguments(node), axis_map.axes_of(node.args[0])
     if "other" in args:  # max and min of two tensors: element-wise
         return axis_map.freeze_node(node, f"{operator_name(node)} of two tensors")
-    chosen = range(len(x)) if dims is None or dims == [] else dims
-    chosen = [chosen] if isinstance(chosen, int) else chosen
-    reduced = {d % len(x) for d in chosen} if x else set()
+    reduced = _read_dims(args.get("dim"), len(x))
     if operator_name(node) in REDUCTIONS:
         axis_map.reduction_axes[node] = tuple(sorted(reduced))
     else:
@@ -55,15 +57,9 @@ def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
 @rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu")
 def freeze_ordered_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     """Freeze the axes whose positions are put in order, in both sizes; the others pass."""
-    args = operator_arguments(node)
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    x, reason = axis_map.axes_of(source), f"worked along by {operator_name(node)}"
-    dims = (
-        [-2, -1] if operator_name(node) in ("tril", "triu") else args.get("dim", args.get("dims"))
-    )
-    chosen = range(len(x)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
-    worked = {d % len(x) for d in chosen} if x else set()
+    args, name, x = operator_arguments(node), operator_name(node), axis_map.axes_of(node.args[0])
+    dims = [-2, -1] if name in ("tril", "triu") else args.get("dim", args.get("dims"))
+    worked, reason = _read_dims(dims, len(x)), f"worked along by {name}"
     freeze_axes([x[d] for d in worked], reason)
 
     def resize(shape: tuple[int, ...]) -> Axes:

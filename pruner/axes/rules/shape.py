@@ -10,6 +10,7 @@ from ...graph import operator_arguments, operator_name
 from ..algebra import (
     UNIT,
     Axis,
+    Sum,
     concatenate,
     freeze_axes,
     is_free,
@@ -28,14 +29,10 @@ CONSTANT = "a constant's extent"
 @rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as")
 def reshape(axis_map: AxisMap, node: fx.Node) -> Result:
     """Split the row-major product of all axes anew from the left."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    shape = axis_map.shape_of(node)
-    result = _split_axes(multiply(axis_map.axes_of(source)), shape)
+    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
+    result = _split_axes(multiply(x), shape)
     if result is None:  # a map that was cut into windows in another way
-        result = _split_axes(
-            multiply(merge_frozen(axis_map.axes_of(source), axis_map.batch)), shape
-        )
+        result = _split_axes(multiply(merge_frozen(x, axis_map.batch)), shape)
     if result is None:
         return axis_map.freeze_node(node, "a reshape that cuts across axes")
     _follow_target(axis_map, node, result)
@@ -132,9 +129,9 @@ def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
     """Put the whole axis so many times one after the other: copies * axis."""
     x, counts = axis_map.axes_of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
     shape = axis_map.shape_of(node)
-    counts = [1] * (len(shape) - len(counts)) + counts
+    offset = len(shape) - len(counts)
+    counts = [1] * offset + counts
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
-    offset = len(counts) - len(list(node.args[1]))  # type: ignore[arg-type]
     result: Axes = []
     for i, (axis, size) in enumerate(zip(padded, shape)):
         old = resolve_axis(axis).size
@@ -208,6 +205,19 @@ def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
     return results
 
 
+def split_range(
+    axis_map: AxisMap, node: fx.Node, axis: Axis, start: int, size: int, place: int
+) -> Axis | None:
+    """Split a range off an axis, whose bounds stand at two places of a node; None: it cannot be."""
+    first = split_sum(axis, start)
+    second = split_sum(first[1], size) if first else None
+    if first is None or second is None:
+        return None
+    axis_map.set_symbolic(node, (place,), first[0])
+    axis_map.set_symbolic(node, (place + 1,), concatenate([first[0], second[0]]))
+    return second[0]
+
+
 @rule("slice")
 def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     """Split the part between two constant bounds off, which follow it; freeze other slices."""
@@ -223,14 +233,10 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
         freeze_axes([axis], "sliced")
         return [*x[:dim], axis_map.new_axis(size, "sliced"), *x[dim + 1 :]]
     begin = start % axis.size if start < 0 else start
-    first = split_sum(axis, begin)
-    second = split_sum(first[1], size) if first else None
-    if first is None or second is None:
+    kept = split_range(axis_map, node, axis, begin, size, place=2)
+    if kept is None:
         return axis_map.freeze_node(node, "a slice that cuts across joined axes")
-    kept = second[0]
     node.args, node.kwargs = (node.args[0], dim, begin, begin + size, 1), {}
-    axis_map.set_symbolic(node, (2,), first[0])
-    axis_map.set_symbolic(node, (3,), concatenate([first[0], kept]))
     return [*x[:dim], kept, *x[dim + 1 :]]
 
 
@@ -287,14 +293,11 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
             freeze_axes([x[d]], "padded")
             result[d] = axis_map.new_axis(shape[d], "padded")
             continue
-        sides = [
-            axis_map.new_axis(before) if before else None,
-            axis_map.new_axis(after) if after else None,
-        ]
+        sides = [axis_map.new_axis(n) if n else Sum(()) for n in (before, after)]
         for k, side in enumerate(sides):
-            if side is not None:
+            if side.size:
                 axis_map.set_symbolic(node, (1, 2 * i + k), side)
-        result[d] = concatenate([a for a in (sides[0], x[d], sides[1]) if a is not None])
+        result[d] = concatenate([sides[0], x[d], sides[1]])
     return result
 
 
@@ -316,11 +319,4 @@ def constant(axis_map: AxisMap, node: fx.Node) -> Axes:
       "searchsorted", "bucketize", "nonzero", "tril_indices", "triu_indices")  # fmt: skip
 def freeze_constant(axis_map: AxisMap, node: fx.Node) -> Result:
     """Freeze what a constant that depends on positions reads and what it gives."""
-    for source in node.all_input_nodes:
-        freeze_axes(axis_map.all_axes(source), CONSTANT)
-    shape = node.meta["shape"]
-    if shape is None:
-        return []
-    if isinstance(shape, list):
-        return [axis_map.new_frozen_axes(one, CONSTANT) for one in shape]
-    return axis_map.new_frozen_axes(shape, CONSTANT)
+    return axis_map.freeze_node(node, CONSTANT)

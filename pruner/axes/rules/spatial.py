@@ -23,9 +23,7 @@ RANK = {**dict.fromkeys(ONE_D, 1), **dict.fromkeys(TWO_D, 2), **dict.fromkeys(TH
 @rule(*RANK)
 def resample_map(axis_map: AxisMap, node: fx.Node) -> Result:
     """Replace the map, the last one, two or three axes; those before it pass."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    x, rank = axis_map.axes_of(source), RANK[operator_name(node)]
+    x, rank = axis_map.axes_of(node.args[0]), RANK[operator_name(node)]
     freeze_axes(x[-rank:], MAP)
     shape = node.meta["shape"]
     if isinstance(shape, list):

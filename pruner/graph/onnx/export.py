@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from ...utils import silence_logging
 from ..capture import free_batch
 from ..torch_internals import child_modules, io_nesting, share_contents
 from .transpose_pass import merge_transpositions
@@ -61,7 +62,10 @@ def to_onnx(
         module, inputs = flatten_io(module, inputs, kwargs)
         module, names = _wrap_operators(module)
         kwargs = {}
-    with _silence_exporter():
+    # The exporter prints and logs its steps; errors still come as exceptions.
+    printed = contextlib.redirect_stdout(io.StringIO())
+    with warnings.catch_warnings(), printed, silence_logging():
+        warnings.simplefilter("ignore")
         model = _export(module, inputs, kwargs, dynamic_batch)
     merge_transpositions(model)
     _name_operators(model, names)
@@ -109,11 +113,10 @@ def _export(
     with torch.no_grad():
         exported = torch.export.export(module, inputs, kwargs, dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(exported, dynamo=True, verbose=False)
-        assert program is not None
-        if _reads_unwritten(program.model_proto):
+        if program is not None and _reads_unwritten(program.model_proto):
             # The exporter's simplification loses a bound where one value is clamped twice.
             program = torch.onnx.export(exported, dynamo=True, verbose=False, optimize=False)
-            assert program is not None
+    assert program is not None
     return program.model_proto
 
 
@@ -141,11 +144,11 @@ class _OperatorModule(nn.Module):
         return self.held[0](*args, **kwargs)
 
 
+@dataclass(frozen=True)
 class _Hole:
-    """The place of an input among the arguments of a node."""
+    """The place among the arguments of a node of its input of this index."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    index: int
 
 
 def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
@@ -160,15 +163,10 @@ def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
     new: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
         if node.op not in ("call_function", "call_method", "call_module"):
-            new[node] = graph.node_copy(node, lambda n: new[n])
+            new[node] = graph.node_copy(node, new.__getitem__)
             continue
-        values: list[fx.Node] = []
-
-        def hole(argument: fx.Node, values: list[fx.Node] = values) -> Any:
-            values.append(argument)
-            return _Hole(len(values) - 1)
-
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), hole)
+        holes: dict[Any, Any] = {source: _Hole(i) for i, source in enumerate(node.all_input_nodes)}
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), holes.__getitem__)
         if node.op == "call_module":
             function: Any = module.get_submodule(str(node.target))
         elif node.op == "call_method":
@@ -178,7 +176,7 @@ def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
         wrapper = f"{_WRAPPER}{len(names)}"
         names[wrapper] = node.name
         root.add_module(wrapper, _OperatorModule(function, args, kwargs))
-        new[node] = graph.call_module(wrapper, tuple(new[v] for v in values))
+        new[node] = graph.call_module(wrapper, tuple(map(new.__getitem__, holes)))
         new[node].name = node.name
     copy = fx.GraphModule(root, graph)
     # A GraphModule takes over what its graph names; the layers that the wrappers hold come under
@@ -232,17 +230,3 @@ def _name_operators(model: onnx.ModelProto, names: dict[str, str]) -> None:
     for value in graph.value_info:
         value.name = renamed.get(value.name, value.name)
         del value.metadata_props[:]
-
-
-@contextlib.contextmanager
-def _silence_exporter() -> Iterator[None]:
-    """Silence the exporter, which prints and logs its steps; errors still come as exceptions."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from ..linear_layers import get_layer
 from ..ops import operator_name
 from ..program import named_tensors
 from ..torch_internals import BatchNorm, Convolution
@@ -99,10 +100,9 @@ def _structure_key(module: fx.GraphModule, inputs: tuple[Any, ...]) -> str:
             free = ["width" if isinstance(n, int) and n >= 0 else n for n in numbers]
             own = (own[0], free, *own[2:])
         args = fx.node.map_arg((own, node.kwargs), lambda n: f"%{index[n]}")
-        layer = (
-            _layer_key(module.get_submodule(str(node.target))) if node.op == "call_module" else ""
-        )
-        lines.append(f"{node.name}|{node.op}|{node.target}|{args}|{layer}")
+        layer = get_layer(module, node)
+        key = "" if layer is None else _layer_key(layer)
+        lines.append(f"{node.name}|{node.op}|{node.target}|{args}|{key}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
