@@ -20,9 +20,9 @@ from .network import Block, LocatedCell
 from .residual_blocks import find_shared_blocks, index_blocks
 
 _ANCHORS = {
-    "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax", "_softmax",
-    "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index", "roll",
-    *REDUCTIONS,
+    "linear", "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax",
+    "_softmax", "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index",
+    "roll", *REDUCTIONS,
 }  # fmt: skip
 _NO_COST = {"sym_size", "getitem"}
 
@@ -85,9 +85,7 @@ def _read_stride(
         user = reads.pop()
         if (stride := _get_pointwise_stride(user)) > 1:
             strides.add(stride)
-        elif (is_pointwise(user) or _is_batch_norm(user)) and user.meta["shape"] == end.meta[
-            "shape"
-        ]:
+        elif _is_fused(user) and user.meta["shape"] == end.meta["shape"]:
             reads += user.users  # a block's sum too: without the block, its readers read this
         else:
             outer = [b for b in around.get(user.name, ()) if end.name not in all_blocks[b].nodes]
@@ -105,22 +103,18 @@ def _get_pointwise_stride(node: fx.Node) -> int:
         return 1
     given = operator_arguments(node)
     weight = given["weight"].meta["shape"]
-    strides = set(_repeat_setting(given["stride"]))
-    single = all(k == 1 for k in weight[2:]) and set(_repeat_setting(given["padding"])) == {0}
+    strides, paddings = (
+        set(value) if isinstance(value, list | tuple) else {value}  # one for all axes of the map
+        for value in (given["stride"], given["padding"])
+    )
+    single = all(k == 1 for k in weight[2:]) and paddings == {0}
     return int(strides.pop()) if single and len(strides) == 1 else 1
-
-
-def _repeat_setting(setting: Any) -> tuple[Any, ...]:
-    """Return the numbers that a setting gives, one for each axis of the map or one for all."""
-    return tuple(setting) if isinstance(setting, list | tuple) else (setting,)
 
 
 def _is_anchor(node: fx.Node) -> bool:
     """Return whether an operator begins a Cell of its own."""
     name = operator_name(node)
-    return name in _ANCHORS or "conv" in name or name == "linear" or "pool" in name or (
-        name.startswith("upsample")
-    )  # fmt: skip
+    return name in _ANCHORS or "conv" in name or "pool" in name or name.startswith("upsample")
 
 
 def _find_anchor(
@@ -154,7 +148,7 @@ def _specify(
 ) -> tuple[LayerSpec, tuple[Axis, ...]]:
     """Return an anchor's specification and the axes of its sizes."""
     name = operator_name(anchor)
-    fused = tuple(operator_name(n) for n in nodes[1:] if is_pointwise(n) or _is_batch_norm(n))
+    fused = tuple(operator_name(n) for n in nodes[1:] if _is_fused(n))
     if "conv" in name or name == "linear":
         return _specify_weighted(axis_map, anchor, name, fused)
     widths: dict[int, Axis] = {}
@@ -197,19 +191,18 @@ def _get_channels(axis_map: AxisMap, anchor: fx.Node) -> Axis:
     return resolve_axis(row[1 if len(row) >= 4 else -1]) if row else Atom(1)
 
 
-def _is_batch_norm(node: fx.Node) -> bool:
-    """Return whether a node is a batch normalization."""
-    return operator_name(node) == "batch_norm"
+def _is_fused(node: fx.Node) -> bool:
+    """Return whether a node is element-wise or a batch normalization."""
+    return is_pointwise(node) or operator_name(node) == "batch_norm"
 
 
 def _encode_size(axis_map: AxisMap, axis: Axis) -> int | str:
     """Return a size for a specification, where the example's batch would say nothing."""
     times, rest = divmod(axis.size, axis_map.program.batch)
-    if axis is axis_map.batch or (axis_map.program.batch == BATCH_HINT and times == 1 and not rest):
+    multiple = axis_map.program.batch == BATCH_HINT and not rest
+    if axis is axis_map.batch or (multiple and times == 1):
         return "batch"
-    if axis_map.program.batch == BATCH_HINT and times and not rest:
-        return f"{times} * batch"  # windows of every image
-    return axis.size
+    return f"{times} * batch" if multiple and times else axis.size  # windows of every image
 
 
 def _list_settings(anchor: fx.Node, axis_map: AxisMap) -> list[tuple[str, Any]]:
@@ -270,10 +263,7 @@ def _specify_weighted(
         attributes.append(("multiplier", c_out.size // groups))
     else:
         kind, sizes = "grouped", ("groups", "in_channels", "out_channels")
-        widths = (
-            resolve_axis(next(iter(axis_map.symbolic_arguments[anchor].values()))),
-            c_in,
-            c_out,
-        )
+        symbolic = axis_map.symbolic_arguments[anchor]
+        widths = (resolve_axis(next(iter(symbolic.values()))), c_in, c_out)
     attributes.append(("grouping", kind))
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), widths

@@ -22,23 +22,19 @@ def count_macs(
     for node in net.program.graph.nodes:
         if node.op != "call_function" or node.name in gone:
             continue
-        summed = _find_summed_axes(net, node)
-        if summed is None:
-            continue
-        total += prod(axis_size(axis, by_atom) for axis in (*axis_map.axes_of(node), *summed))
+        if (summed := _find_summed_axes(net, node)) is not None:
+            total += prod(axis_size(axis, by_atom) for axis in (*axis_map.axes_of(node), *summed))
     return total
 
 
 def _find_summed_axes(net: Network, node: fx.Node) -> Axes | None:
     """Return the axes that an operator sums over, None for one that does not."""
     name, axis_map = operator_name(node), net.axis_map
-    if name.startswith("conv_transpose"):
+    if name.startswith("conv") or name == "linear":
         weight = axis_map.axes_of(operator_arguments(node)["weight"])
-        return [weight[0], *weight[2:]]  # an upper bound: counted at every output position
-    if name.startswith("conv"):
-        return axis_map.axes_of(operator_arguments(node)["weight"])[1:]
-    if name == "linear":
-        return axis_map.axes_of(operator_arguments(node)["weight"])[-1:]
+        if name.startswith("conv_transpose"):
+            return [weight[0], *weight[2:]]  # an upper bound: counted at every output position
+        return weight[-1:] if name == "linear" else weight[1:]
     if name in ("matmul", "bmm", "mm"):
         return axis_map.axes_of(node.args[0])[-1:]
     if name == "scaled_dot_product_attention":
@@ -54,13 +50,9 @@ def count_parameters(
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
     gone, around = set(dropped), index_blocks(net.blocks)
     total = 0
-    for node in net.program.graph.nodes:
-        if node.op != "get_attr" or not isinstance(
-            net.program.tensors[str(node.target)], nn.Parameter
-        ):
-            continue
+    for node in net.axis_map.tensor_nodes():
         readers = {user.name for user in node.users}
-        if gone.intersection(find_shared_blocks(readers, around)):
-            continue
-        total += prod(axis_size(axis, by_atom) for axis in net.axis_map.axes_of(node))
+        counts = isinstance(net.program.tensors[str(node.target)], nn.Parameter)
+        if counts and not gone.intersection(find_shared_blocks(readers, around)):
+            total += prod(axis_size(axis, by_atom) for axis in net.axis_map.axes_of(node))
     return total

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..axes import kept_mask
 from ..errors import PrunerError
+from ..graph import named_tensors
 from ..structure import Importance, Network, Plan, build_network
 from .apply import cut_network
 
@@ -97,9 +98,8 @@ def scatter_importance(importance: Importance, net: Network, plan: Plan) -> Impo
     parts, loss_curves = {}, {}
     for name, dim in net.dims.items():
         kept = list(plan.keep.get(name, range(dim.size)))
-        known = importance.parts.get(name, {})
         parts[name] = {"": np.zeros(dim.size)}
-        for cell, values in known.items():
+        for cell, values in importance.parts.get(name, {}).items():
             parts[name][cell] = np.zeros(dim.size)
             parts[name][cell][kept] = values
         curve = importance.loss_curves.get(name)
@@ -114,13 +114,12 @@ def scatter_tensors(net: Network, plan: Plan, module: nn.Module) -> dict[str, Te
 
     What the plan cuts is zero, what lies in dropped blocks is as it was.
     """
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    keep = plan.atom_masks(net)
+    own, keep = named_tensors(module), plan.atom_masks(net)
     tensors = dict(net.program.tensors)
     for node in net.program.graph.nodes:
-        if node.op != "get_attr" or str(node.target) not in own:
-            continue
         name = str(node.target)
+        if node.op != "get_attr" or name not in own:
+            continue
         value = own[name].detach().cpu()
         for axis, positions in enumerate(net.axis_map.axes[node]):
             kept = torch.from_numpy(np.flatnonzero(kept_mask(positions, keep)))

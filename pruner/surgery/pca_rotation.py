@@ -63,13 +63,9 @@ def find_streams(net: Network) -> dict[str, Stream]:
             else:
                 mixed.update(carrying.keys() & set(atoms_of(axis)))
     calls = [node.target for node in nodes.values() if node.op == "call_module"]
-    found = {}
-    for name in net.dims:
-        atom = net.atoms[name]
-        stream = None if atom in mixed else _read_stream(net, name, carrying[atom], calls)
-        if stream is not None:
-            found[name] = stream
-    return found
+    pure = {name: net.atoms[name] for name in net.dims if net.atoms[name] not in mixed}
+    streams = {name: _read_stream(net, name, carrying[atom], calls) for name, atom in pure.items()}
+    return {name: stream for name, stream in streams.items() if stream is not None}
 
 
 def _read_stream(
@@ -166,17 +162,13 @@ def _measure_moments(
     net: Network, found: Mapping[str, Stream], inputs: list[tuple[Tensor, ...]], memory_mb: float
 ) -> Moments:
     """Return mean and covariance of what readers read and writers write, by the node's name."""
-    names = dict.fromkeys(
-        node.name
-        for stream in found.values()
-        for node in (
-            *(norm or writer for writer, norm in stream.writers),
-            *(producer_of(reader) for reader in stream.readers),
-        )
-    )
-    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in names}
+    sums: dict[str, list[Any]] = {}
+    for stream in found.values():
+        written = (norm or writer for writer, norm in stream.writers)
+        for node in (*written, *map(producer_of, stream.readers)):
+            sums[node.name] = [0, 0.0, 0.0]
     with evaluation_mode(net.module):
-        for values in StagedExecution(net.module, inputs, memory_mb * 2**20).values(list(names)):
+        for values in StagedExecution(net.module, inputs, memory_mb * 2**20).values(list(sums)):
             for name, value in values.items():
                 axis = 1 if value.ndim == 4 else value.ndim - 1
                 rows = value.movedim(axis, -1).flatten(0, -2)
@@ -243,11 +235,8 @@ def _rotate_stream(
             shift = shift + scale * bias.double()
             store(f"{name}.bias", torch.zeros_like(bias))
         mean, covariance = moments[norm.name]
-        mean, variance = (
-            rotation @ mean,
-            torch.einsum("ij,jk,ik->i", rotation, covariance, rotation),
-        )
-        variance = variance.clamp_min(0)
+        mean = rotation @ mean
+        variance = torch.einsum("ij,jk,ik->i", rotation, covariance, rotation).clamp_min(0)
         store(f"{name}.weight", torch.einsum("oi,i,i...->o...", rotation, scale, weight))
         store(f"{norm.target}.running_mean", mean - rotation @ shift)
         store(f"{norm.target}.running_var", variance)

@@ -62,8 +62,12 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
         "parameters": [name for name, _ in module.named_parameters()],
         "tied": {name: first for first, *more in group_tied_names(module) for name in more},
         "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
-        "nesting": _encode_nesting(module),
+        "nesting": None,
     }
+    if (nesting := io_nesting(module.graph)) is not None:
+        names, in_spec, out_spec = nesting
+        specs = {"in": encode_spec(in_spec), "out": encode_spec(out_spec)}
+        header["nesting"] = {"names": names, **specs}
     write_tensors(folder / FILE, _KIND, named_tensors(module), header)
     if plan is not None:
         plan.save(folder / PLAN)
@@ -90,27 +94,22 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         layer = header["layers"][path]
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
         put_module(root, path, build_layer(LAYERS_BY_NAME[layer["kind"]], values))
-    parameters = set(header["parameters"])
-    transient = set(header["transient"])
+    parameters, transient = set(header["parameters"]), set(header["transient"])
     for name, tensor in tensors.items():
-        tensor = nn.Parameter(tensor) if name in parameters else tensor
-        tensors[name] = tensor
+        tensors[name] = tensor = nn.Parameter(tensor) if name in parameters else tensor
         put_tensor(root, name, tensor, name not in transient)
     tied = {name: tensors[kept] for name, kept in header["tied"].items()}
     for name, tensor in tied.items():
         put_tensor(root, name, tensor)
     nodes: dict[str, fx.Node] = {}
     for record in header["nodes"]:
-        op, target = record["op"], record["target"]
-        node = graph.create_node(
-            op,
-            _decode_operator(target) if op == "call_function" else target,
-            _decode(record["args"], nodes),
-            _decode(record["kwargs"], nodes),
-            name=record["name"],
-        )
-        nodes[record["name"]] = node
-    _decode_nesting(graph, header["nesting"])
+        name, op, target = record["name"], record["op"], record["target"]
+        target = _decode_operator(target) if op == "call_function" else target
+        args, kwargs = _decode(record["args"], nodes), _decode(record["kwargs"], nodes)
+        nodes[name] = graph.create_node(op, target, args, kwargs, name=name)
+    if (nesting := header["nesting"]) is not None:
+        specs = (decode_spec(nesting[side]) for side in ("in", "out"))
+        set_io_nesting(graph, nesting["names"], *specs)
     result = fx.GraphModule(root, graph, class_name=header["name"])
     for name, tensor in tied.items():
         put_tensor(result, name, tensor)
@@ -119,16 +118,9 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
     """Return a node as plain values."""
-    target = node.target
-    if node.op == "call_function":
-        target = _encode_operator(target)
-    return {
-        "name": node.name,
-        "op": node.op,
-        "target": target,
-        "args": _encode(node.args),
-        "kwargs": _encode(node.kwargs),
-    }
+    target = _encode_operator(node.target) if node.op == "call_function" else node.target
+    args, kwargs = _encode(node.args), _encode(node.kwargs)
+    return {"name": node.name, "op": node.op, "target": target, "args": args, "kwargs": kwargs}
 
 
 def _encode_operator(target: Any) -> str:
@@ -152,22 +144,13 @@ def _decode_operator(name: str) -> Callable[..., Any]:
     return getattr(getattr(torch.ops.aten, packet), overload)  # type: ignore[no-any-return]
 
 
-def _encode_constant(value: Any) -> str:
-    """Return the name of a constant of torch."""
-    return str(value).removeprefix("torch.")
-
-
-def _decode_constant(name: str) -> Any:
-    """Return the constant of torch of a name."""
-    return getattr(torch, name)
-
-
-# What JSON has no word for, as a dictionary with one key.
+# What JSON has no word for, as a dictionary with one key; constants of torch by their names.
+_CONSTANT = (lambda v: str(v).removeprefix("torch."), lambda v: getattr(torch, v))
 _WORDS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    torch.dtype: ("dtype", _encode_constant, _decode_constant),
+    torch.dtype: ("dtype", *_CONSTANT),
     torch.device: ("device", str, torch.device),
-    torch.memory_format: ("memory_format", _encode_constant, _decode_constant),
-    torch.layout: ("layout", _encode_constant, _decode_constant),
+    torch.memory_format: ("memory_format", *_CONSTANT),
+    torch.layout: ("layout", *_CONSTANT),
     slice: ("slice", lambda v: [v.start, v.stop, v.step], lambda v: slice(*v)),
 }
 
@@ -207,19 +190,3 @@ def _decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
         if word == known:
             return decode(content)
     raise PrunerError(f"the stored network holds an unknown kind of argument: {word!r}")
-
-
-def _encode_nesting(module: fx.GraphModule) -> dict[str, Any] | None:
-    """Return how inputs and results are nested; None where they are flat."""
-    nesting = io_nesting(module.graph)
-    if nesting is None:
-        return None
-    names, in_spec, out_spec = nesting
-    return {"names": names, "in": encode_spec(in_spec), "out": encode_spec(out_spec)}
-
-
-def _decode_nesting(graph: fx.Graph, stored: dict[str, Any] | None) -> None:
-    """Nest the inputs and results of a graph as stored."""
-    if stored is None:
-        return
-    set_io_nesting(graph, stored["names"], decode_spec(stored["in"]), decode_spec(stored["out"]))

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from ..axes import REDUCTIONS, kept_mask
-from ..graph import named_tensors, operator_arguments, operator_name
+from ..graph import get_layer, named_tensors, operator_arguments, operator_name
 from ..structure import Network, Plan
 from .apply import apply
 from .topk_alignment import AlignedInterpreter, find_selections, record_selections
@@ -50,10 +50,7 @@ def call_flat(module: nn.Module, net: Network, inputs: tuple[Any, ...]) -> Any:
 def largest_difference(got: Any, expected: Any) -> float:
     """Return the largest difference over all outputs, relative to the largest value of each."""
     worst = 0.0
-    ours, theirs = (
-        [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(tree)]
-        for tree in (got, expected)
-    )
+    ours, theirs = pytree.tree_leaves(got), pytree.tree_leaves(expected)
     if len(ours) != len(theirs):
         return float("inf")
     for x, y in zip(ours, theirs):
@@ -62,8 +59,8 @@ def largest_difference(got: Any, expected: Any) -> float:
         if x.shape != y.shape:
             return float("inf")
         if y.is_floating_point() and y.numel():
-            scale = max(1e-9, float(y.abs().max()))
-            delta = float((x - y).abs().max()) / scale
+            x, y = x.detach(), y.detach()
+            delta = float((x - y).abs().max()) / max(1e-9, float(y.abs().max()))
             worst = delta if delta > worst or delta != delta else worst
     return worst
 
@@ -111,7 +108,7 @@ class _MaskedInterpreter(AlignedInterpreter):
         self.kept: dict[str, dict[int, Tensor]] = {}
         self.groups: dict[str, int] = {}
         for node, dims in net.axis_map.reduction_axes.items():
-            axes = net.axis_map.axes_of(_get_first_tensor(node))
+            axes = net.axis_map.axes_of(node.all_input_nodes[0])
             masks = {d: torch.from_numpy(kept_mask(axes[d], keep)) for d in dims}
             if not all(bool(kept.all()) for kept in masks.values()):
                 self.kept[node.name] = {d: kept.nonzero().flatten() for d, kept in masks.items()}
@@ -133,12 +130,11 @@ class _MaskedInterpreter(AlignedInterpreter):
         kept = self.kept.get(n.name)
         if kept is None:
             return super().run_node(n)
-        x: Tensor = self.env[_get_first_tensor(n)]
-        name = operator_name(n)
-        layer = self._find_layer(n)
+        x: Tensor = self.env[n.all_input_nodes[0]]
+        name, layer = operator_name(n), get_layer(self.module, n)
         norm = isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm)
         if norm or name in ("layer_norm", "rms_norm", "group_norm"):
-            return self._normalize(n, x, kept)
+            return self._normalize(n, layer, x, kept)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         target: Any = n.target if layer is None else layer
         if name in REDUCTIONS:
@@ -150,10 +146,9 @@ class _MaskedInterpreter(AlignedInterpreter):
             return target(args[0], [silent, *args[1][1:]])
         return target(silent, *args[1:], **kwargs)
 
-    def _normalize(self, n: fx.Node, x: Tensor, kept: dict[int, Tensor]) -> Tensor:
+    def _normalize(self, n: fx.Node, layer: Any, x: Tensor, kept: dict[int, Tensor]) -> Tensor:
         """Return a normalization over the kept positions, zero elsewhere."""
-        if n.op == "call_module":
-            layer: Any = self.fetch_attr(str(n.target))
+        if layer is not None:
             weight, bias, eps = layer.weight, getattr(layer, "bias", None), layer.eps
         else:
             values = {k: self.env.get(v, v) for k, v in operator_arguments(n).items()}
@@ -165,19 +160,11 @@ class _MaskedInterpreter(AlignedInterpreter):
         shape = [len(index) for index in kept.values()]
         if n.name in self.groups:
             value = functional.group_norm(small, self.groups[n.name], weight, bias, eps)
-        elif isinstance(self._find_layer(n), nn.RMSNorm) or "rms" in operator_name(n):
+        elif isinstance(layer, nn.RMSNorm) or "rms" in operator_name(n):
             value = functional.rms_norm(small, shape, weight, eps)
         else:
             value = functional.layer_norm(small, shape, weight, bias, eps)
         return _scatter_kept(value, x, kept)
-
-    def _find_layer(self, n: fx.Node) -> Any:
-        return self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-
-
-def _get_first_tensor(node: fx.Node) -> fx.Node:
-    """Return the first argument that is a tensor (the first of a list of them)."""
-    return node.all_input_nodes[0]
 
 
 def _select_kept(x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
@@ -191,7 +178,6 @@ def _scatter_kept(value: Tensor, like: Tensor, kept: Mapping[int, Tensor]) -> Te
     """Return values at the kept positions of a tensor like another, zero elsewhere."""
     full = value
     for d, index in kept.items():
-        shape = list(full.shape)
-        shape[d] = like.shape[d]
+        shape = (*full.shape[:d], like.shape[d], *full.shape[d + 1 :])
         full = full.new_zeros(shape).index_copy(d, index, full)
     return full
