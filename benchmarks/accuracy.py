@@ -19,8 +19,6 @@ CIFAR-10's networks are tuned for --epochs on --train images. The 1,000 photogra
 set: there nothing is tuned (epochs 0), and the table ends with the repair.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import hashlib

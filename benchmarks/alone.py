@@ -1,7 +1,5 @@
 """One cell of a network as a network of its own, as other latency tables time their layers."""
 
-from __future__ import annotations
-
 import operator
 import time
 from collections.abc import Callable

@@ -8,8 +8,6 @@ held out is at most twice the quiet one's. Exits with 1 where one fails; what wa
 to benchmarks/results/busy.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import multiprocessing

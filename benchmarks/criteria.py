@@ -14,8 +14,6 @@ Every structure that is finished is kept in ``results/criteria.json`` and not ru
 interrupted benchmark goes on where it stopped.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import time

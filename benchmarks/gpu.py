@@ -13,8 +13,6 @@ gpu.md as a table).
 `--on cpu --side 64 --probes 6` tries it out without a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import time

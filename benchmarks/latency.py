@@ -17,8 +17,6 @@ benchmarks/results/latency.json and .md. --quick tries everything out on a few s
 writes no results. Run it on an otherwise idle machine.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 from pathlib import Path

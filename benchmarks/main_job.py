@@ -9,8 +9,6 @@ Copies the figures of every budget out of the RUN folders, prints one table a ru
 markers of README.md from the files in benchmarks/results/. Nothing is measured.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ All of them cut the same traced network, so that whatever follows (materializing
 timing) is the same for all: what is compared is which structure and which channels they pick.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 Nothing large is imported before it is needed: a solver's process is to hold no torch.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os

@@ -9,8 +9,6 @@ same machine with the same versions, so that an interrupted benchmark goes on wh
 The table is printed and written to ``results/solver.md``.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Random structures of a network, what other latency models say of them, and how far off."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

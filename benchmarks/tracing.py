@@ -9,8 +9,6 @@ of its graph: axes, rehearsal, Dims, Blocks, Cells. Finished cases are kept and 
 same machine with the same versions.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 import warnings

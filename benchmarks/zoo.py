@@ -13,8 +13,6 @@ changes little; what takes over 120 of them is run again at the end, alone, on a
 clock. Finished lines are kept in benchmarks/results/zoo.csv; the same command continues.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """``python -m solver FILE.json``: solve a problem and print its solution."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

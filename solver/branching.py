@@ -6,8 +6,6 @@ enumeration closes it if its window is small. Where not, the variable on which t
 wavers is cut in two. Best bound first, so that the bound of the search is the next node's.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import math

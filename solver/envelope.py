@@ -1,7 +1,5 @@
 """The concave envelope of value over one resource's cost, which bounds every budget's solution."""
 
-from __future__ import annotations
-
 import heapq
 import math
 import time

@@ -4,8 +4,6 @@ An infeasible problem is no misuse: it is a :class:`~solver.Solution` that says 
 reachable cost is.
 """
 
-from __future__ import annotations
-
 
 class SolverError(Exception):
     """Base class of everything that this package raises on purpose."""

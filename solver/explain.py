@@ -1,7 +1,5 @@
 """What a solution's choice trades: the price of each budget, and every variable's neighbours."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

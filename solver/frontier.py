@@ -1,7 +1,5 @@
 """The trade between a budget and the value: a proven solution a budget, and the envelope."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The diagnosis where no choice keeps the budgets: the smallest reachable cost and its parts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Records of interrupts, since their exception can be lost in a library or a destructor."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Elimination orders: which variable goes next (Dechter 1999)."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Sequence

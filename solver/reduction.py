@@ -5,8 +5,6 @@ A max-marginal is the bound of the best completion through an entry (see
 passes through the entry, and the entry goes; likewise an option of which all entries went.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .model import Model

@@ -8,8 +8,6 @@ One budget needs no more than the intersection of two lines (the secant method o
 concave envelope); several are kept in a small linear program with queries damped towards the best.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

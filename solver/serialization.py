@@ -1,7 +1,5 @@
 """The JSON form of a problem: plain lists, ``null`` for an inadmissible entry."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

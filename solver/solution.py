@@ -1,7 +1,5 @@
 """What a solve hands back: why it stopped, and what it holds."""
 
-from __future__ import annotations
-
 import enum
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """``solve``: check the input, run a method on a search, and turn its state into a solution."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

@@ -6,8 +6,6 @@ mini-bucket elimination (Dechter & Rish, *Mini-buckets*, J. ACM 50, 2003) writte
 that one implementation of the elimination serves both.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """One table of a discrete graphical model: values and costs over a few variables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType

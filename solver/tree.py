@@ -10,8 +10,6 @@ Layout: every scope is ordered by time of elimination, so that a bucket's own va
 and the maximum over it runs along contiguous memory.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

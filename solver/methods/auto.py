@@ -1,7 +1,5 @@
 """The default: relaxation and reduction, exact search inside the gap, the rest as a MILP."""
 
-from __future__ import annotations
-
 from ..branching import branch, close_window
 from ..relaxation import Pool
 from ..search import EPSILON, Search

@@ -1,7 +1,5 @@
 """The oracle: every choice, one after the other."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

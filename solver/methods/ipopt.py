@@ -5,8 +5,6 @@ conda or IDAES; casadi, a plain wheel, carries Ipopt and reads ``.nl``, so ``pyt
 solver.methods.ipopt STUB`` is such a binary wherever casadi is installed.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import stat

@@ -6,8 +6,6 @@ network, so the problem separates into one knapsack. What pruning saves in the l
 channels is not seen, nor is the removal of whole blocks. The choice is judged by the real tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 Nothing is enumerated here; what the relaxation leaves open stays open. ``auto`` goes on from it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ of its scope and option, the entries with that option sum to the option's binary
 marginal polytope). With one-hot binaries the entries are their products, so no product is written.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The exact linearization, solved by HiGHS through Pyomo."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

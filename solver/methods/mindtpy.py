@@ -6,8 +6,6 @@ MindtPy. The relaxation's products are not concave, so the linearizations may cu
 the result carries no bound, and a feasible choice is the most that it promises.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Silence for Pyomo, which writes to the terminal what the solution says anyway."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
