@@ -50,9 +50,9 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     for path, tensor in tied.items():
         put_tensor(root, path, tensor)
     for module in layers.values():  # counters of batch norms alone may have no tensor in the graph
-        for name, buffer in list(module.named_buffers(recurse=False)):
+        for counter, buffer in list(module.named_buffers(recurse=False)):
             if buffer.is_meta:
-                setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
+                setattr(module, counter, torch.zeros(buffer.shape, dtype=buffer.dtype))
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
     result = fx.GraphModule(root, graph, class_name=name)
