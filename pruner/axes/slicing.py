@@ -1,7 +1,7 @@
 """Cuts a Program: slices its tensors, drops blocks, rewrites the sizes that stand in it."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,23 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..graph import Block, Program, drop_blocks
-from .algebra import Atom
 from .axis_map import AxisMap
-from .positions import kept_mask
+from .positions import Keep, kept_mask
 
 
-def cut_program(
-    axis_map: AxisMap, keep: Mapping[Atom, NDArray[np.bool_]], dropped: Sequence[Block] = ()
-) -> Program:
-    """Return the Program with these indices of atoms alone and without these blocks.
+def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) -> Program:
+    """Return a Program of its own with the indices that keep names and without dropped blocks.
 
-    Args:
-        axis_map: The axes of the Program.
-        keep: Atom -> [atom size] bool; an atom that is not named stays whole.
-        dropped: The blocks whose joins give what skips them.
-
-    Returns:
-        A Program of its own: its tensors are copies.
+    Its tensors are copies; the joins of dropped blocks give what skips them.
     """
     program = axis_map.program
     graph = copy.deepcopy(program.graph)

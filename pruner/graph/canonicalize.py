@@ -28,10 +28,7 @@ _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 def canonicalize(exported: torch.export.ExportedProgram, batch: int, model: nn.Module) -> Program:
     """Return an exported program in canonical form, in a graph of its own.
 
-    Args:
-        exported: What ``torch.export`` read of the model.
-        batch: The number that stands for the dynamic batch.
-        model: The model, for the names of its tied tensors.
+    The number ``batch`` stands for the dynamic batch; the model tells the names of tied tensors.
     """
     exported = functionalize(exported)
     names, tensors, transient = _read_tensors(exported)

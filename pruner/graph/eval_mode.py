@@ -23,9 +23,7 @@ def move_to_device(value: Any, device: torch.device) -> Any:
 def evaluation_mode(*modules: nn.Module, gradients: bool = False) -> Iterator[None]:
     """Put modules into evaluation mode, and every submodule back into its own mode afterwards.
 
-    Args:
-        *modules: Networks; the body may change modes, those of before come back all the same.
-        gradients: Let all parameters require gradients meanwhile, frozen ones too.
+    With ``gradients`` all parameters require gradients meanwhile, frozen ones too.
     """
     modes = {m: m.training for module in modules for m in module.modules()}
     flags = {p: p.requires_grad for module in modules for p in module.parameters() if gradients}

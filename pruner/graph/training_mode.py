@@ -48,11 +48,8 @@ def carry_over_training(graph: fx.Graph, training: fx.Graph) -> tuple[str, ...]:
     """Put what training adds into the graph of inference; return what cannot be, in words.
 
     Stochastic depth becomes ``msprune::drop_path``, dropouts come as they are, and the probability
-    of an attention's dropout is noted in ``meta["training"]``.
-
-    Args:
-        graph: The graph of inference, changed in place.
-        training: The same network's graph as it trains; it is used up.
+    of an attention's dropout is noted in ``meta["training"]``. The graph of inference is changed
+    in place, that of training used up.
     """
     mark_drop_paths(training)
     theirs = _match_calls(graph, training)

@@ -75,9 +75,7 @@ def predict(
     """Predict the latency of one structure in milliseconds (nothing named: the dense network)."""
     widths = net.cell_sizes(sizes or {}, dropped)
     cells = (
-        (located.cell.spec_at(dropped), widths[located.cell.name])
-        for located in net.located
-        if located.cell.name in widths
+        (cell.spec_at(dropped), widths[cell.name]) for cell in net.cells() if cell.name in widths
     )
     return table.predict_total(cells, network_digest(net))
 

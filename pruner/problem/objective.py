@@ -38,11 +38,10 @@ def objective_terms(
     Of an importance with loss curves there is one term a curve, then one a Block.
     """
     choice = encode_choice(net, sizes, dropped)
-    terms = []
-    for table in tabulate_importance(net, importance):
-        assert table.value is not None
-        terms.append(float(table.value[tuple(choice[variable] for variable in table.scope)]))
-    return terms
+    return [
+        float(np.asarray(table.value)[tuple(choice[variable] for variable in table.scope)])
+        for table in tabulate_importance(net, importance)
+    ]
 
 
 def tabulate_importance(net: Network, importance: Importance) -> list[Table]:

@@ -90,8 +90,7 @@ class FinetuneConfig(Recipe):
         StrictInt, entry("0: batch-norm statistics only, and none after a repair", ge=0)
     ] = 0
     repair: Annotated[
-        StrictInt,
-        entry("images to refit cut layers on first (see `pruner.repair`); 0: off", ge=0),
+        StrictInt, entry("images to refit cut layers on first (see `pruner.repair`); 0: off", ge=0)
     ] = 0
     images: Annotated[StrictInt | None, entry("training images (default: all)", ge=1)] = None
     reference: Annotated[
@@ -188,8 +187,7 @@ class Config:
         BeforeValidator(_read_shape, json_schema_input_type=list[int] | str | None),
     ] = None
     submodule: Annotated[
-        StrictStr | None,
-        entry("prune only this part of the model, e.g. a detector's backbone"),
+        StrictStr | None, entry("prune only this part of the model, e.g. a detector's backbone")
     ] = None
     data: Annotated[
         StrictStr | None, entry("image folder: train/CLASS/*.jpg and test/CLASS/*.jpg or val/")

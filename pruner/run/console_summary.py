@@ -130,13 +130,11 @@ def _outcome(text: str, metrics: Metrics) -> Outcome:
 
 def _describe_latency(metrics: Metrics) -> str:
     dense_ms, pruned = metrics.dense.latency_ms, metrics.pruned
-    if pruned.latency_ms is None:
-        said = f"{pruned.predicted_ms:.4g} ms predicted, not measured"
-        return f"dense {dense_ms:.4g} ms, pruned {said}"
-    return (
-        f"dense {dense_ms:.4g} ms, pruned {pruned.latency_ms:.4g} ms measured "
-        f"({pruned.predicted_ms:.4g} predicted), {metrics.speedup:.2f} times as fast"
-    )
+    known = f"{pruned.predicted_ms:.4g} ms predicted, not measured"
+    if pruned.latency_ms is not None:
+        timed = f"{pruned.latency_ms:.4g} ms measured ({pruned.predicted_ms:.4g} predicted)"
+        known = f"{timed}, {metrics.speedup:.2f} times as fast"
+    return f"dense {dense_ms:.4g} ms, pruned {known}"
 
 
 def _percent(value: float | None) -> str:

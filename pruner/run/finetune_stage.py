@@ -86,10 +86,12 @@ def evaluate_dense(space: Workspace) -> float:
 def tune_reference(space: Workspace) -> float:
     """Return the dense network's accuracy after the very fine-tune that the pruned one gets."""
     key, folder = _find_reference(space)
-    module = copy.deepcopy(space.net.module)
-    return _keep_accuracy(
-        space, "reference", key, lambda: train_and_evaluate(space, module, folder, "finetune dense")
-    )
+
+    def tune_copy() -> float:
+        module = copy.deepcopy(space.net.module)
+        return train_and_evaluate(space, module, folder, "finetune dense")
+
+    return _keep_accuracy(space, "reference", key, tune_copy)
 
 
 def _keep_accuracy(space: Workspace, step: str, key: str, evaluate: Callable[[], float]) -> float:

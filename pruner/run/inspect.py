@@ -21,12 +21,8 @@ def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -
     """Describe the structure of a traced network: what can be cut, and what not and why.
 
     What can go in all is what every Dim at its smallest size and every Block dropped would save; of
-    a line of Dims or Blocks, what these alone would.
-
-    Args:
-        net: The traced network.
-        dense: The model that it was traced from.
-        everything: Show each Dim, Block and cell by itself, and all lines.
+    a line of Dims or Blocks, what these alone would. ``everything`` shows each Dim, Block and cell
+    by itself, and all lines.
     """
     cost = _DenseCost(net)
     smallest = {name: dim.options()[0] for name, dim in net.dims.items()}
@@ -36,16 +32,14 @@ def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -
     for node in net.axis_map.unsupported:
         unknown.setdefault(operator_name(node), {})[node.meta.get("path") or net.name] = None
     lines = list(_list_head(net, dense, cost, shares))
+    dims, blocks, cells = (
+        f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
+        for things, name in ((net.dims, "dim"), (net.blocks, "block"), (net.located, "cell"))
+    )
     for title, rows in (
-        (
-            f"{_count_noun(net.dims, 'dim')}: coupled channels",
-            _list_dims(net, cost, everything),
-        ),
-        (
-            f"{_count_noun(net.blocks, 'block')}: removable branches",
-            _list_blocks(net, cost, everything),
-        ),
-        (f"{_count_noun(net.located, 'cell')}: what is timed", _list_cells(net, everything)),
+        (f"{dims}: coupled channels", _list_dims(net, cost, everything)),
+        (f"{blocks}: removable branches", _list_blocks(net, cost, everything)),
+        (f"{cells}: what is timed", _list_cells(net, everything)),
         ("frozen", _list_frozen(frozen, cost, everything)),
     ):
         lines += ["", title, *_shorten(rows, everything)]
@@ -164,12 +158,11 @@ def _list_frozen(reasons: Locks, cost: _DenseCost, everything: bool) -> list[str
 
 
 def _join_names(names: Iterable[str], everything: bool) -> str:
-    found = (
-        list(names) if everything else [name for name, _ in group_names((n, None) for n in names)]
-    )
-    most = len(found) if everything else 3
-    head = ", ".join(found[:most])
-    return head if len(found) <= most else f"{head} and {len(found) - most} more"
+    if everything:
+        return ", ".join(names)
+    found = [name for name, _ in group_names((name, None) for name in names)]
+    head = ", ".join(found[:3])
+    return head if len(found) <= 3 else f"{head} and {len(found) - 3} more"
 
 
 def _group(traits: Mapping[str, Any], everything: bool) -> list[tuple[str, list[str]]]:
@@ -198,10 +191,6 @@ def _shorten(lines: list[str], everything: bool) -> list[str]:
     if everything or len(lines) <= MOST_LINES + 1:
         return lines
     return [*lines[:MOST_LINES], f"  and {len(lines) - MOST_LINES} more lines: --all"]
-
-
-def _count_noun(things: Any, name: str) -> str:
-    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
 def _format_share(share: float) -> str:

@@ -238,10 +238,8 @@ def _collect_structure(net: Network, table: LatencyTable, plan: Plan) -> Structu
 
 
 def _describe_table(table: LatencyTable) -> str:
-    text = f"{len(table.readings)} structures measured in place"
-    if table.error is not None:
-        text += f"; off by {table.error}"
-    return "; ".join([text, *table.notes])
+    error = [f"off by {table.error}"] if table.error is not None else []
+    return "; ".join([f"{len(table.readings)} structures measured in place", *error, *table.notes])
 
 
 def _parameters(module: nn.Module) -> int:

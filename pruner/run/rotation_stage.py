@@ -46,11 +46,7 @@ def rotate_network(space: Workspace) -> tuple[Network, str | None]:
 
 
 def load_rotation(space: Workspace, key: str | None) -> Network:
-    """Return the network that a plan was made for.
-
-    Raises:
-        PrunerError: The RUN was rotated anew since.
-    """
+    """Return the network that a plan was made for; PrunerError where it was rotated anew since."""
     if key is None:
         return space.net
     if space.base.find_record("rotate", key) is None:

@@ -110,15 +110,9 @@ class RunFolder:
         """Take over every file that ``write(folder)`` writes, and record the step.
 
         The files are written into a scratch folder and moved into place one by one; run.json admits
-        the old and the new content of each from just before until just after.
-
-        Args:
-            step: Its name.
-            key: Its cache key.
-            write: Writes its files into a folder.
-            details: More for its record.
-            config: The configuration that run.json shows from now on (None: as before).
-            forget: Steps that were built on this one's former result: they count as not done.
+        the old and the new content of each from just before until just after. The record holds the
+        cache key and the details; run.json shows this configuration from now on (None: as before).
+        Steps to forget were built on this one's former result: they count as not done.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))

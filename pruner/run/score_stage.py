@@ -13,17 +13,13 @@ from .run_folder import IMPORTANCE
 def load_importance(space: Workspace) -> Importance:
     """Return the importance of the network that is cut, estimated once a RUN."""
     key = space.keys.score
-    if not space.base.find_record("score", key):
-        net, _ = rotate_network(space)
-        scores = score_network(space, net)
-        space.base.commit(
-            "score",
-            key,
-            lambda scratch: scores.save(scratch / IMPORTANCE),
-            config=None if space.base.read_state()["budgets"] else space.config.to_dict(),
-        )
-        return scores
-    return Importance.load(space.base / IMPORTANCE)
+    if space.base.find_record("score", key):
+        return Importance.load(space.base / IMPORTANCE)
+    net, _ = rotate_network(space)
+    scores = score_network(space, net)
+    config = None if space.base.read_state()["budgets"] else space.config.to_dict()
+    space.base.commit("score", key, lambda scratch: scores.save(scratch / IMPORTANCE), None, config)
+    return scores
 
 
 def score_network(space: Workspace, net: Network) -> Importance:

@@ -49,13 +49,9 @@ def tune(
 ) -> tuple[fx.GraphModule, dict[str, Any]]:
     """Cut, repair and tune a network, and evaluate it as cut, repaired, and at the end.
 
-    Args:
-        space: The run.
-        net: What the plan cuts, with the weights of earlier rounds.
-        dense: The same in the same basis (see `pruner.rotate`) with the trained weights, whose
-            values the repair aims at.
-        plan: What to cut.
-        folder: Keeps the checkpoint of an interrupted run, and what came before it.
+    The plan cuts net, which has the weights of earlier rounds; dense is the same in the same basis
+    (see `pruner.rotate`) with the trained weights, whose values the repair aims at. The folder
+    keeps the checkpoint of an interrupted run, and what came before it.
     """
     small = apply(net, plan)
     note = folder / NOTE

@@ -65,11 +65,18 @@ def evaluate_candidates(
     best so far disturbed by half as much. Three of four structures leave a margin of up to the
     table's error, so that some of the best will meet the budget on the device.
 
-    `formulate` takes net, table, budget and within alike; every candidate leaves the share
-    ``margin`` of the budget at least. The labels of the calibration images in ``batches`` are not
-    looked at. ``trials`` is how often to solve, the number of candidates at most; ``steps`` of
-    distillation take a batch each, 0 where the chosen structure will only be repaired. The losses
-    are written to the file ``journal``: the same call looks them up and continues.
+    Args:
+        net: The network to prune.
+        table: Latencies of its cells.
+        importance: Scores of a criterion with loss curves.
+        batches: Calibration images; labels are not looked at.
+        budget: As `formulate` takes it.
+        trials: How often to solve: the number of candidates at most.
+        steps: Of distillation, a batch each; 0 where the chosen structure will only be repaired.
+        margin: The share of the budget that every candidate leaves at least.
+        within: The plan of an earlier round, whose rest may be cut (see `formulate`).
+        journal: A file that the losses are written to: the same call looks them up and continues.
+        progress: Called with the number of trials done and of all.
 
     Returns:
         The candidates, the least loss first; none where nothing meets the budget.

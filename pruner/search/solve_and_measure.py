@@ -30,7 +30,6 @@ class Round:
     asked_ms: float
     predicted_ms: float
     measured_ms: float | None = None
-    spread_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,10 +149,7 @@ class _RoundRunner:
             f"{checked.measured_ms:.4g} ms ({checked.error:+.1%}), budget {self.budget_ms:.4g} ms"
         )
         measured = replace(
-            found,
-            predicted_ms=checked.predicted_ms,
-            measured_ms=checked.measured_ms,
-            spread_ms=checked.spread_ms,
+            found, predicted_ms=checked.predicted_ms, measured_ms=checked.measured_ms
         )
         self.table = checked.table
         self.keep(self.table)

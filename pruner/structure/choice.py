@@ -23,12 +23,10 @@ def sum_variable(number: int) -> str:
 def encode_choice(
     net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
 ) -> dict[str, int]:
-    """Return the option of every size and keep variable at a structure.
+    """Return the option of every size and keep variable at a structure of a network.
 
-    Args:
-        net: The network that the variables belong to.
-        sizes: Dim name -> one of its options; a Dim that is not named stays whole.
-        dropped: Names of the Blocks that are dropped.
+    A structure has one of its options for each Dim (one that is not named stays whole), and names
+    of dropped Blocks.
     """
     options = {name: dim.options() for name, dim in net.dims.items()}
     choice = {size_variable(name): len(own) - 1 for name, own in options.items()}

@@ -47,14 +47,10 @@ def trace(
 def build_network(
     program: Program, inputs: tuple[Any, ...], name: str, kind: str, step: int | None = None
 ) -> Network:
-    """Find what can be cut in a Program.
+    """Find what can be cut in a Program, which is left as it was; step as in `trace`.
 
-    Args:
-        program: The Program, which is left as it was.
-        inputs: The example arguments one after the other, nested ones taken apart.
-        name: The network's name.
-        kind: The name of its module's class.
-        step: As in `trace`.
+    Inputs are the example arguments one after the other, nested ones taken apart; kind is the name
+    of the module's class.
     """
     axis_map = validate_axes(propagate_axes(program))
     axis_map = axis_map.freeze_atoms(find_uncuttable(axis_map))
