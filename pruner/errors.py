@@ -1,4 +1,4 @@
-"""The package's one error family."""
+"""The package's one error family, and its warning."""
 
 
 class PrunerError(Exception):
@@ -15,6 +15,10 @@ class TraceError(PrunerError):
 
 class PlanError(PrunerError):
     """A plan does not fit the network that it is applied to."""
+
+
+class PrunerWarning(UserWarning):
+    """Something was done in another way than one may expect, or left out; the message says what."""
 
 
 def first_line(error: BaseException, with_kind: bool = True) -> str:

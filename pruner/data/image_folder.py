@@ -3,27 +3,35 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
-from ..errors import PrunerError
+from ..errors import PrunerError, PrunerWarning
+from .decoding import find_readable_endings
 from .loader import Batches, Split
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-_ENDINGS = {".jpg", ".jpeg", ".png"}
+_TRAIN = ("train", "training")
+_EXPECTED = "expected train/CLASS/*.jpg and val/CLASS/*.jpg or test/CLASS/*.jpg"
+_HELD_OUT = ("val", "test", "valid", "validation", "testing")
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """The images under a folder: ``train/CLASS/*.jpg`` and ``val|test/CLASS/*.jpg``.
+    """The images under a folder: ``train/CLASS/*.jpg`` and ``val|test|valid/CLASS/*.jpg``.
+
+    Every file below a class folder counts whose ending names a format that Pillow reads.
 
     Attributes:
         folder: Where they are.
         classes: Sorted names of the class folders of both splits; a label is an index into them, so
             a class may have images in one split only.
+        notes: What was found and is not read, and which classes have no images, in words.
         preprocessing: What happens to an image before the network sees it.
         workers: Processes that decode large training images.
     """
@@ -32,6 +40,7 @@ class ImageData:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     workers: int
+    notes: tuple[str, ...]
     _train: Split = field(repr=False)
     _test: Split | None = field(repr=False)
 
@@ -52,7 +61,9 @@ class ImageData:
     ) -> Batches:
         """Return batches of all test images, in order; PrunerError where there are none."""
         if self._test is None:
-            raise PrunerError(f"{self.folder}: no images under val/CLASS or test/CLASS")
+            raise PrunerError(
+                f"{self.folder}: no images under val/CLASS, test/CLASS or valid/CLASS"
+            )
         return Batches(self._test, batch, limit=limit, shard=shard, workers=self.workers)
 
     def fingerprint(self) -> str:
@@ -78,7 +89,7 @@ def open_images(
     """Find the images of a folder; nothing is decoded yet.
 
     Args:
-        folder: Holds train and val or test, of class folders.
+        folder: Holds train and val, test or valid, of class folders.
         size: The network's input: (height, width) or a square's side.
         outputs: The network's number of classes, to be checked against the folder's.
         mean: See `Preprocessing`.
@@ -95,39 +106,108 @@ def open_images(
     root = Path(folder)
     height, width = (size, size) if isinstance(size, int) else size
     preprocessing = Preprocessing((height, width), tuple(mean), tuple(std), crop, interpolation)
-    if not root.is_dir():
-        raise PrunerError(f"{root}: no such data folder")
-    expected = "expected train/CLASS/*.jpg and val/CLASS/*.jpg or test/CLASS/*.jpg"
-    if not (root / "train").is_dir():
-        inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
-        raise PrunerError(f"{root}: no train folder; {expected}, found {inside}")
-    held_out = next((n for n in ("val", "test") if (root / n).is_dir()), None)
-    found = {name: _find_images(root / name) for name in ("train", held_out) if name}
-    classes = tuple(sorted({label for split in found.values() for label in split}))
+    splits = _find_splits(root)
+    listed = {name: _find_images(place) for name, place in splits.items()}
+    found = {name: images for name, (images, _) in listed.items()}
+    classes = tuple(sorted({label for images in found.values() for label in images}))
+    notes = [
+        note
+        for name, (images, left_out) in listed.items()
+        for note in _describe_gaps(splits[name].name, classes, images, left_out)
+    ]
     if not any(found["train"].values()):
-        raise PrunerError(f"{root}: no images in class folders under train; {expected}")
+        raise PrunerError(
+            f"{root}: no images in class folders under {splits['train'].name}; {_EXPECTED}"
+            + "".join(f". {note}" for note in notes)
+        )
     if outputs is not None and len(classes) != outputs:
         raise PrunerError(
             f"{root}: {len(classes)} class folders ({', '.join(classes[:3])}...), but the network "
             f"has {outputs} outputs; give the data that it was trained on"
         )
+    for note in notes:
+        warnings.warn(f"{root}: {note}", PrunerWarning, stacklevel=2)
     workers = min(8, os.cpu_count() or 1) if workers is None else workers
     train, test = (
         _make_split(found.get(name, {}), classes, preprocessing, cache_mb * 2**20)
-        for name in ("train", held_out or "")
+        for name in ("train", "test")
     )
-    return ImageData(root, classes, preprocessing, workers, train, test if test.files else None)
+    test_split = test if test.files else None
+    return ImageData(root, classes, preprocessing, workers, tuple(notes), train, test_split)
 
 
-def _find_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files by class folder, in name order, without hidden ones."""
-    classes = (entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    return {
-        entry.name: sorted(
-            p for p in entry.iterdir() if p.suffix.lower() in _ENDINGS and p.name[0] != "."
+def _find_splits(root: Path) -> dict[str, Path]:
+    """Return the folders of the images to train on and to test on, the latter if there is one."""
+    if not root.is_dir():
+        raise PrunerError(f"{root}: no such data folder")
+    folders = {p.name.casefold(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
+    train = next((folders[name] for name in _TRAIN if name in folders), None)
+    if train is None:
+        inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
+        raise PrunerError(f"{root}: no train folder; {_EXPECTED}, found {inside}")
+    held_out = next((folders[name] for name in _HELD_OUT if name in folders), None)
+    return {"train": train} if held_out is None else {"train": train, "test": held_out}
+
+
+def _find_images(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Return the image files by class folder, in the order of their paths, and the other files.
+
+    Hidden files and folders are passed over.
+    """
+    endings = find_readable_endings()
+    images: dict[str, list[Path]] = {}
+    left_out = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            left_out.append(entry)
+            continue
+        files = sorted(Path(p) for p in _walk_files(str(entry), set()))
+        images[entry.name] = [p for p in files if p.suffix.lower() in endings and _exists(p)]
+        left_out += sorted({*files} - {*images[entry.name]})
+    return images, left_out
+
+
+def _exists(path: Path) -> bool:
+    return not path.is_symlink() or path.exists()
+
+
+def _walk_files(folder: str, seen: set[str]) -> Iterator[str]:
+    """Yield the files below a folder; of folders that link to each other, each once."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    with os.scandir(folder) as entries:  # which asks the disk once a folder, not once a file
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk_files(entry.path, seen)
+            else:
+                yield entry.path
+
+
+def _describe_gaps(
+    split: str, classes: Sequence[str], images: dict[str, list[Path]], left_out: list[Path]
+) -> list[str]:
+    """Return what of a split is not read, and its classes without images, in words."""
+    counts = Counter(
+        "links to nothing" if not p.exists() else p.suffix.lower() or "no ending" for p in left_out
+    )
+    empty = [name for name in classes if not images.get(name)]
+    notes = []
+    if counts:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(5))
+        notes.append(
+            f"{len(left_out)} files under {split} are not read ({kinds}; first {left_out[0]}): "
+            "images lie in class folders and end as a format that Pillow reads"
         )
-        for entry in classes
-    }
+    if empty:
+        some = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+        notes.append(f"no images in class folders under {split}: {some}")
+    return notes
 
 
 def _make_split(

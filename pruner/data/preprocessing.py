@@ -1,4 +1,4 @@
-"""Decode, resize, augment and normalize images, with PIL and torch alone.
+"""Resize, augment and normalize images, with PIL and torch alone.
 
 Images are uint8 [3, H, W] up to the last step, `normalize`, which makes floats of a whole batch.
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import PrunerError
 from ..utils import wrong_value
+from .decoding import decode_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,7 +65,7 @@ class Preprocessing:
 def read_for_evaluation(path: Path, preprocessing: Preprocessing) -> Tensor:
     """Read an image, resize its shorter side and crop the centre: uint8 [3, H, W]."""
     height, width = preprocessing.size
-    image = _decode(path)
+    image = decode_image(path)
     if image.size != (width, height) or not preprocessing.small:
         crop = 1.0 if preprocessing.small else preprocessing.crop
         scale = max(height / image.height, width / image.width) / crop
@@ -82,7 +83,7 @@ def read_for_evaluation(path: Path, preprocessing: Preprocessing) -> Tensor:
 
 def read_for_training(path: Path, preprocessing: Preprocessing, rng: random.Random) -> Tensor:
     """Read a random 8-100% of an image's area (Szegedy et al. 2015), flipped half of the time."""
-    image = _decode(path, preprocessing.size)
+    image = decode_image(path, preprocessing.size)
     height, width = preprocessing.size
     box = _draw_box(image.width, image.height, rng)
     image = image.resize((width, height), _FILTERS[preprocessing.interpolation], box=box)
@@ -114,20 +115,6 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1) * 255
     std = torch.tensor(preprocessing.std).view(1, 3, 1, 1) * 255
     return images.float().sub_(mean).div_(std).contiguous()
-
-
-def _decode(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """Decode to RGB; a JPEG much larger than (height, width) is decoded at a half, quarter..."""
-    try:
-        with Image.open(path) as image:
-            if size is not None:
-                # Never below twice the target, so that the resize still decides the quality.
-                image.draft("RGB", (2 * size[1], 2 * size[0]))
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PrunerError(
-            f"{path}: not a readable image ({error}); replace or remove it"
-        ) from error
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from latency_tables import LatencyError
 from solver import SolverError
 
-from ..errors import PrunerError
+from ..errors import PrunerError, PrunerWarning
 from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
@@ -65,8 +65,19 @@ _ENTRY = "entry."  # before the names of what sets an entry, among all that is p
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     options = _build_parser().parse_args(arguments)
-    if not options.debug:
-        warnings.filterwarnings("ignore")  # other libraries' remarks are none of the user's concern
+    with warnings.catch_warnings():
+        if not options.debug:
+            warnings.filterwarnings("ignore")  # other libraries' remarks are not the user's concern
+            warnings.filterwarnings("always", category=PrunerWarning)
+            warnings.showwarning = _show_warning
+        return _call_verb(options)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"msprune: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _call_verb(options: argparse.Namespace) -> int:
     try:
         if text := str(options.verb(options)):  # of several processes, the first speaks for all
             print(text)

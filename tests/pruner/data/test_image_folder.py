@@ -162,7 +162,7 @@ def test_a_wrong_folder_is_told(tmp_path):
     image_folder(tmp_path, splits=("train",))
     with pytest.raises(PrunerError, match="3 class folders .* the network has 10 outputs"):
         open_images(tmp_path, 8, outputs=10)
-    with pytest.raises(PrunerError, match="no images under val/CLASS or test/CLASS"):
+    with pytest.raises(PrunerError, match="no images under val/CLASS, test/CLASS or valid/CLASS"):
         open_images(tmp_path, 8).test()
     for bad in ({"mean": (0.5,)}, {"std": (1, 0, 1)}, {"crop": 0}, {"interpolation": "magic"}):
         with pytest.raises(PrunerError, match=next(iter(bad))):

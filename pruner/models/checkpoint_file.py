@@ -1,0 +1,96 @@
+"""Reads files that training scripts wrote with ``torch.save``; nothing in them is executed.
+
+torch's own unpickler for tensors builds what stands in `_HARMLESS` besides: options, paths, numbers
+of numpy and dictionaries, in stand-ins where the class does more than to hold values. A file that
+names any other class is refused with that class's name.
+"""
+
+import argparse
+import collections
+import datetime
+import pathlib
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core import multiarray
+
+from ..errors import PrunerError, first_line
+
+
+def _make_dictionary(*_: Any) -> dict[Any, Any]:
+    """Stand in for defaultdict, whose first argument is something to call."""
+    return collections.OrderedDict()
+
+
+_ARRAYS = {
+    f"numpy.{core}.multiarray.{name}": getattr(multiarray, name)
+    for core in ("core", "_core")  # of numpy 1 and of numpy 2
+    for name in ("scalar", "_reconstruct")
+}
+_PATHS = {
+    f"{module}.{name}": kind
+    for module in ("pathlib", "pathlib._local")
+    for name, kind in {
+        "PosixPath": pathlib.PurePosixPath,
+        "PurePosixPath": pathlib.PurePosixPath,
+        "WindowsPath": pathlib.PureWindowsPath,  # which this machine may not have
+        "PureWindowsPath": pathlib.PureWindowsPath,
+    }.items()
+}
+_HARMLESS: dict[str, Any] = {
+    "argparse.Namespace": argparse.Namespace,
+    "types.SimpleNamespace": types.SimpleNamespace,
+    "collections.defaultdict": _make_dictionary,
+    **{f"builtins.{kind.__name__}": kind
+       for kind in (list, dict, tuple, set, frozenset, int, float, complex, bool, str, bytes)},
+    **{f"datetime.{kind.__name__}": kind
+       for kind in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)},
+    "torch.torch_version.TorchVersion": str,
+    "numpy.dtype": np.dtype,
+    "numpy.ndarray": np.ndarray,
+    **{f"numpy.dtypes.{kind.__name__}": kind
+       for kind in {type(np.dtype(letter)) for letter in "?bBhHiIlLqQefdgFDGSU"}},
+    **_ARRAYS,
+    **_PATHS,
+}  # fmt: skip
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Return what ``torch.save`` wrote.
+
+    Raises:
+        PrunerError: It cannot be read, or holds objects of other classes, which are named.
+    """
+    allowed: list[Any] = [(kind, name) for name, kind in _HARMLESS.items()]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        classes = _find_refused(path, error)
+        if not classes:
+            raise PrunerError(
+                f"cannot read weights {str(path)!r} (a .safetensors file, or a torch.save file "
+                f"with nothing but tensors): {first_line(error)}"
+            ) from error
+        raise PrunerError(
+            f"cannot read weights {str(path)!r}: a file with nothing but tensors and plain values "
+            f"is expected; it names {', '.join(classes)}, and to make these would run code. Where "
+            "you trust it, save its tensors alone: torch.save(model.state_dict(), FILE)"
+        ) from error
+
+
+def _find_refused(path: Path, error: Exception) -> list[str]:
+    """Return the classes that the file names and that are not built; only named, not imported."""
+    try:
+        named = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # a file of torch before 1.6, or none of torch's
+        named = set()
+    named |= set(re.findall(r"GLOBAL ([\w.]+)", str(error)))
+    known = {name.removeprefix("builtins.") for name in _HARMLESS}
+    refused = {name.removeprefix("builtins.") for name in named} - known
+    found = sorted(refused, key=lambda name: (name.startswith("torch."), name))
+    return found if len(found) <= 3 else [*found[:3], f"and {len(found) - 3} more"]
