@@ -2,7 +2,8 @@
 
     python -m benchmarks.tracing [--only TEXT] [--fresh]
 
-ViTs, ResNets and DenseNets of depth 12 to 192, and the timm architectures of ``zoo_timm.json``, at
+ViTs, ResNets and DenseNets of depth 12 to 192, and the timm architectures of
+``zoo/libraries/timm_families.json``, at
 random weights. Time is CPU time of the process (``time.process_time``), on one thread: what another
 process does beside it does not count. The share of ``torch.export`` is told from what is read out
 of its graph: axes, rehearsal, Dims, Blocks, Cells. Finished cases are kept and not run again on the
@@ -21,7 +22,7 @@ from unittest import mock
 import numpy as np
 
 from . import record
-from .zoo import list_architectures
+from .zoo.listing import list_architectures
 
 DEPTHS = (12, 24, 48, 96, 192)
 TARGET_S = 20.0
