@@ -3,7 +3,7 @@
 Everything here knows operators and tensors and nothing of pruning.
 """
 
-from .blocks import Block, drop_blocks
+from .blocks import Block, drop_blocks, is_repeated
 from .capture import capture_program
 from .eval_mode import evaluation_mode, move_to_device
 from .io_spec import decode_spec, encode_spec, extract_logits
@@ -38,9 +38,10 @@ __all__ = [
     "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "LAYERS_BY_NAME",
     "LAYER_SETTINGS", "LinearLayer", "Program", "StagedExecution", "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "decode_spec", "drop_blocks",
-    "effective_weight", "encode_spec", "evaluation_mode", "extract_logits", "find_batch_norm_after",
-    "find_input_dependent", "flatten_io", "get_layer", "group_tied_names", "io_nesting",
-    "is_batch_norm", "is_mutable", "is_operator", "is_ungrouped", "layer_settings", "materialize",
-    "move_to_device", "named_tensors", "only_user", "operator_arguments", "operator_name",
-    "operator_schema", "producer_of", "put_module", "put_tensor", "set_io_nesting", "to_onnx",
+    "effective_weight", "encode_spec", "evaluation_mode", "extract_logits",
+    "find_batch_norm_after", "find_input_dependent", "flatten_io", "get_layer",
+    "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",
+    "is_repeated", "is_ungrouped", "layer_settings", "materialize", "move_to_device",
+    "named_tensors", "only_user", "operator_arguments", "operator_name", "operator_schema",
+    "producer_of", "put_module", "put_tensor", "set_io_nesting", "to_onnx",
 ]  # fmt: skip

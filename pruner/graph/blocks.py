@@ -43,11 +43,15 @@ def drop_blocks(graph: fx.Graph, dropped: Sequence[Block]) -> None:
         remove_dead_nodes(graph)
         for node in list(graph.nodes):  # relu(relu(x)) is left where a block fell away
             source = node.args[0] if node.args else None
-            if (
-                isinstance(source, fx.Node)
-                and operator_name(node) in _IDEMPOTENT
-                and operator_name(source) == operator_name(node)
-                and source.args[1:] == node.args[1:]
-            ):
+            if isinstance(source, fx.Node) and is_repeated(node, source):
                 node.replace_all_uses_with(source)
         remove_dead_nodes(graph)
+
+
+def is_repeated(node: fx.Node, source: fx.Node) -> bool:
+    """Return whether a node of source would change nothing, such as a ReLU of a ReLU."""
+    return (
+        operator_name(node) in _IDEMPOTENT
+        and operator_name(source) == operator_name(node)
+        and source.args[1:] == node.args[1:]
+    )

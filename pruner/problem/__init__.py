@@ -1,9 +1,13 @@
 """From a network, a latency table and scores to the problem that the solver sees."""
 
 from .budget import Budget
-from .formulate import LATENCY, formulate, predict
+from .constraints import Constraints, find_matches
+from .formulate import LATENCY, formulate
+from .latency import predict
+from .limits import Limit
 from .objective import objective_terms, objective_value
 
 __all__ = [
-    "Budget", "LATENCY", "formulate", "objective_terms", "objective_value", "predict",
+    "Budget", "Constraints", "LATENCY", "Limit", "find_matches", "formulate", "objective_terms",
+    "objective_value", "predict",
 ]  # fmt: skip

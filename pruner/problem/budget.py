@@ -43,18 +43,19 @@ class Budget:
         Raises:
             PrunerError: The budget is above dense: there is nothing to prune for.
         """
-        if self.unit == "%":
-            limit = dense_ms * self.amount / 100
-        elif self.unit == "ms":
-            limit = self.amount
-        else:
-            limit = 1000 * batch / self.amount
+        limit = self.limit_ms(dense_ms, batch)
         if limit > dense_ms * (1 + 1e-9):
             raise PrunerError(
                 f"budget {self} is {limit:.4g} ms, above the dense network's {dense_ms:.4g} ms: "
                 "it is met without pruning"
             )
         return limit
+
+    def limit_ms(self, dense_ms: float, batch: int) -> float:
+        """Return the same, whether it is above dense or not."""
+        if self.unit == "%":
+            return dense_ms * self.amount / 100
+        return self.amount if self.unit == "ms" else 1000 * batch / self.amount
 
     def __str__(self) -> str:
         return f"{self.amount:g}{self.unit}"

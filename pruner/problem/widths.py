@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import dropwhile, product
@@ -15,13 +15,24 @@ from numpy.typing import NDArray
 
 from solver import Table
 
-from ..axes import Atom, Axis, Product, Sum, atoms_of, factors_of, parts_of, resolve_axis
+from ..axes import (
+    Atom,
+    Axis,
+    Product,
+    Sum,
+    atoms_of,
+    axis_size,
+    factors_of,
+    parts_of,
+    resolve_axis,
+)
 from ..structure import Dim, Network, keep_variable, size_variable, sum_variable
 
 # Joint options up to which a sum of parts that share variables (queries, keys and values: the
 # number of heads) is read as a function of those. A variable of its own would not take them apart:
 # an elimination joins them all the same, and that variable besides.
 _JOINT = 10_000
+_NETWORK = "network"
 
 _Polynomial: TypeAlias = Counter[tuple[str, ...]]
 _Key: TypeAlias = tuple[int, tuple[int, ...], int, tuple[tuple[tuple[str, ...], int], ...]]
@@ -60,6 +71,7 @@ class WidthBuilder:
     """
 
     def __init__(self, net: Network) -> None:
+        self._batch = net.axis_map.batch
         sizes = {size_variable(name): len(dim.options()) for name, dim in net.dims.items()}
         self.options = sizes | {keep_variable(name): 2 for name in net.blocks}
         self.tables: list[Table] = []
@@ -67,17 +79,29 @@ class WidthBuilder:
         self._places = {atom: place for place, atom in enumerate(self._dims, 1)}
         self._sums: dict[tuple[_Key, ...], Width] = {}
 
-    def width(self, axis: Axis) -> Width:
+    def add_network(self) -> tuple[str]:
+        """Return the scope of what is the same in all structures: a variable of one option."""
+        self.options[_NETWORK] = 1
+        return (_NETWORK,)
+
+    def multiply(self, axes: Iterable[Axis], batch: int = 1) -> Width:
+        """Return the product of the widths of axes, the batch being so many images."""
+        return reduce(
+            lambda a, b: a.combine(b, np.multiply),
+            (self.width(axis, batch) for axis in axes),
+            Width((), np.array(1)),
+        )
+
+    def width(self, axis: Axis, batch: int = 1) -> Width:
         """Return the width of an axis; that of a concatenation may be a variable of its own."""
         axis = resolve_axis(axis)
+        if self._dims.keys().isdisjoint(atoms_of(axis)):
+            return Width((), np.array(axis_size(axis, {self._batch: batch})))
         if isinstance(axis, Atom):
-            dim = self._dims.get(axis)
-            if dim is None:
-                return Width((), np.array(axis.size))
+            dim = self._dims[axis]
             return Width((size_variable(dim.name),), np.array(dim.options()))
         if isinstance(axis, Product):
-            factors = (self.width(factor) for factor in factors_of(axis))
-            return reduce(lambda a, b: a.combine(b, np.multiply), factors, Width((), np.array(1)))
+            return self.multiply(factors_of(axis), batch)
         return self._concatenate(axis)
 
     def _concatenate(self, axis: Sum) -> Width:

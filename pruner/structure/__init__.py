@@ -1,14 +1,16 @@
 """What a traced network is made of: Dims, Blocks, Cells, and Plans of what to keep of them."""
 
 from .choice import decode_choice, encode_choice, keep_variable, size_variable, sum_variable
-from .cost import count_macs, count_parameters
+from .cost import count_macs, count_parameters, list_macs
 from .importance import Importance
+from .memory import Allocation, count_memory, find_memory_points, get_batch_size, list_weights
 from .network import Dim, Frozen, LocatedCell, Network, Slot
 from .plan import Plan, rank_indices
 from .trace import build_network, trace
 
 __all__ = [
-    "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot", "build_network",
-    "count_macs", "count_parameters", "decode_choice", "encode_choice", "keep_variable",
-    "rank_indices", "size_variable", "sum_variable", "trace",
+    "Allocation", "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot",
+    "build_network", "count_macs", "count_memory", "count_parameters", "decode_choice",
+    "encode_choice", "find_memory_points", "get_batch_size", "keep_variable", "list_macs",
+    "list_weights", "rank_indices", "size_variable", "sum_variable", "trace",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Counts the multiply-adds and parameters of a structure, exactly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from torch import fx, nn
@@ -15,16 +15,24 @@ def count_macs(
     net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
 ) -> int:
     """Return the multiply-adds of convolutions, linear layers and matrix products for one input."""
-    axis_map, total = net.axis_map, 0
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    by_atom[axis_map.batch] = 1
-    gone = {node for name in dropped for node in net.blocks[name].nodes}
+    by_atom[net.axis_map.batch] = 1
+    gone = set(dropped)
+    return sum(
+        prod(axis_size(axis, by_atom) for axis in axes)
+        for axes, blocks in list_macs(net)
+        if not gone.intersection(blocks)
+    )
+
+
+def list_macs(net: Network) -> Iterator[tuple[Axes, tuple[str, ...]]]:
+    """Yield the axes whose sizes multiply to an operator's multiply-adds, and its Blocks."""
+    around = index_blocks(net.blocks)
     for node in net.program.graph.nodes:
-        if node.op != "call_function" or node.name in gone:
+        if node.op != "call_function":
             continue
         if (summed := _find_summed_axes(net, node)) is not None:
-            total += prod(axis_size(axis, by_atom) for axis in (*axis_map.axes_of(node), *summed))
-    return total
+            yield [*net.axis_map.axes_of(node), *summed], around.get(node.name, ())
 
 
 def _find_summed_axes(net: Network, node: fx.Node) -> Axes | None:

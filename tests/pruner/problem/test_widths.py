@@ -19,7 +19,9 @@ from .test_formulate import Rule, random_importance
 
 DIMS = {name: Dim(name, 8, step, ()) for name, step in (("a", 2), ("b", 3), ("c", 8))}
 ATOMS = {name: Atom(8) for name in DIMS}
-NET = SimpleNamespace(dims=DIMS, atoms=ATOMS, blocks={})
+NET = SimpleNamespace(
+    dims=DIMS, atoms=ATOMS, blocks={}, axis_map=SimpleNamespace(batch=Atom(13, "the batch"))
+)
 AXES = st.recursive(
     st.sampled_from([*ATOMS.values()]) | st.builds(Atom, st.sampled_from([1, 2, 3, 7])),
     lambda inner: st.one_of(st.builds(kind, st.tuples(inner, inner)) for kind in (Sum, Product)),
