@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -52,6 +52,10 @@ class Constraints:
         names = [limit.name for limit in self.limits]
         if twice := {name for name in names if names.count(name) > 1}:
             raise PrunerError(f"{sorted(twice)[0]} is limited more than once")
+
+    def loosen(self, net: Network, share: float) -> Constraints:
+        """Return the same with limits part of the way from dense, on a logarithmic scale."""
+        return replace(self, limits=tuple(one.loosen(net, share) for one in self.limits))
 
     def tabulate(self, net: Network) -> tuple[list[Table], dict[str, float]]:
         """Return tables that admit only what is asked for, and the budgets in them; not `limits`.

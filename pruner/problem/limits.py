@@ -38,6 +38,8 @@ PARAMETERS, MACS, MEMORY = "params", "macs", "memory"
 _COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 _UNITS: Mapping[str, Mapping[str, float]] = {PARAMETERS: _COUNTS, MACS: _COUNTS, MEMORY: _BYTES}
+RESOURCES = tuple(_UNITS)
+"""What can be limited but for latencies."""
 _EXAMPLES = {PARAMETERS: "1.5M", MACS: "300M", MEMORY: "6MB"}
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(%|[a-zA-Z]*)\s*")
 _MOST_BLOCKS = 8  # an activation whose presence hangs on more is taken to be always there
@@ -71,10 +73,17 @@ class Limit:
             )
 
     @classmethod
-    def parse(cls, text: str) -> Limit:
-        """Read ``params=1.5M``, ``macs=40%`` or ``memory=6MB``."""
-        name, _, amount = text.rpartition("=")
-        return cls(name.strip(), amount.strip())
+    def parse(cls, text: str, open_table: Callable[[str], LatencyTable] | None = None) -> Limit:
+        """Read ``params=1.5M``, ``macs=40%``, ``memory=6MB``, or ``RUN=8ms`` of another table.
+
+        Args:
+            text: A resource and its limit.
+            open_table: Returns the table of a RUN; where there is none, RUN is refused.
+        """
+        name, amount = split_limit(text)
+        if name in RESOURCES or open_table is None:
+            return cls(name, amount)
+        return cls(name, amount, open_table(name))
 
     def _parse_text(self) -> tuple[float, str]:
         """Return the number and the unit that are written."""
@@ -148,6 +157,12 @@ class Limit:
             gates, gated = gate(blocks, width.values.astype(float))
             collected.add(self.name, (*gates, *width.variables), gated)
         return collected.tables(builder), {self.name: limit}
+
+
+def split_limit(text: str) -> tuple[str, str]:
+    """Return the resource or RUN, and the amount, of a limit as it is written."""
+    name, equals, amount = text.rpartition("=")
+    return (name.strip(), amount.strip()) if equals else (text.strip(), "")
 
 
 class _TableCollector:

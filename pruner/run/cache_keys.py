@@ -7,7 +7,7 @@
 | rotate    | images, how many of them score, seed                                        |
 | score     | section score, images, seed                                                 |
 | round K   | sections rounds, score, solve, finetune; seed, K, budget in ms, images      |
-| solve     | budget, sections solve, score, measure; as a round; images, seed            |
+| solve     | budget, sections solve, score, measure; as a round; images, seed, tables    |
 | reference | section finetune, images, seed                                              |
 | finetune  | section finetune, images, plan, the solve, seed                             |
 | bench     | number of runs                                                              |
@@ -24,6 +24,8 @@ from ..structure import Plan
 from ..utils import digest_json
 from .config import Config
 
+# Settings that came later: keys of before are those without them.
+_LATER = {"solve": ("also", "keep", "min_width", "step", "blocks", "max_depth", "uniform")}
 # What of the last fine-tune the rounds before it do not depend on.
 _LAST_TUNING = ("epochs", "evaluate_every", "reference")
 
@@ -35,10 +37,12 @@ class CacheKeys:
     Attributes:
         config: The resolved configuration.
         digest_images: Gives the digest of the images, which are opened where a step needs them.
+        digest_tables: Gives the digests of the other RUNs' tables that latency is limited by.
     """
 
     config: Config
     digest_images: Callable[[], str]
+    digest_tables: Callable[[], list[str]] = list
 
     @property
     def measure(self) -> str:
@@ -64,6 +68,8 @@ class CacheKeys:
     def solve(self) -> str:
         """The plan of the configuration's one budget."""
         key = {"budget": str(self.config.budgets[0]), "rounds": self._take_rounds()}
+        if tables := self.digest_tables():
+            key["tables"] = tables
         return digest_json(key | self._take("solve", "score", "measure") | self._take_common())
 
     @property
@@ -88,7 +94,14 @@ class CacheKeys:
         return digest_json(runs)
 
     def _take(self, *sections: str) -> dict[str, Any]:
-        return {name: asdict(getattr(self.config, name)) for name in sections}
+        result = {}
+        for name in sections:
+            section = getattr(self.config, name)
+            default, result[name] = type(section)(), asdict(section)
+            for later in _LATER.get(name, ()):
+                if getattr(section, later) == getattr(default, later):
+                    del result[name][later]
+        return result
 
     def _take_common(self) -> dict[str, Any]:
         images = None if self.config.data is None else self.digest_images()

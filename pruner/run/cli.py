@@ -15,7 +15,7 @@ from ..errors import PrunerError, PrunerWarning
 from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
-from .config import Config, parse_arguments
+from .config import Config, parse_pairs
 from .console_summary import Outcome
 from .context import find_versions
 from .finetune_stage import finetune
@@ -44,7 +44,9 @@ SOLVE_OPTIONS = {
     "--budget": "budgets", "--data": "data", "--criterion": "score.criterion",
     "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
     "--trials": "solve.trials", "--margin": "solve.margin", "--time-limit": "solve.time_limit_s",
-    "--no-check": "solve.check",
+    "--no-check": "solve.check", "--also": "solve.also", "--keep": "solve.keep",
+    "--min-width": "solve.min_width", "--step": "solve.step", "--no-blocks": "solve.blocks",
+    "--max-depth": "solve.max_depth", "--uniform": "solve.uniform",
 }  # fmt: skip
 FINETUNE_OPTIONS = {
     "--data": "data", "--epochs": "finetune.epochs", "--repair": "finetune.repair",
@@ -55,7 +57,8 @@ _REQUIRED = ("--out", "--budget")
 _METAVARS = {
     "--weights": "FILE", "--input": "SHAPE", "--arg": "NAME=VALUE", "--submodule": "PATH",
     "--out": "RUN", "--library": "DIR", "--data": "DIR", "--rounds": "K", "--round-epochs": "N",
-    "--trials": "N", "--time-limit": "S",
+    "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
+    "--min-width": "GLOB=N", "--step": "GLOB=N", "--max-depth": "N", "--uniform": "GLOB",
 }  # fmt: skip
 # What stands for the default of an entry whose own is none here.
 _DEFAULTS = {"finetune.epochs": "as RUN's configuration"}
@@ -189,7 +192,7 @@ def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
         keywords |= {"action": "store_const", "const": not field.default}
     else:
         keywords["metavar"] = _METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
-        if entry == "arguments":
+        if typing.get_origin(hint) in (dict, tuple) and entry != "budgets":
             keywords["action"] = "append"
         elif kinds in ([int], [float]):
             keywords["type"] = kinds[0]
@@ -206,7 +209,9 @@ def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:
             continue
         *section, name = name.removeprefix(_ENTRY).split(".")
         where = entries.setdefault(section[0], {}) if section else entries
-        where[name] = parse_arguments(value) if name == "arguments" else value
+        pairs = name in ("arguments", "min_width", "step")
+        flag = "--arg" if name == "arguments" else f"--{name.replace('_', '-')}"
+        where[name] = parse_pairs(flag, value) if pairs else value
     return entries
 
 

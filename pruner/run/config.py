@@ -112,19 +112,23 @@ def parse_shape(text: str) -> tuple[int, ...]:
         raise wrong_value("input", "a shape like 1x3x224x224", text) from None
 
 
-def parse_arguments(texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` texts, each value as YAML: numbers, true, lists, text."""
+def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` texts, each value as YAML: numbers, true, lists, text.
+
+    Names are identifiers for ``--arg``, and may be globs for any other option.
+    """
     import yaml
 
     found = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise wrong_value("--arg", "NAME=VALUE", text)
+        name, equals, value = text.rpartition("=") if flag != "--arg" else text.partition("=")
+        expected = "NAME=VALUE" if flag == "--arg" else "GLOB=N"
+        if not equals or not name or (flag == "--arg" and not name.isidentifier()):
+            raise wrong_value(flag, expected, text)
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise wrong_value("--arg", "NAME=VALUE", text) from None
+            raise wrong_value(flag, expected, text) from None
     return found
 
 

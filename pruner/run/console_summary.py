@@ -57,6 +57,11 @@ def summarize_solve(out: Path, metrics: Metrics) -> Outcome:
     ]
     if gone:
         lines.append(f"  dropped: {', '.join(gone)}")
+    lines += [
+        f"  {one.resource}={one.budget}: {_format_amount(one.pruned)} of at most "
+        f"{_format_amount(one.limit)}, dense {_format_amount(one.dense)}"
+        for one in metrics.also
+    ]
     if metrics.warning:
         lines.append(f"  warning: {metrics.warning}")
     load, part = f"pruner.load({str(out)!r})", metrics.submodule
@@ -139,3 +144,7 @@ def _describe_latency(metrics: Metrics) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
+
+
+def _format_amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

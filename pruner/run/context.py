@@ -25,9 +25,9 @@ from ..models import (
     load_model,
     resolve_name,
 )  # fmt: skip
-from ..problem import Budget
+from ..problem import RESOURCES, Budget, split_limit
 from ..structure import Network, trace
-from ..utils import ProgressDisplay, SilentProgress
+from ..utils import ProgressDisplay, SilentProgress, digest_file
 from . import run_folder as names
 from .cache_keys import CacheKeys
 from .config import Config
@@ -138,7 +138,7 @@ class Workspace:
     @property
     def keys(self) -> CacheKeys:
         """The cache keys of the steps."""
-        return CacheKeys(self.config, lambda: self.data.fingerprint())
+        return CacheKeys(self.config, lambda: self.data.fingerprint(), self._digest_tables)
 
     def check_identity(self) -> None:
         """Raise PrunerError where the RUN is of another network, weights, part or input."""
@@ -158,6 +158,10 @@ class Workspace:
         else:
             return
         raise PrunerError(f"{self.base.path} is a run {other}, not {own}: use another RUN")
+
+    def _digest_tables(self) -> list[str]:
+        runs = [split_limit(text)[0] for text in self.config.solve.also]
+        return [digest_file(RunFolder(r) / names.LATENCY) for r in runs if r not in RESOURCES]
 
     def check_engine(self) -> None:
         """Raise an error where the engine is not known or not installed."""
@@ -280,8 +284,14 @@ def open_run(
 
 def resolve_paths(config: Config) -> Config:
     """Return it with absolute paths, so that a later step may be called from another folder."""
+    also = []
+    for text in config.solve.also:
+        name, amount = split_limit(text)
+        known = name in RESOURCES or not amount
+        also.append(text if known else f"{os.path.abspath(name)}={amount}")
     return replace(
         config,
+        solve=replace(config.solve, also=tuple(also)),
         model=resolve_name(config.model),
         weights=os.path.abspath(config.weights) if config.weights else None,
         data=os.path.abspath(config.data) if config.data else None,

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..problem import Constraints
 from ..search import choose
 from ..structure import Importance, Network, Plan
 from ..surgery import compact_network, replace_tensors, scatter_importance, scatter_tensors
@@ -34,7 +35,9 @@ class RoundStart:
     weights: str | None = None
 
 
-def prune_in_rounds(space: Workspace, start: RoundStart, budget_ms: float) -> RoundStart:
+def prune_in_rounds(
+    space: Workspace, start: RoundStart, budget_ms: float, constraints: Constraints
+) -> RoundStart:
     """Run all rounds but the last, each kept in the RUN, and return what the last one starts from.
 
     Their structures are chosen by the table alone: only the last one's is held to the budget.
@@ -43,7 +46,7 @@ def prune_in_rounds(space: Workspace, start: RoundStart, budget_ms: float) -> Ro
     for number in range(1, space.config.rounds.count):
         key = space.keys.of_round(number, budget_ms)
         if folder.find_record(f"round {number}", key) is None:
-            _run_round(space, dense, start, number, budget_ms, key)
+            _run_round(space, dense, start, number, budget_ms, constraints, key)
         tensors, notes = read_tensors(folder.verify(_name_file(number)), _KIND)
         scores = Importance.load(folder.verify(_name_file(number, "-importance")))
         plan = Plan.from_json(json.dumps(notes["plan"]))
@@ -52,7 +55,13 @@ def prune_in_rounds(space: Workspace, start: RoundStart, budget_ms: float) -> Ro
 
 
 def _run_round(
-    space: Workspace, dense: Network, start: RoundStart, number: int, budget_ms: float, key: str
+    space: Workspace,
+    dense: Network,
+    start: RoundStart,
+    number: int,
+    budget_ms: float,
+    constraints: Constraints,
+    key: str,
 ) -> None:
     """Do one round and commit it to the RUN; dense has the trained weights."""
     table, count = space.load_table(), space.config.rounds.count
@@ -63,7 +72,7 @@ def _run_round(
     plan = choose(
         start.net, table, start.scores, space.engine, target_ms,
         replace(space.config.solve, check=False), space.progress, keep=lambda grown: None,
-        within=start.plan,
+        within=start.plan, constraints=constraints.loosen(space.net, number / count),
     ).best.plan  # fmt: skip
     checkpoints = space.folder / CHECKPOINTS / f"round-{key[:16]}"
     small = tune_round(space, start.net, dense, plan, checkpoints, f"tune round {number}")

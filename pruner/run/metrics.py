@@ -11,7 +11,7 @@ import latency_tables
 from latency_tables import LatencyTable, Probe, Timing
 
 from ..errors import PrunerError
-from ..problem import predict
+from ..problem import Constraints, predict
 from ..search import Choice
 from ..structure import Network, Plan
 from .config import WrittenBudget
@@ -62,6 +62,16 @@ class SolverMetrics(_Record):
     seconds: float
     method: str
     budget_ms: float
+
+
+class LimitMetrics(_Record):
+    """A further budget: what it is of, as written and in its unit, and what was kept of dense."""
+
+    resource: str
+    budget: str
+    limit: float
+    dense: float
+    pruned: float
 
 
 class RoundMetrics(_Record):
@@ -118,6 +128,7 @@ class Metrics(_Record):
     warning: str
     structure: StructureMetrics
     finetune: str | None = None
+    also: tuple[LimitMetrics, ...] = ()
 
     @property
     def speedup(self) -> float | None:
@@ -162,12 +173,26 @@ def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str
 
 
 def collect_metrics(
-    space: Workspace, budget_ms: float, choice: Choice, small: nn.Module
+    space: Workspace,
+    budget_ms: float,
+    choice: Choice,
+    small: nn.Module,
+    constraints: Constraints,
 ) -> Metrics:
     """Gather what a solve found out; latencies are the table's until `add_timings`."""
     net, table, best = space.net, choice.table, choice.best
     solution = best.solution
-    return Metrics(
+    also = tuple(
+        LimitMetrics(
+            resource=one.name,
+            budget=one.text,
+            limit=one.to_amount(net),
+            dense=one.measure(net),
+            pruned=one.measure(net, best.plan.sizes(), best.plan.dropped_blocks()),
+        )
+        for one in constraints.limits
+    )
+    metrics = Metrics(
         budget=space.config.budgets[0],
         budget_ms=budget_ms,
         device=str(table.device),
@@ -201,6 +226,7 @@ def collect_metrics(
         warning=choice.warning,
         structure=_collect_structure(net, table, best.plan),
     )
+    return metrics.model_copy(update={"also": also}) if also else metrics
 
 
 def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:

@@ -81,6 +81,10 @@ def _list_figures(metrics: Metrics) -> list[tuple[str, str, str]]:
         ("timed runs", str(dense.runs or "–"), str(pruned.runs or "–")),
         ("latency predicted, ms", "", _format_ms(pruned.predicted_ms)),
         ("parameters", f"{dense.parameters:,}", f"{pruned.parameters:,}"),
+        *(
+            (f"{o.resource}, at most {o.limit:,.4g}", f"{o.dense:,.4g}", f"{o.pruned:,.4g}")
+            for o in metrics.also
+        ),
         (
             "accuracy as cut",
             _format_share(dense.accuracy),

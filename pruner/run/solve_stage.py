@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch import fx
 from latency_tables import LatencyTable
 
 from ..errors import PrunerError
+from ..problem import Constraints
 from ..search import Candidate, choose, evaluate_candidates, resolve_margin
 from ..structure import Network, Plan
 from ..surgery import apply
 from ..utils import ProgressDisplay, require_single_process
 from .console_summary import Outcome, summarize_solve
+from .constraints import load_constraints
 from .context import Workspace, open_run
 from .iterative import RoundStart, prune_in_rounds
 from .metrics import Metrics, add_timings, collect_metrics, time_in_turn
@@ -47,15 +50,17 @@ def solve(
         table = space.load_table()
         dense_ms, batch = table.uncut_ms(space.net), space.input_shape[0]
         budget_ms = space.config.budgets[0].to_ms(dense_ms, batch)
+        constraints = load_constraints(space)
         key = space.keys.solve
         if space.folder.find_record("solve", key):
             return summarize_solve(space.folder.path, read_metrics(space.folder))
         scores = load_importance(space)
         net, rotation = rotate_network(space)
-        start = prune_in_rounds(space, RoundStart(net, scores), budget_ms)
+        start = prune_in_rounds(space, RoundStart(net, scores), budget_ms, constraints)
         journal = space.folder / CHECKPOINTS / f"trials-{key[:16]}.txt"
-        candidates = _rank_candidates(space, start, table, budget_ms, journal)
-        network, metrics = _choose_structure(space, net, start, table, budget_ms, candidates)
+        asked = _Question(table, budget_ms, constraints)
+        candidates = _rank_candidates(space, start, asked, journal)
+        network, metrics = _choose_structure(space, net, start, asked, candidates)
         if metrics.warning:
             space.progress.say(f"  warning: {metrics.warning}")
         details = {"rotation": rotation, "weights": start.weights}
@@ -73,8 +78,17 @@ def _check_budget(space: Workspace) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of the structure."""
+
+    table: LatencyTable
+    budget_ms: float
+    constraints: Constraints
+
+
 def _rank_candidates(
-    space: Workspace, start: RoundStart, table: LatencyTable, budget_ms: float, journal: Path
+    space: Workspace, start: RoundStart, asked: _Question, journal: Path
 ) -> tuple[Candidate, ...]:
     """Try structures out, if any are to be; journal keeps what they lose."""
     options = space.config.solve
@@ -83,9 +97,9 @@ def _rank_candidates(
     images = draw_batches(space)
     with space.progress.task("try structures") as advance:
         return evaluate_candidates(
-            start.net, table, start.scores, images, budget_ms, options.trials,
-            steps=options.trial_steps, margin=resolve_margin(options, table), within=start.plan,
-            journal=journal, progress=advance,
+            start.net, asked.table, start.scores, images, asked.budget_ms, options.trials,
+            steps=options.trial_steps, margin=resolve_margin(options, asked.table),
+            within=start.plan, constraints=asked.constraints, journal=journal, progress=advance,
         )  # fmt: skip
 
 
@@ -93,20 +107,19 @@ def _choose_structure(
     space: Workspace,
     net: Network,
     start: RoundStart,
-    table: LatencyTable,
-    budget_ms: float,
+    asked: _Question,
     candidates: Sequence[Candidate],
 ) -> tuple[tuple[fx.GraphModule, Plan], Metrics]:
     """Choose, cut, and time dense and pruned in turn; once more where that is over the budget."""
-    options, target_ms = space.config.solve, budget_ms
+    options, table, target_ms = space.config.solve, asked.table, asked.budget_ms
     for last in (False, True):
         choice = choose(
             net, table, start.scores, space.engine, target_ms, options, space.progress,
             keep=lambda grown: grown.save(space.base.path), within=start.plan,
-            candidates=candidates,
+            candidates=candidates, constraints=asked.constraints,
         )  # fmt: skip
         small = apply(start.net, choice.best.plan)
-        metrics = collect_metrics(space, budget_ms, choice, small)
+        metrics = collect_metrics(space, asked.budget_ms, choice, small, asked.constraints)
         if not options.check:
             break
         space.progress.say("  timing dense and pruned in turn")

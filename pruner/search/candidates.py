@@ -12,7 +12,7 @@ from latency_tables import LatencyTable
 
 from ..errors import PrunerError
 from ..importance import CandidateSample
-from ..problem import Budget, formulate
+from ..problem import Budget, Constraints, formulate
 from ..structure import Importance, Network, Plan
 from ..utils import digest_json
 
@@ -52,6 +52,7 @@ def evaluate_candidates(
     steps: int = STEPS,
     margin: float = 0.0,
     within: Plan | None = None,
+    constraints: Constraints | None = None,
     journal: Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> tuple[Candidate, ...]:
@@ -75,6 +76,7 @@ def evaluate_candidates(
         steps: Of distillation, a batch each; 0 where the chosen structure will only be repaired.
         margin: The share of the budget that every candidate leaves at least.
         within: The plan of an earlier round, whose rest may be cut (see `formulate`).
+        constraints: What else every structure must meet.
         journal: A file that the losses are written to: the same call looks them up and continues.
         progress: Called with the number of trials done and of all.
 
@@ -91,7 +93,8 @@ def evaluate_candidates(
         )
     budget = Budget.coerce(budget)
     sample = CandidateSample.prepare(net, importance, list(batches), steps)
-    search = _CandidateSearch(table, budget, within, sample, importance, _Journal(journal))
+    asked = _Question(table, budget, within, constraints)
+    search = _CandidateSearch(asked, sample, importance, _Journal(journal))
     error = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)
     for number in range(trials):
         search.add_candidate(number, max(margin, error * (number % LEVELS) / (LEVELS - 1)))
@@ -120,13 +123,21 @@ class _Journal:
                 stream.write(f"\nlost {key} {loss!r} .")
 
 
-@dataclass
-class _CandidateSearch:
-    """The state of one call of `evaluate_candidates`; best are the scores of the best so far."""
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of every structure."""
 
     table: LatencyTable
     budget: Budget
     within: Plan | None
+    constraints: Constraints | None
+
+
+@dataclass
+class _CandidateSearch:
+    """The state of one call of `evaluate_candidates`; best are the scores of the best so far."""
+
+    asked: _Question
     sample: CandidateSample
     best: Importance
     journal: _Journal
@@ -139,7 +150,7 @@ class _CandidateSearch:
             solution = self.solve(scores, margin)
             if solution.choice is None:
                 return
-            plan = Plan.from_solution(self.sample.net, solution, scores, self.within)
+            plan = Plan.from_solution(self.sample.net, solution, scores, self.asked.within)
             key = digest_json(plan.to_json())
             if key not in self.seen:
                 self.seen.add(key)
@@ -169,9 +180,11 @@ class _CandidateSearch:
 
     def solve(self, scores: Importance, margin: float) -> solver.Solution:
         """Solve for the best structure by these scores; an interrupt goes on to the caller."""
+        asked = self.asked
         problem = formulate(
-            self.sample.net, self.table, scores, self.budget, margin=margin, within=self.within
-        )
+            self.sample.net, asked.table, scores, asked.budget,
+            margin=margin, within=asked.within, constraints=asked.constraints,
+        )  # fmt: skip
         solution = solver.solve(problem, time_limit_s=TIME_LIMIT_S)
         if solution.status is solver.Status.INTERRUPTED:
             raise KeyboardInterrupt

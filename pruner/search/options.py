@@ -1,8 +1,10 @@
 """How a structure is searched for."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, StrictBool, StrictFloat, StrictInt
+from pydantic import BeforeValidator, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from ..utils import NUMBER, entry, refuse, settings_class
 
@@ -17,6 +19,22 @@ def _read_margin(value: Any) -> Any:
     if not 0 <= margin < 1:
         raise refuse("a share from 0 to 1, or auto")
     return margin
+
+
+def _read_texts(value: Any) -> Any:
+    return (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    )
+
+
+def _read_also(value: Any) -> Any:
+    """Read ``[params=1.5M, memory=6MB]``, or the same as names and amounts."""
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={amount}" for name, amount in value.items())
+    return _read_texts(value)
+
+
+_TEXTS = BeforeValidator(_read_texts, json_schema_input_type=list[str] | str)
 
 
 @settings_class
@@ -42,3 +60,30 @@ class SolveConfig:
     ] = True
     attempts: Annotated[StrictInt, entry("structures to measure at most, with check", ge=1)] = 4
     time_limit_s: Annotated[StrictFloat, entry("seconds a solve may take", gt=0), NUMBER] = 60.0
+    also: Annotated[
+        tuple[StrictStr, ...],
+        entry(
+            "further budgets: params=1.5M, macs=40%, memory=6MB (peak of weights and activations), "
+            "RUN=8ms (by the latency table of another RUN of this network)"
+        ),
+        BeforeValidator(_read_also, json_schema_input_type=list[str] | dict[str, str] | str),
+    ] = ()
+    keep: Annotated[
+        tuple[StrictStr, ...],
+        entry("dims that stay whole and blocks that stay: names, or globs such as layer4.*"),
+        _TEXTS,
+    ] = ()
+    min_width: Annotated[
+        dict[str, StrictInt | StrictStr],
+        entry("the least width of dims, by name or glob: 16, or 50% of the uncut one"),
+    ] = field(default_factory=dict)
+    step: Annotated[
+        dict[str, StrictInt], entry("widths of dims are multiples of it, by name or glob")
+    ] = field(default_factory=dict)
+    blocks: Annotated[StrictBool, entry("drop whole blocks")] = True
+    max_depth: Annotated[StrictInt | None, entry("blocks that are kept at most", ge=0)] = None
+    uniform: Annotated[
+        tuple[StrictStr, ...],
+        entry("dims of one kind that get one width, by glob: blocks.*.mlp"),
+        _TEXTS,
+    ] = ()

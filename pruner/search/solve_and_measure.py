@@ -8,7 +8,7 @@ import solver
 from latency_tables import Engine, LatencyTable
 
 from ..errors import PrunerError
-from ..problem import formulate, predict
+from ..problem import LATENCY, Constraints, formulate, predict
 from ..structure import Importance, Network, Plan, decode_choice
 from ..utils import ProgressDisplay
 from .candidates import Candidate
@@ -53,13 +53,14 @@ def choose(
     keep: Callable[[LatencyTable], None],
     within: Plan | None = None,
     candidates: Sequence[Candidate] = (),
+    constraints: Constraints | None = None,
 ) -> Choice:
     """Choose the most important structure that measures within a budget of milliseconds a batch.
 
     Solve, measure the answer, correct the table by it, and solve again until it fits. Of
     candidates, the best first, the first that measures within the budget is taken. ``keep`` is
     called with every corrected table; ``within`` is the plan of an earlier round, whose rest may be
-    cut (see `formulate`).
+    cut, and constraints what else the structure must meet (see `formulate`).
 
     Returns:
         The choice; where none fits in ``config.attempts`` rounds the closest, with a warning.
@@ -67,7 +68,9 @@ def choose(
     Raises:
         PrunerError: The budget is below the reachable minimum.
     """
-    runner = _RoundRunner(net, table, importance, engine, budget_ms, config, progress, keep, within)
+    runner = _RoundRunner(
+        net, table, importance, engine, budget_ms, config, progress, keep, within, constraints
+    )
     rounds = (runner.predict_round(c.plan, c.solution, budget_ms) for c in candidates)
     if not config.check:
         found = next(rounds, None) or runner.solve(budget_ms)
@@ -97,6 +100,7 @@ class _RoundRunner:
     progress: ProgressDisplay
     keep: Callable[[LatencyTable], None]
     within: Plan | None
+    constraints: Constraints | None
     rounds: list[Round] = field(default_factory=list)
 
     def run_rounds(self) -> None:
@@ -160,8 +164,9 @@ class _RoundRunner:
         """Return a round that is not measured yet; raises PrunerError where there is none."""
         margin = resolve_margin(self.config, self.table)
         problem = formulate(
-            self.net, self.table, self.importance, asked_ms, margin=margin, within=self.within
-        )
+            self.net, self.table, self.importance, asked_ms,
+            margin=margin, within=self.within, constraints=self.constraints,
+        )  # fmt: skip
         limit_s = self.config.time_limit_s
         with self.progress.task("solve") as advance:
             solution = solver.solve(
@@ -176,7 +181,14 @@ class _RoundRunner:
             return self.predict_round(plan, solution, asked_ms)
         if solution.infeasibility is None:
             raise _NothingFound(f"no structure was found in {limit_s:g} s: raise --time-limit")
-        smallest = describe_smallest(self.net, self.table, solution.infeasibility)
+        lacking = solution.infeasibility
+        if lacking.resource != LATENCY:
+            told = str(lacking)
+            if lacking.resource is not None:
+                least, most = lacking.smallest_cost, lacking.budget
+                told = f"{lacking.resource} is {least:.6g} at least, and {most:.6g} is the most"
+            raise _NothingFound(f"no structure meets all budgets and constraints: {told}")
+        smallest = describe_smallest(self.net, self.table, lacking)
         raise _NothingFound(f"budget {asked_ms:.4g} ms is below the reachable minimum: {smallest}")
 
     def predict_round(self, plan: Plan, solution: solver.Solution, asked_ms: float) -> Round:
