@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from ..graph import operator_arguments, operator_name
 
@@ -37,11 +37,13 @@ class AlignedInterpreter(fx.Interpreter):
         chosen: The indices that the network's selections chose by themselves in this run.
     """
 
-    def __init__(self, module: fx.GraphModule, choices: Mapping[str, Tensor]) -> None:
-        super().__init__(module)
+    def __init__(
+        self, module: nn.Module, choices: Mapping[str, Tensor], graph: fx.Graph | None = None
+    ) -> None:
+        super().__init__(module, graph=graph)
         self.choices = choices
         self.chosen: dict[str, Tensor] = {}
-        self.selections = {node.name for node in find_selections(module.graph)}
+        self.selections = {node.name for node in find_selections(self.graph)}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node; note and align its result where it is a selection."""
