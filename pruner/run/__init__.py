@@ -5,6 +5,7 @@ from .commands import bench, demo, inspect, report, run
 from .config import Config, FinetuneConfig, MeasureConfig, RoundsConfig, ScoreConfig
 from .console_summary import Outcome
 from .finetune_stage import finetune
+from .frontier_stage import frontier
 from .measure_stage import measure
 from .run_folder import METRICS, RunFolder
 from .solve_stage import solve
@@ -12,6 +13,6 @@ from .tuning_stage import FewerImages
 
 __all__ = [
     "Config", "FewerImages", "FinetuneConfig", "METRICS", "MeasureConfig", "Outcome",
-    "RoundsConfig", "RunFolder", "ScoreConfig", "bench", "demo", "finetune", "inspect", "main",
-    "measure", "report", "run", "solve",
+    "RoundsConfig", "RunFolder", "ScoreConfig", "bench", "demo", "finetune", "frontier",
+    "inspect", "main", "measure", "report", "run", "solve",
 ]  # fmt: skip

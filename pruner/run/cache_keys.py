@@ -10,6 +10,7 @@
 | solve     | budget, sections solve, score, measure; as a round; images, seed, tables    |
 | reference | section finetune, images, seed                                              |
 | finetune  | section finetune, images, plan, the solve, seed                             |
+| frontier  | number of points, sections solve, score, measure; images, seed, tables      |
 | bench     | number of runs                                                              |
 
 What all steps depend on, the network, its weights and input, is the RUN's identity. The digests are
@@ -87,6 +88,11 @@ class CacheKeys:
         # The rounds of the solve may have tuned.
         key = {"plan": digest_json(plan.to_json()), "solve": solve}
         return digest_json(key | self._take("finetune") | self._take_common())
+
+    def of_frontier(self, points: int) -> str:
+        """Return the key of a frontier of so many points."""
+        key = {"points": points, "tables": self.digest_tables()}
+        return digest_json(key | self._take("solve", "score", "measure") | self._take_common())
 
     @staticmethod
     def of_bench(runs: int) -> str:

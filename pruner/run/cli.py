@@ -19,6 +19,7 @@ from .config import Config, parse_pairs
 from .console_summary import Outcome
 from .context import find_versions
 from .finetune_stage import finetune
+from .frontier_stage import POINTS, frontier, pick_budget
 from .measure_stage import measure
 from .solve_stage import solve
 
@@ -48,12 +49,14 @@ SOLVE_OPTIONS = {
     "--min-width": "solve.min_width", "--step": "solve.step", "--no-blocks": "solve.blocks",
     "--max-depth": "solve.max_depth", "--uniform": "solve.uniform",
 }  # fmt: skip
+_ONE_STRUCTURE = ("--budget", "--rounds", "--round-epochs", "--trials", "--no-check")
+FRONTIER_OPTIONS = {k: v for k, v in SOLVE_OPTIONS.items() if k not in _ONE_STRUCTURE}
 FINETUNE_OPTIONS = {
     "--data": "data", "--epochs": "finetune.epochs", "--repair": "finetune.repair",
     "--lr": "finetune.lr", "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
     "--images": "finetune.images",
 }  # fmt: skip
-_REQUIRED = ("--out", "--budget")
+_REQUIRED = ("--out",)
 _METAVARS = {
     "--weights": "FILE", "--input": "SHAPE", "--arg": "NAME=VALUE", "--submodule": "PATH",
     "--out": "RUN", "--library": "DIR", "--data": "DIR", "--rounds": "K", "--round-epochs": "N",
@@ -137,6 +140,12 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS | MEASURE_OPTIONS)
     verb = add("solve", _solve, "choose the structure for a budget, prove it, and cut the network")
     _add_arguments(verb, "run", SOLVE_OPTIONS)
+    verb.add_argument(
+        "--pick", metavar="knee|N", help="the budget of a point of RUN's frontier, instead of one"
+    )
+    verb = add("frontier", _frontier, "solve for all budgets of a RUN, and show the trade")
+    _add_arguments(verb, "run", FRONTIER_OPTIONS)
+    verb.add_argument("--points", type=int, default=POINTS, help="budgets (default %(default)s)")
     verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
     _add_arguments(verb, "run", FINETUNE_OPTIONS)
     verb = add(
@@ -225,7 +234,16 @@ def _measure(options: argparse.Namespace) -> Outcome:
 
 
 def _solve(options: argparse.Namespace) -> Outcome:
-    return solve(options.run, _collect_entries(options), ProgressDisplay())
+    entries = _collect_entries(options)
+    if (options.pick is None) == ("budgets" not in entries):
+        raise PrunerError("solve takes one of --budget 50%, 12ms or 80fps, and --pick knee or N")
+    if options.pick is not None:
+        entries["budgets"] = pick_budget(options.run, options.pick)
+    return solve(options.run, entries, ProgressDisplay())
+
+
+def _frontier(options: argparse.Namespace) -> Outcome:
+    return frontier(options.run, options.points, _collect_entries(options), ProgressDisplay())
 
 
 def _finetune(options: argparse.Namespace) -> Outcome:

@@ -13,6 +13,7 @@ from ..structure import Importance, Network, Plan, decode_choice
 from ..utils import ProgressDisplay
 from .candidates import Candidate
 from .options import SolveConfig
+from .solve_progress import describe_progress
 
 # A structure within the budget is taken when it measures this close to it: what another solve could
 # hardly gain.
@@ -172,7 +173,7 @@ class _RoundRunner:
             solution = solver.solve(
                 problem,
                 time_limit_s=limit_s,
-                progress=lambda p: advance(round(p.seconds, 1), limit_s, p.stage),
+                progress=lambda p: advance(round(p.seconds, 1), limit_s, describe_progress(p)),
             )
         if solution.status is solver.Status.INTERRUPTED:
             raise KeyboardInterrupt
