@@ -10,6 +10,7 @@ LIBRARIES: Mapping[str, str] = {
     "timm": "timm_families",
     "torchvision": "torchvision_models",
     "hf": "transformers_default",
+    "hf_small": "transformers_small",
 }
 """The part of a name before the colon -> the module of `libraries`."""
 
