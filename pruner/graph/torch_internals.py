@@ -1,5 +1,6 @@
 """Private interfaces of torch that the package relies on, each behind one name."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,23 @@ def spec_children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
     """Return the specs one level down (torch renamed the accessor)."""
     method = getattr(spec, "children", None)
     return list(method() if callable(method) else spec.children_specs)
+
+
+def inside_compiled(model: Any) -> nn.Module | None:
+    """Return the module that ``torch.compile`` made this one of; None: it did not make it."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # it is there if it made anything
+    kind = getattr(compiler, "OptimizedModule", None)
+    return model._orig_mod if kind is not None and isinstance(model, kind) else None
+
+
+def is_specialization(error: BaseException) -> bool:
+    """Whether ``torch.export`` failed since the code made a constant of a size left free."""
+    return getattr(getattr(error, "error_type", None), "name", "") == "CONSTRAINT_VIOLATION"
+
+
+def is_data_dependent(error: BaseException | None) -> bool:
+    """Whether ``torch.export`` failed since Python code asked for values of a tensor."""
+    return any("DataDependent" in kind.__name__ for kind in type(error).__mro__)
 
 
 def child_modules(module: nn.Module) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core import multiarray
 
 from ..errors import PrunerError, first_line
 
@@ -26,10 +25,10 @@ def _make_dictionary(*_: Any) -> dict[Any, Any]:
     return collections.OrderedDict()
 
 
-_ARRAYS = {
-    f"numpy.{core}.multiarray.{name}": getattr(multiarray, name)
+_ARRAYS: dict[str, Any] = {
+    f"numpy.{core}.multiarray.{name}": example.__reduce__()[0]  # what numpy pickles them with
     for core in ("core", "_core")  # of numpy 1 and of numpy 2
-    for name in ("scalar", "_reconstruct")
+    for name, example in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(0)))
 }
 _PATHS = {
     f"{module}.{name}": kind

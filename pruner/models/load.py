@@ -21,6 +21,7 @@ from torch import nn
 
 from ..data import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import PrunerError, first_line
+from ..graph import unwrap_model
 from . import huggingface as hf
 from .example_inputs import MakeExample, make_images_example, make_pair_example, make_tensor_example
 from .input_config import InputPreset
@@ -81,6 +82,7 @@ def load_model(
         else:
             built = _call_imported_factory(source, rest, keywords)
     module, preset, example = built
+    module = unwrap_model(module)
     if source == "demo" and weights is None:
         from ..demo import WEIGHTS
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError, first_line
+from ..graph import unwrap_model
 from ..utils import suggest_names
 from .example_inputs import Example
 
@@ -21,6 +22,7 @@ def splice(model: nn.Module, path: str, part: nn.Module) -> nn.Module:
     Raises:
         PrunerError: The model has no such submodule.
     """
+    model = unwrap_model(model)
     old = find_submodule(model, path)
     new = copy.copy(part)
     for name, value in vars(old).items():

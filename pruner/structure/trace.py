@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..axes import propagate_axes, validate_axes
-from ..graph import Program, capture_program, materialize
+from ..graph import Program, capture_program, materialize, unwrap_model
 from .cells import find_cells
 from .dims import attach_slots, find_dims, find_uncuttable, list_frozen
 from .network import Network
@@ -26,7 +26,8 @@ def trace(
 
     Args:
         model: Any module that ``torch.export`` reads; it is left as it was, and the Network shares
-            its tensors.
+            its tensors. One inside of ``torch.compile``, data parallelism or weight averaging is
+            taken out.
         inputs: Example arguments; the first axis of every tensor is the batch.
         kwargs: Example keyword arguments.
         step: Kept sizes are multiples of it; None chooses a power of two for every Dim, at most 8
@@ -38,6 +39,7 @@ def trace(
     """
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
+    model = unwrap_model(model)
     program = capture_program(model, tuple(inputs), kwargs)
     flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
     kind = type(model).__name__

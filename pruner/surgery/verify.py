@@ -1,6 +1,6 @@
 """Verifies a plan: the cut network must equal the dense one with the same indices silenced."""
 
-import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..graph import evaluation_mode, named_tensors
+from ..errors import PrunerWarning
+from ..graph import copy_model, evaluation_mode, keep_model, named_tensors, unwrap_model
 from ..structure import Network, Plan
 from .apply import apply
 from .masked_execution import MaskedInterpreter
@@ -27,6 +28,7 @@ def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
     decides what a ``topk`` or ``sort`` selects, the masked network selects what the pruned one
     does, and the graph is not compared with the model, which cannot be made to.
     """
+    model = unwrap_model(model)
     generator = torch.Generator().manual_seed(seed)
     inputs = tuple(_randomize(x, generator) for x in net.inputs)
     small = apply(net, plan)
@@ -47,17 +49,14 @@ def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
 
 @contextmanager
 def _left_alone(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode as it is traced; mode and buffers are restored."""
+    """Put a model into evaluation mode as it is traced; all that it holds is restored."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
     try:
-        with evaluation_mode(model):
+        with keep_model(model), evaluation_mode(model):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for buffer, value in buffers.items():
-            buffer.copy_(value)
 
 
 def call_flat(module: nn.Module, net: Network, inputs: tuple[Any, ...]) -> Any:
@@ -71,7 +70,8 @@ def largest_difference(got: Any, expected: Any) -> float:
 
     Of integers and truth values it is the share of those that differ. It is infinite where
     numbers or shapes of outputs differ, or their kinds (floating, complex, others), and NaN where
-    the one is NaN and the other not, or nothing but NaN is there to compare.
+    the one is NaN and the other not, or nothing but NaN is there to compare. Of what is no tensor
+    it is zero where equal, else infinite. It warns where there is nothing to compare.
     """
     worst = 0.0
     ours, theirs = pytree.tree_leaves(got), pytree.tree_leaves(expected)
@@ -80,7 +80,14 @@ def largest_difference(got: Any, expected: Any) -> float:
     for x, y in zip(ours, theirs):
         if isinstance(y, Tensor):
             delta = _compare(x, y.detach()) if isinstance(x, Tensor) else float("inf")
-            worst = delta if delta > worst or delta != delta else worst
+        else:
+            delta = 0.0 if type(x) is type(y) and x == y else float("inf")
+        worst = delta if delta > worst or delta != delta else worst
+    if not any(y.numel() for y in theirs if isinstance(y, Tensor)):
+        warnings.warn(
+            "nothing was compared: the network returns no numbers on these inputs",
+            PrunerWarning, stacklevel=3,
+        )  # fmt: skip
     return worst
 
 
@@ -105,7 +112,7 @@ def _compare(x: Tensor, y: Tensor) -> float:
 
 def silence_removed(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
     """Return a copy of a model with the removed indices set to zero in every tensor."""
-    masked = copy.deepcopy(model)
+    masked = copy_model(unwrap_model(model))
     tensors = named_tensors(masked, tied=True)
     with torch.no_grad():
         for name, kept in plan.keep.items():
@@ -122,7 +129,7 @@ def silence_removed(model: nn.Module, net: Network, plan: Plan) -> nn.Module:
 
 
 def _randomize(x: Any, generator: torch.Generator) -> Any:
-    """Return normally distributed values in the place of a tensor of floats."""
-    if isinstance(x, Tensor) and x.is_floating_point():
+    """Return normally distributed values in the place of a tensor of real or complex numbers."""
+    if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex()):
         return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
     return x

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ...utils import silence_logging
-from ..capture import free_batch
+from ..exporting import ExportCall, free_batch
 from ..torch_internals import child_modules, io_nesting, share_contents
 from .transpose_pass import merge_transpositions
 
@@ -107,11 +107,13 @@ def flatten_io(
 def _export(
     module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool
 ) -> onnx.ModelProto:
-    shapes: Any = None
+    call = ExportCall(inputs, kwargs)
     if dynamic_batch:
-        inputs, kwargs, shapes = free_batch(module, inputs, kwargs, torch.export.Dim("batch"))
+        call = free_batch(module, inputs, kwargs, torch.export.Dim("batch"))
     with torch.no_grad():
-        exported = torch.export.export(module, inputs, kwargs, dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(
+            module, call.args, call.kwargs, dynamic_shapes=call.shapes, strict=False
+        )
         program = torch.onnx.export(exported, dynamo=True, verbose=False)
         if program is not None and _reads_unwritten(program.model_proto):
             # The exporter's simplification loses a bound where one value is clamped twice.
