@@ -1,7 +1,7 @@
 """Cuts a Program: slices its tensors, drops blocks, rewrites the sizes that stand in it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,8 @@ from .positions import Keep, kept_mask
 def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) -> Program:
     """Return a Program of its own with the indices that keep names and without dropped blocks.
 
-    Its tensors are copies; the joins of dropped blocks give what skips them.
+    Its tensors are copies; the joins of dropped blocks give what skips them. What no operator reads
+    stays as it is with the innermost module around it that has tensors that are read.
     """
     program = axis_map.program
     graph = copy.deepcopy(program.graph)
@@ -33,12 +34,26 @@ def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) ->
             _write_argument(own, path, int(kept_mask(axis, keep).sum()))
     drop_blocks(graph, dropped)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    modules = {name.rpartition(".")[0] for name in used}
+    inside, before = _list_modules(used), _list_modules(tensors)
     for name, tensor in program.tensors.items():  # counters and the like, read by no operator
-        if name not in tensors and name.rpartition(".")[0] in modules:
-            tensors[name] = tensor.clone()
-            used.add(name)
+        if name not in tensors:
+            around = next((one for one in _walk_out(name) if one in before), None)
+            if around in inside:
+                tensors[name] = _slice(tensor, [])
+                used.add(name)
     return replace(program, graph=graph, tensors={k: v for k, v in tensors.items() if k in used})
+
+
+def _list_modules(names: Iterable[str]) -> set[str]:
+    """Return the modules that tensors of these names lie in, at any depth."""
+    return {module for name in names for module in _walk_out(name)}
+
+
+def _walk_out(name: str) -> Iterator[str]:
+    """Yield the modules around a tensor, innermost first, the network ("") last."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def _slice(tensor: Tensor, masks: list[NDArray[np.bool_]]) -> Tensor:

@@ -18,7 +18,13 @@ from .linear_layers import (
     is_ungrouped,
     only_user,
 )
-from .materialize import materialize, put_module, put_tensor
+from .materialize import (
+    materialize,
+    put_missing_tensors,
+    put_module,
+    put_tensor,
+    share_layers,
+)
 from .model_state import keep_model
 from .onnx.export import flatten_io, to_onnx
 from .onnx.template_cache import build_probe_onnx
@@ -41,10 +47,9 @@ __all__ = [
     "LAYER_SETTINGS", "LinearLayer", "Program", "StagedExecution", "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "copy_model", "decode_spec",
     "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode", "extract_logits",
-    "find_batch_norm_after", "find_input_dependent", "flatten_io", "get_layer",
-    "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",
-    "is_repeated", "is_ungrouped", "keep_model", "layer_settings", "materialize",
-    "move_to_device", "named_tensors", "only_user", "operator_arguments", "operator_name",
-    "operator_schema", "producer_of", "put_module", "put_tensor", "set_io_nesting", "to_onnx",
-    "unwrap_model",
+    "find_batch_norm_after", "find_input_dependent", "flatten_io", "get_layer", "group_tied_names",
+    "io_nesting", "is_batch_norm", "is_mutable", "is_operator", "is_repeated", "is_ungrouped",
+    "keep_model", "layer_settings", "materialize", "move_to_device", "named_tensors", "only_user",
+    "operator_arguments", "operator_name", "operator_schema", "producer_of", "put_missing_tensors",
+    "put_module", "put_tensor", "set_io_nesting", "share_layers", "to_onnx", "unwrap_model",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
 from .ops import operator_name, producer_of, remove_dead_nodes
-from .program import Program
+from .program import Program, named_tensors
 from .torch_internals import child_modules, forget_tensor, set_io_nesting, spec_children
 
 
@@ -56,12 +56,55 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
     result = fx.GraphModule(root, graph, class_name=name)
-    for path, tensor in program.tensors.items():  # a counter beside what the graph reads
-        if not isinstance(tensor, nn.Parameter):
-            put_tensor(result, path, tensor, path not in program.transient)
-    for path, tensor in tied.items():  # names that no node of the graph calls
-        put_tensor(result, path, tensor)
+    # second names of layers, and tensors beside those that the graph reads
+    share_layers(result, _find_second_names(layers, program))
+    put_missing_tensors(result, {**program.tensors, **tied}, program.transient)
     return result.eval()
+
+
+def _find_second_names(layers: Mapping[str, nn.Module], program: Program) -> dict[str, nn.Module]:
+    """Return the layers that are held several times by their other names.
+
+    All tensors of the layer that are read go by that name too, and no layer is called there.
+    """
+    read = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in program.tensors:
+        names[name].append(name)
+    for name, kept in program.tied.items():
+        names[kept].append(name)
+    found = {}
+    for path, layer in layers.items():
+        owners: list[set[str]] = []
+        for leaf, _ in (*layer.named_parameters(), *layer.named_buffers()):
+            kept = program.tied.get(f"{path}.{leaf}", f"{path}.{leaf}")
+            if kept not in read:
+                continue
+            parts = (name.rpartition(".") for name in names.get(kept, ()))
+            owners.append({owner for owner, _, last in parts if last == leaf})
+        for other in sorted(set.intersection(*owners) if owners else ()):
+            if other not in layers and other:
+                found[other] = layer
+    return found
+
+
+def share_layers(root: nn.Module, second_names: Mapping[str, nn.Module]) -> None:
+    """Hang layers under second names, where nothing but a container without children is."""
+    for path, layer in second_names.items():
+        parent, last = _make_parent(root, path)
+        held = child_modules(parent).get(last)
+        if held is None or not child_modules(held):
+            child_modules(parent)[last] = layer
+
+
+def put_missing_tensors(
+    root: nn.Module, tensors: Mapping[str, Tensor], transient: Collection[str]
+) -> None:
+    """Register tensors under their names where these hold others or none; see `put_tensor`."""
+    held = named_tensors(root, tied=True)
+    for path, tensor in tensors.items():
+        if held.get(path) is not tensor:
+            put_tensor(root, path, tensor, path not in transient)
 
 
 class _ModuleNames:
@@ -71,6 +114,7 @@ class _ModuleNames:
         self.others: dict[str, list[str]] = defaultdict(list)
         for name, kept in program.tied.items():
             self.others[kept].append(name)
+        self.first: dict[Any, str] = {}
         paths = [str(node.meta.get("path", "")) for node in program.graph.nodes]
         self.calls = Counter(paths)
         self.held = {
@@ -85,6 +129,11 @@ class _ModuleNames:
         names = [str(source.target), *self.others[str(source.target)]]
         owners = [owner for owner, _, last in (n.rpartition(".") for n in names) if last == leaf]
         return path if path in owners else owners[0] if owners else None
+
+    def find_first(self, path: str, kind: type[nn.Module], leaves: Mapping[str, Any]) -> str:
+        """Return the name that a layer of this class and these tensors was first called by."""
+        tensors = tuple((leaf, source and str(source.target)) for leaf, source in leaves.items())
+        return self.first.setdefault((kind, tensors), path)
 
     def choose(self, node: fx.Node) -> str:
         """Return the operator's module where that holds nothing else, or a new name within it."""
@@ -113,6 +162,8 @@ def _build_call(
         prefixes = {names.choose(node)}
     if len(prefixes) != 1 or not (prefix := prefixes.pop()):
         return None
+    if leaves:  # a layer that is held, and called, under several names is one layer
+        prefix = names.find_first(prefix, kind, leaves)
     known = layers.get(prefix)
     if known is None:
         layer = build_layer(kind, values)

@@ -25,9 +25,11 @@ from ..graph import (
     is_operator,
     layer_settings,
     named_tensors,
+    put_missing_tensors,
     put_module,
     put_tensor,
     set_io_nesting,
+    share_layers,
 )
 from ..structure import Plan
 from ..utils import read_tensors, write_tensors
@@ -64,6 +66,8 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
         "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
         "nesting": None,
     }
+    if shared := _list_second_names(module):
+        header["shared"] = shared
     if (nesting := io_nesting(module.graph)) is not None:
         names, in_spec, out_spec = nesting
         specs = {"in": encode_spec(in_spec), "out": encode_spec(out_spec)}
@@ -71,6 +75,16 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
     write_tensors(folder / FILE, _KIND, named_tensors(module), header)
     if plan is not None:
         plan.save(folder / PLAN)
+
+
+def _list_second_names(module: nn.Module) -> dict[str, str]:
+    """Return other names of modules that are held several times -> their first names."""
+    first: dict[int, str] = {}
+    return {
+        name: first[id(one)]
+        for name, one in module.named_modules(remove_duplicate=False)
+        if first.setdefault(id(one), name) != name
+    }
 
 
 def load(folder: Path | str) -> fx.GraphModule:
@@ -94,6 +108,9 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         layer = header["layers"][path]
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
         put_module(root, path, build_layer(LAYERS_BY_NAME[layer["kind"]], values))
+    second = {name: root.get_submodule(one) for name, one in header.get("shared", {}).items()}
+    share_layers(root, second)
+    first = {one: root.get_submodule(one) for one in header.get("shared", {}).values()}
     parameters, transient = set(header["parameters"]), set(header["transient"])
     for name, tensor in tensors.items():
         tensors[name] = tensor = nn.Parameter(tensor) if name in parameters else tensor
@@ -111,8 +128,8 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         specs = (decode_spec(nesting[side]) for side in ("in", "out"))
         set_io_nesting(graph, nesting["names"], *specs)
     result = fx.GraphModule(root, graph, class_name=header["name"])
-    for name, tensor in tied.items():
-        put_tensor(result, name, tensor)
+    share_layers(result, {**first, **second})  # of which the graph calls but one
+    put_missing_tensors(result, {**tensors, **tied}, transient)
     return result.eval()
 
 

@@ -12,13 +12,14 @@ _NUMBER = re.compile(r"\d+")
 def group_names(names: Iterable[tuple[str, Hashable]]) -> list[tuple[str, list[str]]]:
     """Group (name, trait) by trait and by name but for its numbers, in order of appearance.
 
-    Returns pairs of a group's name and its members. The name stands for its members exactly: where
-    not all combinations of the numbers are there, the group is split by the first of them.
+    Returns pairs of a group's name and its members, each once. The name stands for its members
+    exactly: where not all combinations of the numbers are there, the group is split by the first of
+    them.
     """
-    groups: dict[Hashable, list[str]] = defaultdict(list)
+    groups: dict[Hashable, dict[str, None]] = defaultdict(dict)
     for name, trait in names:
-        groups[_NUMBER.sub("#", name), trait].append(name)
-    parts = (part for members in groups.values() for part in _split_complete(members))
+        groups[_NUMBER.sub("#", name), trait][name] = None
+    parts = (part for members in groups.values() for part in _split_complete(list(members)))
     return [(_format_group(part), part) for part in parts]
 
 
@@ -27,7 +28,9 @@ def _split_complete(names: list[str]) -> list[list[str]]:
     columns = _number_columns(names)
     if prod(map(len, columns)) == len(names):
         return [names]
-    first = next(i for i, column in enumerate(columns) if len(column) > 1)
+    first = next((i for i, column in enumerate(columns) if len(column) > 1), None)
+    if first is None:  # the same numbers, written in several ways: 1 and 01
+        return [[name] for name in names]
     groups: dict[int, list[str]] = defaultdict(list)
     for name in names:
         groups[_find_numbers(name)[first]].append(name)
