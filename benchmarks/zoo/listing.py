@@ -11,6 +11,10 @@ LIBRARIES: Mapping[str, str] = {
     "torchvision": "torchvision_models",
     "hf": "transformers_default",
     "hf_small": "transformers_small",
+    "torchvision-parts": "torchvision_parts",
+    "ultralytics": "ultralytics_yolo",
+    "smp": "smp_decoders",
+    "monai": "monai_medical",
 }
 """The part of a name before the colon -> the module of `libraries`."""
 

@@ -19,6 +19,11 @@ def move_to_device(value: Any, device: torch.device) -> Any:
     return value
 
 
+def find_device(module: nn.Module) -> torch.device:
+    """Return the device of a module's first parameter; of one that has none, the CPU."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
 @contextmanager
 def evaluation_mode(*modules: nn.Module, gradients: bool = False) -> Iterator[None]:
     """Put modules into evaluation mode, and every submodule back into its own mode afterwards.

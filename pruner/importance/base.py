@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import BatchNorm, move_to_device
+from ..graph import BatchNorm, find_device, move_to_device
 from ..structure import Dim, Slot
 
 Batch = tuple[Any, Any]
@@ -169,7 +169,7 @@ class CustomCriterion(Elementwise):
 
 def prepare_inputs(module: nn.Module, inputs: Any) -> tuple[Any, ...]:
     """Move a batch's inputs to a module's device, as its positional arguments."""
-    moved = move_to_device(inputs, next(module.parameters()).device)
+    moved = move_to_device(inputs, find_device(module))
     return moved if isinstance(moved, tuple) else (moved,)
 
 

@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..graph import BatchNorm, StagedExecution, batch_norm_scale, evaluation_mode, producer_of
+from ..graph import (
+    BatchNorm,
+    StagedExecution,
+    batch_norm_scale,
+    evaluation_mode,
+    find_device,
+    producer_of,
+)
 from ..structure import Network, Plan
 from .layer_samples import draw_positions, mark_holdout, sample_inputs, sample_outputs, split_groups
 from .ridge import Moments, RidgeFit, fit_ridge
@@ -74,7 +81,7 @@ def repair(
 
 def _move_inputs(module: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
     """Return the arguments of a call, on the module's device."""
-    device = next(module.parameters()).device
+    device = find_device(module)
     return tuple(x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
 
 

@@ -67,7 +67,8 @@ class Plan:
     ) -> Plan:
         """Return a random valid plan with about this share of the dense multiply-adds.
 
-        drop_blocks is the chance of each block to be dropped (before the widths are drawn).
+        drop_blocks is the chance of each block to be dropped (before the widths are drawn). Blocks
+        without which clearly less than the share would be left come back, the last drawn first.
         """
         from .cost import count_macs
 
@@ -78,6 +79,8 @@ class Plan:
         dropped = [name for name, stays in blocks.items() if not stays]
         rates = {name: rng.random() for name in net.dims}
         goal = macs * count_macs(net)
+        while dropped and count_macs(net, {}, dropped) < 0.8 * goal:
+            blocks[dropped.pop()] = True
 
         def scale_sizes(level: float) -> dict[str, int]:
             """Return sizes that grow as the level goes from 0 to 1, each Dim's at its own rate."""

@@ -34,8 +34,9 @@ def find_blocks(graph: fx.Graph) -> dict[str, Block]:
     The join is ``skip + branch``, ``skip - branch`` or ``addcmul(skip, scale, branch)``, the branch
     scaled or not. Of two operands that could both go, the one with more work on the shortest way to
     it is the branch (an identity has none, a projection one convolution). No branch is what holds
-    neither a weighted operator nor a pooling, what alone reads an input of the network, what is
-    added to the scores of an attention, and one of two equal answers that are summed.
+    neither a weighted operator nor a pooling, what holds all weighted operators (``x + net(x)`` of
+    restoration: nothing would be left), what alone reads an input of the network, what is added to
+    the scores of an attention, and one of two equal answers that are summed.
     """
     order = {node: i for i, node in enumerate(graph.nodes)}
     live, batched = find_input_dependent(graph), find_input_dependent(graph, sizes=True)
@@ -43,6 +44,7 @@ def find_blocks(graph: fx.Graph) -> dict[str, Block]:
         _find_leading_to(graph, "output"),
         _find_leading_to(graph, "softmax", "_softmax"),
     )
+    weighted = {node for node in live if _count_work(node, live)[0]}
     found: list[_Candidate] = []
     for join in graph.nodes:
         candidates = []
@@ -51,6 +53,8 @@ def find_blocks(graph: fx.Graph) -> dict[str, Block]:
                 continue
             nodes = _collect_branch(join, branches, order)
             if not any(_has_work(node, live) for node in nodes) or _orphans_input(nodes):
+                continue
+            if weighted <= nodes:
                 continue
             work = max(_find_least_work(branch, skip, nodes, live, order) for branch in branches)
             if work > (0, 0):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunerError
-from ..graph import evaluation_mode, extract_logits
+from ..graph import evaluation_mode, extract_logits, find_device
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def evaluate(
     Raises:
         PrunerError: There are no images.
     """
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    device = find_device(module)
     total = len(loader) if isinstance(loader, Sized) else None
     sums = torch.zeros(3, dtype=torch.float64)  # images, correct ones, loss
     begun = time.perf_counter()

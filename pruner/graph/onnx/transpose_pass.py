@@ -27,7 +27,8 @@ def merge_transpositions(model: onnx.ModelProto) -> None:
     dead = set()
     for place, last in enumerate(graph.node):
         turn = writer.get(last.input[0]) if last.op_type == "Reshape" else None
-        fold = None if turn is None else writer.get(graph.node[turn].input[0])
+        turned = () if turn is None else graph.node[turn].input  # a constant's node has none
+        fold = writer.get(turned[0]) if turned else None
         if turn is None or fold is None:
             continue
         first, middle = graph.node[fold], graph.node[turn]
