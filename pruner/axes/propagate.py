@@ -33,6 +33,7 @@ def propagate_axes(program: Program) -> AxisMap:
                 freeze_axes(axis_map.axes[result], "an output of the network")
         else:
             axis_map.axes[node] = _apply_rule(axis_map, node)
+        axis_map.note_origins(node)
     return axis_map
 
 

@@ -63,7 +63,7 @@ def canonicalize(exported: torch.export.ExportedProgram, batch: int, model: nn.M
             made.target = find_functional_overload(made.target)
             for earlier in holders.pop(written, []):
                 put(earlier, made)
-        _unify_split(made)
+        _unify_split(made, value)
         if made.op == "call_function" and made.target in _VIEWS:
             # If a view can be had depends on strides, which a cut changes.
             made.target = torch.ops.aten.reshape.default
@@ -145,14 +145,17 @@ def _module_path(node: fx.Node) -> str:
     return str(stack[-1]) if stack else ""
 
 
-def _unify_split(node: fx.Node) -> None:
-    """Make chunk and split split_with_sizes: the sizes of the parts are then plain numbers."""
+def _unify_split(node: fx.Node, values: Any) -> None:
+    """Make chunk and split split_with_sizes: the sizes of the parts are then plain numbers.
+
+    Left alone are splits of the dynamic batch, whose parts' sizes are no plain numbers.
+    """
     if node.op != "call_function" or operator_name(node) not in ("chunk", "split"):
         return
     source, dim = node.args[0], node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
     assert isinstance(source, fx.Node) and isinstance(dim, int)
+    if not all(isinstance(value.shape[dim], int) for value in values):
+        return
     sizes = [shape[dim] for shape in node.meta["shape"]]
-    if dim == 0 or dim == -len(source.meta["shape"]):
-        return  # parts of the batch are not plain numbers
     node.target = torch.ops.aten.split_with_sizes.default
     node.args, node.kwargs = (source, sizes, dim), {}

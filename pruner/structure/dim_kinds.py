@@ -102,11 +102,12 @@ def _read_product(axis_map: AxisMap, node: fx.Node, live: set[fx.Node]) -> _Cont
             axis_map.axes_of(operator_arguments(node)[key]) for key in ("query", "value")
         )
         return _Contraction(node, (query[-1],), tuple(axis_map.axes_of(node)[:-2]), (value[-1],))
-    if name not in ("matmul", "bmm", "einsum") or not live.issuperset(node.all_input_nodes):
-        return None
     if name == "einsum":
-        return _read_einsum(axis_map, node)
-    first, second = (axis_map.axes_of(source) for source in node.args)
+        return _read_einsum(axis_map, node) if live.issuperset(node.all_input_nodes) else None
+    factors = node.args[1:3] if name == "baddbmm" else node.args[:2]  # its first is added: a bias
+    if name not in ("matmul", "bmm", "baddbmm") or not live.issuperset(factors):  # type: ignore[arg-type]
+        return None
+    first, second = (axis_map.axes_of(factor) for factor in factors)
     if min(len(first), len(second)) < 2:
         return None
     return _Contraction(

@@ -110,16 +110,15 @@ def broadcast(axis_map: AxisMap, node: fx.Node, left: Axes, right: Axes) -> Axes
 def addmm(axis_map: AxisMap, node: fx.Node) -> Result:
     """Relate bias + left @ right; some models write linear layers so, with weight [in, out]."""
     bias, left, right = (axis_map.axes_of(source) for source in node.args[:3])
-    if node.kwargs.get("beta", 1) != 1 or len(left) != len(right):
-        return axis_map.freeze_node(node, "a scaled sum and product")
     axis_map.unify(left[-1], right[-2], node)
-    axis_map.set_role(node.args[2], len(right) - 2, "in")
-    axis_map.set_role(node.args[2], len(right) - 1, "out")
-    result = [*left[:-2], left[-2], right[-1]]
+    for place, axis, role in ((1, -1, "in"), (1, -2, "out"), (2, -2, "in"), (2, -1, "out")):
+        axis_map.set_role(node.args[place], len((bias, left, right)[place]) + axis, role)
+    result = [*broadcast(axis_map, node, left[:-2], right[:-2]), left[-2], right[-1]]
     for mine, theirs in zip(reversed(bias), reversed(result)):
         if resolve_axis(mine).size == resolve_axis(theirs).size:
             axis_map.unify(mine, theirs, node)
-    axis_map.set_role(node.args[0], len(bias) - 1, "out")
+    if bias:
+        axis_map.set_role(node.args[0], len(bias) - 1, "out")
     return result
 
 

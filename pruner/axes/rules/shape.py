@@ -188,15 +188,20 @@ def stack(axis_map: AxisMap, node: fx.Node) -> Axes:
     return result
 
 
-@rule("split_with_sizes")
+@rule("split_with_sizes", "split", "chunk")
 def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Split an axis into parts, whose sizes follow them."""
-    source, sizes = node.args[0], node.args[1]
-    x = axis_map.axes_of(source)
-    dim = operator_arguments(node)["dim"] % len(x)
+    """Split an axis into parts, whose sizes follow them; the batch into parts that are frozen."""
+    args, shapes = operator_arguments(node), node.meta["shape"]
+    x = axis_map.axes_of(args["self"])
+    dim = args["dim"] % len(x)
+    sizes = args.get("split_sizes")
+    if not isinstance(sizes, Sequence) or not all(isinstance(size, int) for size in sizes):
+        freeze_axes([x[dim]], "split into parts whose sizes are computed in the graph")
+        parts = [axis_map.new_axis(shape[dim], "a part of a split") for shape in shapes]
+        return [[*x[:dim], part, *x[dim + 1 :]] for part in parts]
     rest, results = x[dim], []
-    for i, size in enumerate(sizes):  # type: ignore[arg-type]
-        pieces = split_sum(rest, size)  # type: ignore[arg-type]
+    for i, size in enumerate(sizes):
+        pieces = split_sum(rest, size)
         if pieces is None:
             return axis_map.freeze_node(node, "a split that cuts across joined axes")
         axis_map.set_symbolic(node, (1, i), pieces[0])
