@@ -13,6 +13,7 @@ from .canonicalize import canonicalize
 from .custom_gradients import describe_functions, notice_functions
 from .eval_mode import evaluation_mode
 from .exporting import ExportCall, call_export, export_model
+from .masked_writes import simplify_masked_writes
 from .ops import operator_name, remove_dead_nodes
 from .program import Program
 from .torch_internals import RunningNorm
@@ -57,6 +58,7 @@ def capture_program(
         )
     for note in describe_functions(functions):
         warnings.warn(f"{type(model).__name__}: {note}", PrunerWarning, stacklevel=3)
+    simplify_masked_writes(program.graph)
     unfuse_projections(program.graph)
     remove_dead_nodes(program.graph)
     return replace(program, notes=notes)

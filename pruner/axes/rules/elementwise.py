@@ -3,7 +3,7 @@
 from torch import fx
 
 from ..algebra import resolve_axis
-from ..axis_map import Axes, AxisMap
+from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 
 SAME_SHAPE = (
@@ -15,8 +15,10 @@ SAME_SHAPE = (
 
 
 @rule(*SAME_SHAPE)
-def match_pointwise(axis_map: AxisMap, node: fx.Node) -> Axes:
+def match_pointwise(axis_map: AxisMap, node: fx.Node) -> Result:
     """Make every axis of an input that of the output, but for broadcast ones of size one."""
+    if isinstance(node.meta["shape"], list):  # where(condition): the places of its ones
+        return axis_map.freeze_node(node, "positions that depend on data")
     shape = axis_map.shape_of(node)
     result: Axes = [axis_map.new_axis(size) for size in shape]
     for source in node.all_input_nodes:
