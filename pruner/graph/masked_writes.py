@@ -1,6 +1,6 @@
-"""The pass by which writes to positions that a mask chooses become a selection between two tensors.
+"""The pass by which writes to positions that a mask chooses become a selection of two tensors.
 
-``x[mask] = value`` and ``x[torch.where(mask)] = value`` are exported as a write to as many positions
+``x[mask] = value`` and ``x[torch.where(mask)] = value`` are exported as a write to as many places
 as the mask has ones: a number that depends on data, and that neither a trial on shapes nor ONNX
 knows. ``where(mask, value, x)`` gives the same.
 """
