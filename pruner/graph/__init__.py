@@ -26,6 +26,7 @@ from .materialize import (
     share_layers,
 )
 from .model_state import keep_model
+from .name_escapes import is_speakable, rename_by_prefix, renamed_parts, restore_names
 from .onnx.export import flatten_io, to_onnx
 from .onnx.template_cache import build_probe_onnx
 from .ops import find_input_dependent, is_mutable, operator_arguments, operator_name, producer_of
@@ -47,10 +48,11 @@ __all__ = [
     "LAYER_SETTINGS", "LinearLayer", "Program", "StagedExecution", "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "copy_model", "decode_spec",
     "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode", "extract_logits",
-    "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_io",
-    "get_layer", "group_tied_names",
-    "io_nesting", "is_batch_norm", "is_mutable", "is_operator", "is_repeated", "is_ungrouped",
-    "keep_model", "layer_settings", "materialize", "move_to_device", "named_tensors", "only_user",
-    "operator_arguments", "operator_name", "operator_schema", "producer_of", "put_missing_tensors",
-    "put_module", "put_tensor", "set_io_nesting", "share_layers", "to_onnx", "unwrap_model",
+    "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_io", "get_layer",
+    "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",
+    "is_repeated", "is_speakable", "is_ungrouped", "keep_model", "layer_settings",
+    "materialize", "move_to_device", "named_tensors", "only_user", "operator_arguments",
+    "operator_name", "operator_schema", "producer_of", "put_missing_tensors", "put_module",
+    "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names", "set_io_nesting",
+    "share_layers", "to_onnx", "unwrap_model",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from .custom_gradients import describe_functions, notice_functions
 from .eval_mode import evaluation_mode
 from .exporting import ExportCall, call_export, export_model
 from .masked_writes import simplify_masked_writes
+from .name_escapes import alias_children, escape_names
 from .ops import operator_name, remove_dead_nodes
 from .program import Program
 from .torch_internals import RunningNorm
@@ -38,7 +39,11 @@ def capture_program(
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole encoder layer
     try:
-        with evaluation_mode(model), notice_functions() as functions:
+        with (
+            evaluation_mode(model),
+            notice_functions() as functions,
+            alias_children(model) as names,
+        ):
             exported = export_model(model, inputs, dict(kwargs or {}))
             program = canonicalize(exported.program, exported.batch, model)
             model.train()
@@ -61,7 +66,7 @@ def capture_program(
     simplify_masked_writes(program.graph)
     unfuse_projections(program.graph)
     remove_dead_nodes(program.graph)
-    return replace(program, notes=notes)
+    return escape_names(replace(program, notes=notes), names)
 
 
 def _add_training(program: Program, model: nn.Module, call: ExportCall) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from .device_pass import follow_input_device
 from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
+from .name_escapes import restore_names
 from .ops import operator_name, producer_of, remove_dead_nodes
 from .program import Program, named_tensors
 from .torch_internals import child_modules, forget_tensor, set_io_nesting, spec_children
@@ -53,12 +55,23 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
         for counter, buffer in list(module.named_buffers(recurse=False)):
             if buffer.is_meta:
                 setattr(module, counter, torch.zeros(buffer.shape, dtype=buffer.dtype))
+    takes_tensor = (
+        new[node]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.meta.get("shape") is not None
+    )
+    follow_input_device(
+        graph,
+        next(takes_tensor, None),
+        {tensor.device for tensor in program.tensors.values()},
+    )
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
     result = fx.GraphModule(root, graph, class_name=name)
     # second names of layers, and tensors beside those that the graph reads
     share_layers(result, _find_second_names(layers, program))
     put_missing_tensors(result, {**program.tensors, **tied}, program.transient)
+    restore_names(result, program.renamed)
     return result.eval()
 
 

@@ -54,7 +54,8 @@ def find_input_dependent(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
     """
     live: set[fx.Node] = set()
     for node in graph.nodes:
-        if not sizes and operator_name(node) == "sym_size":
+        name = operator_name(node)
+        if name == "getattr" or (name == "sym_size" and not sizes):  # its device is no value
             continue
         if node.op == "placeholder" or any(source in live for source in node.all_input_nodes):
             live.add(node)

@@ -26,6 +26,7 @@ class Program:
         batch: ``BATCH_HINT``, or the fixed batch that the network insists on.
         tied: Other names of tensors -> their names in ``tensors``.
         transient: Buffers that ``state_dict`` leaves out.
+        renamed: Names of modules and tensors that a graph's module cannot have -> the model's.
         notes: What the network does in training only and the graph does not hold, in words.
     """
 
@@ -36,6 +37,7 @@ class Program:
     batch: int
     tied: Mapping[str, str] = field(default_factory=dict)
     transient: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

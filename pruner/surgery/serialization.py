@@ -6,7 +6,7 @@ ATen operators, arithmetic on sizes and the layers of :mod:`pruner.graph.layer_r
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ from ..graph import (
     group_tied_names,
     io_nesting,
     is_operator,
+    is_speakable,
     layer_settings,
     named_tensors,
     put_missing_tensors,
     put_module,
     put_tensor,
+    rename_by_prefix,
+    renamed_parts,
+    restore_names,
     set_io_nesting,
     share_layers,
 )
@@ -37,6 +41,7 @@ from ..utils import read_tensors, write_tensors
 FILE = "model.safetensors"
 PLAN = "plan.json"
 _KIND = "network"
+_DEVICE = "device"  # the one attribute of a tensor that a graph reads
 _ARITHMETIC = {
     name: getattr(operator, name)
     for name in ("getitem", "mul", "add", "sub", "floordiv", "truediv", "mod", "neg", "pow",
@@ -63,7 +68,7 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
         },
         "parameters": [name for name, _ in module.named_parameters()],
         "tied": {name: first for first, *more in group_tied_names(module) for name in more},
-        "transient": sorted({name for name, _ in module.named_buffers()} - {*module.state_dict()}),
+        "transient": _list_transient(module),
         "nesting": None,
     }
     if shared := _list_second_names(module):
@@ -72,7 +77,11 @@ def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
         names, in_spec, out_spec = nesting
         specs = {"in": encode_spec(in_spec), "out": encode_spec(out_spec)}
         header["nesting"] = {"names": names, **specs}
-    write_tensors(folder / FILE, _KIND, named_tensors(module), header)
+    tensors = named_tensors(module)
+    if renamed := renamed_parts(module):  # in the file they have the model's names
+        header["renamed"] = renamed
+        tensors = {rename_by_prefix(name, renamed): value for name, value in tensors.items()}
+    write_tensors(folder / FILE, _KIND, tensors, header)
     if plan is not None:
         plan.save(folder / PLAN)
 
@@ -85,6 +94,14 @@ def _list_second_names(module: nn.Module) -> dict[str, str]:
         for name, one in module.named_modules(remove_duplicate=False)
         if first.setdefault(id(one), name) != name
     }
+
+
+def _list_transient(module: fx.GraphModule) -> list[str]:
+    """Return the names of the buffers that state_dict leaves out."""
+    renamed, saved = renamed_parts(module), module.state_dict()
+    return sorted(
+        name for name, _ in module.named_buffers() if rename_by_prefix(name, renamed) not in saved
+    )
 
 
 def load(folder: Path | str) -> fx.GraphModule:
@@ -104,6 +121,10 @@ def load(folder: Path | str) -> fx.GraphModule:
 def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.GraphModule:
     """Return the network of stored tensors and a header."""
     root, graph = nn.Module(), fx.Graph()
+    renamed = header.get("renamed", {})
+    inverse = {name: escaped for escaped, name in renamed.items()}
+    tensors = {rename_by_prefix(name, inverse): tensor for name, tensor in tensors.items()}
+    _check_names(tensors, header)
     for path in sorted(header["layers"]):
         layer = header["layers"][path]
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
@@ -123,6 +144,8 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
         name, op, target = record["name"], record["op"], record["target"]
         target = _decode_operator(target) if op == "call_function" else target
         args, kwargs = _decode(record["args"], nodes), _decode(record["kwargs"], nodes)
+        if target is getattr and (len(args) != 2 or args[1] != _DEVICE):
+            raise PrunerError("the stored network reads an attribute, which is not allowed")
         nodes[name] = graph.create_node(op, target, args, kwargs, name=name)
     if (nesting := header["nesting"]) is not None:
         specs = (decode_spec(nesting[side]) for side in ("in", "out"))
@@ -130,7 +153,21 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     result = fx.GraphModule(root, graph, class_name=header["name"])
     share_layers(result, {**first, **second})  # of which the graph calls but one
     put_missing_tensors(result, {**tensors, **tied}, transient)
+    restore_names(result, renamed)
     return result.eval()
+
+
+def _check_names(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
+    """Raise PrunerError where a name would be more than a name in the code of the graph."""
+    nodes = header["nodes"]
+    paths = {*tensors, *header["layers"], *header["tied"], *header.get("shared", ())}
+    paths |= {str(node["target"]) for node in nodes if node["op"] in ("get_attr", "call_module")}
+    names = {str(node["target"]) for node in nodes if node["op"] == "placeholder"}
+    names |= {str(name) for name in (header["nesting"] or {}).get("names", ())}
+    wrong = [p for p in sorted(paths) if not all(map(is_speakable, p.split(".")))]
+    wrong += [name for name in sorted(names) if not name.isidentifier()]
+    if wrong:
+        raise PrunerError(f"the stored network uses the name {wrong[0]!r}, which is not allowed")
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
@@ -144,6 +181,8 @@ def _encode_operator(target: Any) -> str:
     """Return the name of an ATen operator or of arithmetic; raise PrunerError for any other."""
     if is_operator(target) and target.namespace == "aten":
         return str(target)
+    if target is getattr:
+        return f"operator.{_DEVICE}"
     name = getattr(target, "__name__", "")
     if _ARITHMETIC.get(name) is target:
         return f"operator.{name}"
@@ -153,6 +192,8 @@ def _encode_operator(target: Any) -> str:
 def _decode_operator(name: str) -> Callable[..., Any]:
     """Return the operator of a name; raise PrunerError where it is not allowed."""
     family, _, rest = name.partition(".")
+    if name == f"operator.{_DEVICE}":
+        return getattr
     if family == "operator" and rest in _ARITHMETIC:
         return _ARITHMETIC[rest]  # type: ignore[no-any-return]
     packet, _, overload = rest.rpartition(".")
