@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from ..graph import Program, operator_name
-from .algebra import UNIT, Atom, Axis, atoms_of, freeze_axes, unify_axes
+from .algebra import UNIT, Atom, Axis, freeze_axes, unify_axes
 
 Axes: TypeAlias = list[Axis]
 Result: TypeAlias = Axes | list[Axes]
@@ -26,13 +26,14 @@ class AxisMap:
             number. Cutting a network rewrites these.
         roles: (tensor name, axis) -> ``"out"``, ``"in"`` or ``"norm"``; ``"other"`` where none is
             given.
+        early_roles: Roles that operators give which compute weights from parameters alone; they
+            count where nothing else gives one.
+        computed_roles: (node, axis) -> the role of the axis of a computed weight.
+        readers: Tensor name -> names of the nodes that read a weight computed from it, in order.
         reduction_axes: Node -> the axes of its first argument that it normalizes or reduces over.
             Where they are cut it runs over what is left, so that the masked dense network must do
             so as well.
         unsupported: Nodes without a rule.
-        origins: Node that inputs do not reach -> for each of its axes the axes of parameters and
-            buffers, (tensor name, axis), that it comes from: a weight may be a part of another,
-            transposed, masked.
         batch: The axis of the batch.
     """
 
@@ -41,9 +42,11 @@ class AxisMap:
         self.axes: dict[fx.Node, Any] = {}
         self.symbolic_arguments: dict[fx.Node, dict[Path, Axis]] = {}
         self.roles: dict[tuple[str, int], str] = {}
+        self.early_roles: dict[tuple[str, int], str] = {}
+        self.computed_roles: dict[tuple[fx.Node, int], str] = {}
+        self.readers: dict[str, dict[str, None]] = {}
         self.reduction_axes: dict[fx.Node, tuple[int, ...]] = {}
         self.unsupported: list[fx.Node] = []
-        self.origins: dict[fx.Node, list[set[tuple[str, int]]]] = {}
         self.batch = Atom(program.batch, "the batch")
 
     def axes_of(self, node: Any) -> Axes:
@@ -84,37 +87,11 @@ class AxisMap:
         self.symbolic_arguments.setdefault(node, {})[path] = axis
 
     def set_role(self, tensor: Any, axis: int, role: str) -> None:
-        """Note the role of a parameter's axis, or of those that a weight made of some comes from.
-
-        Nothing is noted where tensor depends on the network's inputs.
-        """
-        if not isinstance(tensor, fx.Node):
-            return
-        if tensor.op == "get_attr":
+        """Note the role of the axis of a parameter, or of what an operator computes."""
+        if isinstance(tensor, fx.Node) and tensor.op == "get_attr":
             self.roles[str(tensor.target), axis] = role
-        elif tensor in self.origins:
-            for origin in sorted(self.origins[tensor][axis]):
-                self.roles.setdefault(origin, role)
-
-    def note_origins(self, node: fx.Node) -> None:
-        """Note which axes of parameters the axes of a node come from, as soon as they are known.
-
-        Later the network may have made two axes of a square weight one.
-        """
-        if node.op == "get_attr":
-            axes = range(len(self.axes_of(node)))
-            self.origins[node] = [{(str(node.target), i)} for i in axes]
-        elif node.op == "call_function" and self.origins.keys() >= set(node.all_input_nodes):
-            known = [
-                (set(atoms_of(axis)), origins)
-                for source in node.all_input_nodes
-                for axis, origins in zip(self.all_axes(source), self.origins[source])
-            ]
-            self.origins[node] = [
-                {origin for atoms, found in known if not atoms.isdisjoint(atoms_of(axis))
-                 for origin in found}
-                for axis in self.all_axes(node)
-            ]  # fmt: skip
+        elif isinstance(tensor, fx.Node) and tensor.op == "call_function":
+            self.computed_roles[tensor, axis] = role
 
     def unify(self, x: Axis, y: Axis, node: fx.Node) -> bool:
         """Make two axes one that a node joins; freeze both where they do not fit."""

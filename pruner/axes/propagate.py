@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import fx
 
-from ..graph import Program, is_mutable, operator_name, operator_schema
+from ..graph import Program, find_input_dependent, is_mutable, operator_name, operator_schema
 from .algebra import freeze_axes
 from .axis_map import AxisMap, describe_node
+from .roles import pass_roles_on
 from .rules import RULES
 from .rules.base import is_pointwise
 from .rules.elementwise import match_pointwise
@@ -20,10 +21,11 @@ def propagate_axes(program: Program) -> AxisMap:
     Rules rewrite arguments of the copy, such as a scale that would follow a cut width.
     """
     axis_map = AxisMap(replace(program, graph=copy.deepcopy(program.graph)))
+    live = find_input_dependent(axis_map.program.graph, sizes=True)
+    roles = axis_map.roles, axis_map.early_roles
     for node in axis_map.program.graph.nodes:
-        if node.op == "get_attr":
-            axis_map.axes[node] = _tensor_axes(axis_map, node)
-        elif node.op == "placeholder":
+        axis_map.roles = roles[node not in live]  # where rules put what they find
+        if node.op == "placeholder":
             shape = node.meta["shape"]
             axis_map.axes[node] = (
                 axis_map.new_frozen_axes(shape, "an input of the network") if shape else []
@@ -32,9 +34,16 @@ def propagate_axes(program: Program) -> AxisMap:
             for result in node.all_input_nodes:
                 freeze_axes(axis_map.axes[result], "an output of the network")
         else:
-            axis_map.axes[node] = _apply_rule(axis_map, node)
-        axis_map.note_origins(node)
+            axis_map.axes[node] = _read_axes(axis_map, node)
+    axis_map.roles = roles[0]
+    pass_roles_on(axis_map, live, _read_axes)
     return axis_map
+
+
+def _read_axes(axis_map: AxisMap, node: fx.Node) -> Any:
+    """Return the axes of a tensor, or those that a rule gives an operator's results."""
+    read = _tensor_axes if node.op == "get_attr" else _apply_rule
+    return read(axis_map, node)
 
 
 def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:

@@ -99,9 +99,10 @@ def attach_slots(
     around = index_blocks(all_blocks)
     slots: dict[str, list[Slot]] = defaultdict(list)
     for node in axis_map.tensor_nodes():
-        readers = {user.name for user in node.users}
+        readers = dict.fromkeys(user.name for user in node.users)
         inside = find_shared_blocks(readers, around)
-        cell = next((cell_of[user.name] for user in node.users if user.name in cell_of), None)
+        known = axis_map.readers.get(str(node.target), readers)  # of the weight computed from it
+        cell = next((cell_of[name] for name in known if name in cell_of), None)
         for i, axis in enumerate(axis_map.axes[node]):
             if not any(atom in name_of for atom in atoms_of(axis)):
                 continue
