@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx
 
 from ..graph import Program, find_input_dependent, is_mutable, operator_name, operator_schema
@@ -47,10 +48,18 @@ def _read_axes(axis_map: AxisMap, node: fx.Node) -> Any:
 
 
 def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:
-    """Return new axes for a parameter or buffer; those of integers are frozen."""
+    """Return new axes for a parameter or buffer; those of integers that may index are frozen."""
     tensor = axis_map.program.tensors[str(node.target)]
-    reason = None if tensor.is_floating_point() or tensor.is_complex() else "a table of indices"
+    numbers = tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool
+    reason = None if numbers or all(map(_is_arithmetic, node.users)) else "a table of indices"
     return [axis_map.new_axis(size, reason) for size in tensor.shape]
+
+
+def _is_arithmetic(node: fx.Node) -> bool:
+    """Return whether an operator takes integers as what they are: it is element-wise."""
+    return is_pointwise(node) or any(
+        n in operator_name(node) for n in ("copy", "fake_quant", "_fq")
+    )
 
 
 def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
@@ -59,12 +68,20 @@ def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
     rule = RULES.get(name) or (match_pointwise if is_pointwise(node) else None)
     if node.meta["shape"] is None and operator_schema(node.target) is None:
         return []  # arithmetic on sizes
-    if rule is not None and not is_mutable(node):
+    if rule is not None and (not is_mutable(node) or _writes_buffer(node)):
         result = rule(axis_map, node)
         if _has_shape(result, node.meta["shape"]):
             return result
     axis_map.unsupported.append(node)
     return axis_map.freeze_node(node, f"{describe_node(node)} has no rule")
+
+
+def _writes_buffer(node: fx.Node) -> bool:
+    """Return whether a node writes a buffer that the network keeps, of the same shape."""
+    source = node.args[0]
+    return (
+        operator_name(node) == "copy_" and isinstance(source, fx.Node) and source.op == "get_attr"
+    )
 
 
 def _has_shape(result: Any, shape: Any) -> bool:

@@ -9,6 +9,7 @@ from . import (
     elementwise,
     normalization,
     patches,
+    quantization,
     recurrent,
     reduction,
     shape,
@@ -17,6 +18,6 @@ from . import (
 from .base import RULES
 
 __all__ = [
-    "RULES", "attention", "contraction", "elementwise", "normalization", "patches",
+    "RULES", "attention", "contraction", "elementwise", "normalization", "patches", "quantization",
     "recurrent", "reduction", "shape", "spatial",
 ]  # fmt: skip
