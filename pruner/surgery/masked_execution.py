@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ..axes import REDUCTIONS, Axes, Keep, kept_mask
 from ..graph import is_mutable, operator_arguments, operator_name
-from ..structure import Network, Plan
+from ..structure import Network, Plan, get_batch_size
 from .topk_alignment import AlignedInterpreter
 
 Kept = dict[int, Tensor]
@@ -36,7 +36,9 @@ class MaskedInterpreter(AlignedInterpreter):
         self.joins = {
             net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped_blocks()
         }
-        keep, axes = {**plan.atom_masks(net), **_keep_batch(net)}, net.axis_map.axes
+        # The batch is whole, at the size of the example inputs: heads may be folded into it.
+        batch = {net.axis_map.batch: np.ones(get_batch_size(net), bool)}
+        keep, axes = plan.atom_masks(net) | batch, net.axis_map.axes
         self.kept: dict[str, Any] = {n.name: _find_kept(axes[n], keep) for n in axes}
         self.reduced: dict[str, Kept] = {}
         self.groups: dict[str, int] = {}
@@ -99,12 +101,6 @@ class MaskedInterpreter(AlignedInterpreter):
         else:
             value = functional.layer_norm(small, shape, weight, bias, eps)
         return _scatter_kept(value, x, kept)
-
-
-def _keep_batch(net: Network) -> Keep:
-    """Return the batch whole, at the size of the example inputs: heads may be folded into it."""
-    sizes = [x.shape[0] for x in net.inputs if isinstance(x, Tensor) and x.dim()]
-    return {net.axis_map.batch: np.ones(size, bool) for size in sizes[:1]}
 
 
 def _find_kept(axes: Axes | list[Axes], keep: Keep) -> Any:
