@@ -1,16 +1,12 @@
-"""Which architectures work the whole way, each in a process of its own; writes docs/support.md.
+"""Runs every architecture that is missing, prints the table and writes docs/support.md.
 
     python -m benchmarks.zoo [--only TEXT] [--again] [--jobs N]
+    python -m benchmarks.zoo --one NAME          (prints one JSON line, keeps nothing)
 
-One architecture of every timm family (the smallest), every torchvision classification and
-segmentation model, and Hugging Face vision models of default configuration, all with random
-weights. Each is traced, cut at random to half its multiply-adds, compared with the masked dense
-network, trained for a step, saved and loaded without its source, exported to ONNX and run by ONNX
-Runtime. Scales, shifts and statistics are random too: a network as it is initialized multiplies
-many of its branches by zero or one, and would hide what is cut wrongly there. Seconds are those of
-processor time of the whole line on one thread (imports included), which other work on the machine
-changes little; what takes over 120 of them is run again at the end, alone, on all cores, by the
-clock. Finished lines are kept in benchmarks/results/zoo.csv; the same command continues.
+Seconds are those of processor time of the whole line on one thread (imports included), which other
+work on the machine changes little; what takes over 120 of them is run again at the end, alone, on
+all cores, by the clock. Finished lines are kept in benchmarks/results/zoo.csv; the same command
+continues. A line of before a column was added is done anew.
 """
 
 import argparse
@@ -25,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from .. import record
-from .examine import examine
+from .examine import PASSED, examine
 from .listing import list_architectures
 
 RESULTS = record.RESULTS / "zoo.csv"
@@ -49,7 +45,7 @@ def main() -> None:
     parser.add_argument("--only", help="architectures whose name holds this text")
     parser.add_argument("--again", action="store_true", help="do finished lines anew")
     parser.add_argument("--jobs", type=int, default=1, help="architectures at a time (default 1)")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--one", help="examine this one here, and print its line as JSON")
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -61,7 +57,8 @@ def main() -> None:
     done = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame({"name": []})
     families = list_architectures()
     asked = [name for name in families if not options.only or options.only in name]
-    todo = [name for name in asked if options.again or not (done["name"] == name).any()]
+    finished = find_finished(done)
+    todo = [name for name in asked if options.again or name not in finished]
     RESULTS.parent.mkdir(exist_ok=True)
 
     def keep(line: dict[str, Any]) -> None:
@@ -78,6 +75,13 @@ def main() -> None:
     text = report(done)
     record.write_result(SUPPORT, text)
     print(text)
+
+
+def find_finished(done: pd.DataFrame) -> set[str]:
+    """Return the names whose lines have all columns, or have failed before the last of them."""
+    complete = done.reindex(columns=["name", "result", *PASSED])
+    new = complete["unchanged"].notna() & (complete["result"] != SLOW)
+    return set(complete["name"][new | ~complete["result"].isin(["ok", SLOW])])
 
 
 def run_alone(name: str, family: str, threads: int = 1) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def report(done: pd.DataFrame) -> str:
     """Write docs/support.md from the results."""
     rows = done.astype(object).where(done.notna(), None).sort_values("name").to_dict("records")
     asked = done[done["family"].isin(ASKED)]
-    return record.render("support.md.j2", done=done, asked=asked, rows=rows)
+    return record.render("support.md.j2", done=done, asked=asked, rows=rows, columns=PASSED)
 
 
 if __name__ == "__main__":
