@@ -6,7 +6,9 @@
 The smallest architecture of every timm family, all of torchvision's for classes and segments,
 Hugging Face's in their default configuration and many more in small ones, those for video and flow,
 parts of detectors, and those of ultralytics, segmentation-models-pytorch and MONAI; random weights,
-scales and statistics. `libraries` makes networks with random weights and example inputs, a module a package; `listing`
-names them all; `examine` takes one of them through the columns of `columns`, in the order in which
-a user comes to them; `__main__` runs what is missing and writes the report.
+scales and statistics.
+
+`libraries` makes networks and example inputs, a module a package; `listing` names them all;
+`examine` takes one of them through the columns of `solving` and `columns`, in the order in which a
+user comes to them; `__main__` runs what is missing and writes the report.
 """
