@@ -20,6 +20,7 @@ from .program import Program
 from .torch_internals import RunningNorm
 from .training_mode import carry_over_training, reads_training_flag
 from .unfuse import unfuse_projections
+from .weight_scales import hold_weight_scales
 from .wrappers import unwrap_model
 
 
@@ -66,7 +67,7 @@ def capture_program(
     simplify_masked_writes(program.graph)
     unfuse_projections(program.graph)
     remove_dead_nodes(program.graph)
-    return escape_names(replace(program, notes=notes), names)
+    return escape_names(hold_weight_scales(replace(program, notes=notes)), names)
 
 
 def _add_training(program: Program, model: nn.Module, call: ExportCall) -> tuple[str, ...]:
