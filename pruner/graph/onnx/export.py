@@ -174,7 +174,7 @@ def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
         elif node.op == "call_method":
             function = _bind_method(str(node.target))
         else:
-            function = _attend if node.target is _ATTENTION else node.target
+            function = _SPELLINGS.get(node.target, node.target)
         wrapper = f"{_WRAPPER}{len(names)}"
         names[wrapper] = node.name
         root.add_module(wrapper, _OperatorModule(function, args, kwargs))
@@ -207,6 +207,31 @@ def _attend(
         fold(query), fold(key), fold(value), mask if mask is None else fold(mask), *rest, **named
     )
     return result.reshape(*front, *result.shape[-2:])
+
+
+def _select(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Select between truth values by logic: ONNX Runtime's Where takes numbers only."""
+    if chosen.dtype != torch.bool or other.dtype != torch.bool:
+        return torch.where(mask, chosen, other)
+    return (mask & chosen) | (~mask & other)
+
+
+def _fill(x: Tensor, mask: Tensor, value: Tensor | float | bool) -> Tensor:
+    """Fill truth values by logic, as `_select` does."""
+    if x.dtype != torch.bool:
+        return x.masked_fill(mask, value)  # type: ignore[arg-type]
+    if isinstance(value, Tensor):
+        return _select(mask, value.bool(), x)
+    return x | mask if value else x & ~mask
+
+
+_SPELLINGS: dict[Any, Callable[..., Any]] = {
+    _ATTENTION: _attend,
+    torch.ops.aten.where.self: _select,
+    torch.ops.aten.masked_fill.Scalar: _fill,
+    torch.ops.aten.masked_fill.Tensor: _fill,
+}
+"""Operators that are exported as other ones, which the exporter or ONNX Runtime knows."""
 
 
 def _bind_method(name: str) -> Callable[..., Any]:
