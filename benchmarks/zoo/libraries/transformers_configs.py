@@ -282,7 +282,7 @@ LANGUAGE = {
         text_config=dict(model_type="gemma", use_cache=False, hidden_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=1, head_dim=16, intermediate_size=128,
         vocab_size=99), image_token_index=98, projection_dim=64),
-        lambda: {**_IMAGE(), **draw_image_tokens(16, 98)}),
+        lambda: {**_IMAGE(), **draw_image_tokens(16, 98, kinds=True)}),
     "Blip2": Family("Blip2Model", dict(
         vision_config=_VIT, qformer_config={**_TEXT, "encoder_hidden_size": 64},
         text_config=dict(model_type="opt", use_cache=False, hidden_size=64, num_hidden_layers=2,

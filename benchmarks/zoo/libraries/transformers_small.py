@@ -116,13 +116,19 @@ def draw_mel(bins: int, length: int) -> dict[str, Any]:
     return {"input_features": torch.randn(2, bins, length)}
 
 
-def draw_image_tokens(count: int, image: int) -> dict[str, Any]:
-    """Return rows of text behind so many places that an image's features take."""
+def draw_image_tokens(count: int, image: int, kinds: bool = False) -> dict[str, Any]:
+    """Return rows of text behind so many places that an image's features take.
+
+    With kinds also which of them are no part of the prompt: none.
+    """
     import torch
 
     text = draw_tokens(5, False)["input_ids"]
     ids = torch.cat([torch.full((2, count), image), text], 1)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    suffix = torch.zeros_like(ids)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | (
+        {"token_type_ids": suffix} if kinds else {}
+    )
 
 
 def draw_patch_mask(side: int) -> dict[str, Any]:
