@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from ..errors import PrunerWarning, first_line
 from .canonicalize import canonicalize
+from .constant_numbers import fold_constant_numbers
 from .custom_gradients import describe_functions, notice_functions
 from .eval_mode import evaluation_mode
 from .exporting import ExportCall, call_export, export_model
@@ -64,6 +65,7 @@ def capture_program(
         )
     for note in describe_functions(functions):
         warnings.warn(f"{type(model).__name__}: {note}", PrunerWarning, stacklevel=3)
+    fold_constant_numbers(program.graph, program.tensors, program.transient)
     simplify_masked_writes(program.graph)
     unfuse_projections(program.graph)
     remove_dead_nodes(program.graph)
