@@ -31,6 +31,7 @@ from .onnx.export import flatten_io, to_onnx
 from .onnx.template_cache import build_probe_onnx
 from .ops import find_input_dependent, is_mutable, operator_arguments, operator_name, producer_of
 from .program import BATCH_HINT, Program, group_tied_names, named_tensors
+from .rebuilt_module import LayerGroup, RebuiltModule, order_tensors
 from .staged_execution import StagedExecution
 from .torch_internals import (
     BatchNorm,
@@ -45,13 +46,15 @@ from .wrappers import copy_model, unwrap_model
 
 __all__ = [
     "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "LAYERS_BY_NAME",
-    "LAYER_SETTINGS", "LinearLayer", "Program", "StagedExecution", "batch_norm_scale",
+    "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule", "StagedExecution",
+    "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "copy_model", "decode_spec",
     "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode", "extract_logits",
     "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_io", "get_layer",
     "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",
     "is_repeated", "is_speakable", "is_ungrouped", "keep_model", "layer_settings",
     "materialize", "move_to_device", "named_tensors", "only_user", "operator_arguments",
+    "order_tensors",
     "operator_name", "operator_schema", "producer_of", "put_missing_tensors", "put_module",
     "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names", "set_io_nesting",
     "share_layers", "to_onnx", "unwrap_model",

@@ -14,8 +14,9 @@ from .device_pass import follow_input_device
 from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
 from .name_escapes import restore_names
-from .ops import operator_name, producer_of, remove_dead_nodes
+from .ops import operator_arguments, operator_name, producer_of, remove_dead_nodes
 from .program import Program, named_tensors
+from .rebuilt_module import LayerGroup, RebuiltModule, order_tensors
 from .torch_internals import child_modules, forget_tensor, set_io_nesting, spec_children
 
 
@@ -32,6 +33,9 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     layers: dict[str, nn.Module] = {}
     names = _ModuleNames(program)
     for node in program.graph.nodes:
+        if _is_idle_cast(node):
+            new[node] = new[producer_of(node)]
+            continue
         target = _build_call(node, program.tensors, layers, names)
         if target is None:
             made = graph.node_copy(node, new.__getitem__)
@@ -67,10 +71,11 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     )
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
-    result = fx.GraphModule(root, graph, class_name=name)
+    result = RebuiltModule(root, graph, name)
     # second names of layers, and tensors beside those that the graph reads
     share_layers(result, _find_second_names(layers, program))
     put_missing_tensors(result, {**program.tensors, **tied}, program.transient)
+    order_tensors(result, program.tensors)
     restore_names(result, program.renamed)
     return result.eval()
 
@@ -189,6 +194,19 @@ def _build_call(
     return prefix, inputs
 
 
+def _is_idle_cast(node: fx.Node) -> bool:
+    """Whether a node casts floating-point numbers to the type that they have.
+
+    The type is one that the network was traced in, and would be wrong after ``half()``.
+    """
+    if operator_name(node) not in ("to", "_to_copy", "type_as") or node.op != "call_function":
+        return False
+    kind, given = node.meta.get("dtype"), operator_arguments(node)
+    if kind is None or not kind.is_floating_point or kind != producer_of(node).meta.get("dtype"):
+        return False
+    return all(given.get(name) is None for name in ("device", "layout", "memory_format"))
+
+
 def _is_lstm(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
     return node.op == "call_module" and isinstance(layers[str(node.target)], nn.LSTM)
 
@@ -228,7 +246,7 @@ def _make_parent(root: nn.Module, path: str) -> tuple[nn.Module, str]:
     *containers, last = path.split(".")
     for name in containers:
         if child_modules(root).get(name) is None:
-            root.add_module(name, nn.Module())
+            root.add_module(name, LayerGroup())
         root = child_modules(root)[name]
     return root, last
 

@@ -1,7 +1,7 @@
 """Private interfaces of torch that the package relies on, each behind one name."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -89,3 +89,11 @@ def share_contents(module: nn.Module, source: nn.Module) -> None:
     module._modules.update(source._modules)
     module._parameters.update(source._parameters)
     module._buffers.update(source._buffers)
+
+
+def order_registries(module: nn.Module, key: Callable[[str], int]) -> None:
+    """Sort a module's own parameters, buffers and children by a key of their names."""
+    for registry in (module._parameters, module._buffers, module._modules):
+        ordered = {name: registry[name] for name in sorted(registry, key=key)}
+        registry.clear()
+        registry.update(ordered)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from ..errors import PrunerError
 from ..graph import (
     LAYER_SETTINGS,
     LAYERS_BY_NAME,
+    RebuiltModule,
     build_layer,
     decode_spec,
     encode_spec,
@@ -26,6 +27,7 @@ from ..graph import (
     is_speakable,
     layer_settings,
     named_tensors,
+    order_tensors,
     put_missing_tensors,
     put_module,
     put_tensor,
@@ -143,6 +145,8 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     for record in header["nodes"]:
         name, op, target = record["name"], record["op"], record["target"]
         target = _decode_operator(target) if op == "call_function" else target
+        if op == "call_method":  # of which save writes none
+            raise PrunerError(f"the stored network calls the method {target!r}: not allowed")
         args, kwargs = _decode(record["args"], nodes), _decode(record["kwargs"], nodes)
         if target is getattr and (len(args) != 2 or args[1] != _DEVICE):
             raise PrunerError("the stored network reads an attribute, which is not allowed")
@@ -150,9 +154,10 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     if (nesting := header["nesting"]) is not None:
         specs = (decode_spec(nesting[side]) for side in ("in", "out"))
         set_io_nesting(graph, nesting["names"], *specs)
-    result = fx.GraphModule(root, graph, class_name=header["name"])
+    result = RebuiltModule(root, graph, header["name"])
     share_layers(result, {**first, **second})  # of which the graph calls but one
     put_missing_tensors(result, {**tensors, **tied}, transient)
+    order_tensors(result, header["parameters"])
     restore_names(result, renamed)
     return result.eval()
 
