@@ -32,8 +32,9 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     new: dict[fx.Node, fx.Node] = {}
     layers: dict[str, nn.Module] = {}
     names = _ModuleNames(program)
+    devices = {tensor.device.type for tensor in program.tensors.values()}
     for node in program.graph.nodes:
-        if _is_idle_cast(node):
+        if _is_idle_cast(node, devices):
             new[node] = new[producer_of(node)]
             continue
         target = _build_call(node, program.tensors, layers, names)
@@ -194,17 +195,20 @@ def _build_call(
     return prefix, inputs
 
 
-def _is_idle_cast(node: fx.Node) -> bool:
+def _is_idle_cast(node: fx.Node, devices: Collection[str]) -> bool:
     """Whether a node casts floating-point numbers to the type that they have.
 
     The type is one that the network was traced in, and would be wrong after ``half()``.
+    The network lies on devices of these types.
     """
     if operator_name(node) not in ("to", "_to_copy", "type_as") or node.op != "call_function":
         return False
     kind, given = node.meta.get("dtype"), operator_arguments(node)
     if kind is None or not kind.is_floating_point or kind != producer_of(node).meta.get("dtype"):
         return False
-    return all(given.get(name) is None for name in ("device", "layout", "memory_format"))
+    device, layout = given.get("device"), given.get("layout")
+    moves = device is not None and torch.device(device).type not in devices
+    return not moves and layout in (None, torch.strided) and given.get("memory_format") is None
 
 
 def _is_lstm(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
