@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from ...utils import silence_logging
 from ..exporting import ExportCall, free_batch
 from ..torch_internals import child_modules, io_nesting, share_contents
+from .spellings import SPELLINGS
 from .transpose_pass import merge_transpositions
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
         elif node.op == "call_method":
             function = _bind_method(str(node.target))
         else:
-            function = _SPELLINGS.get(node.target, node.target)
+            function = SPELLINGS.get(node.target, node.target)
         wrapper = f"{_WRAPPER}{len(names)}"
         names[wrapper] = node.name
         root.add_module(wrapper, _OperatorModule(function, args, kwargs))
@@ -185,53 +186,6 @@ def _wrap_operators(module: fx.GraphModule) -> tuple[nn.Module, dict[str, str]]:
     # their own names here, so that their parameters keep their names.
     child_modules(copy).update(child_modules(module))
     return copy.eval() if not module.training else copy, names
-
-
-_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-
-
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Any, **named: Any
-) -> Tensor:
-    """Attend over four axes, which is all that the exporter knows: fold those in front."""
-    if query.dim() == 4:
-        return _ATTENTION(query, key, value, mask, *rest, **named)
-    front = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-
-    def fold(x: Tensor) -> Tensor:
-        x = x.expand(*front, *x.shape[-2:])
-        return x.unsqueeze(1) if len(front) == 1 else x.flatten(0, -4)
-
-    mask = named.pop("attn_mask", mask)
-    result = _ATTENTION(
-        fold(query), fold(key), fold(value), mask if mask is None else fold(mask), *rest, **named
-    )
-    return result.reshape(*front, *result.shape[-2:])
-
-
-def _select(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
-    """Select between truth values by logic: ONNX Runtime's Where takes numbers only."""
-    if chosen.dtype != torch.bool or other.dtype != torch.bool:
-        return torch.where(mask, chosen, other)
-    return (mask & chosen) | (~mask & other)
-
-
-def _fill(x: Tensor, mask: Tensor, value: Tensor | float | bool) -> Tensor:
-    """Fill truth values by logic, as `_select` does."""
-    if x.dtype != torch.bool:
-        return x.masked_fill(mask, value)  # type: ignore[arg-type]
-    if isinstance(value, Tensor):
-        return _select(mask, value.bool(), x)
-    return x | mask if value else x & ~mask
-
-
-_SPELLINGS: dict[Any, Callable[..., Any]] = {
-    _ATTENTION: _attend,
-    torch.ops.aten.where.self: _select,
-    torch.ops.aten.masked_fill.Scalar: _fill,
-    torch.ops.aten.masked_fill.Tensor: _fill,
-}
-"""Operators that are exported as other ones, which the exporter or ONNX Runtime knows."""
 
 
 def _bind_method(name: str) -> Callable[..., Any]:
