@@ -14,7 +14,9 @@ from .constant_numbers import fold_constant_numbers
 from .custom_gradients import describe_functions, notice_functions
 from .eval_mode import evaluation_mode
 from .exporting import ExportCall, call_export, export_model
+from .input_sizes import find_fixed_sizes
 from .masked_writes import simplify_masked_writes
+from .model_state import keep_model
 from .name_escapes import alias_children, escape_names
 from .ops import operator_name, remove_dead_nodes
 from .program import Program
@@ -69,7 +71,10 @@ def capture_program(
     simplify_masked_writes(program.graph)
     unfuse_projections(program.graph)
     remove_dead_nodes(program.graph)
-    return escape_names(hold_weight_scales(replace(program, notes=notes)), names)
+    program = escape_names(hold_weight_scales(replace(program, notes=notes)), names)
+    with keep_model(model), evaluation_mode(model):
+        sizes = find_fixed_sizes(model, program, inputs, dict(kwargs or {}))
+    return replace(program, sizes=sizes)
 
 
 def _add_training(program: Program, model: nn.Module, call: ExportCall) -> tuple[str, ...]:

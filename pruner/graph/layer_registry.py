@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .input_sizes import InputSize
 from .stochastic import DotProductAttention, DropPath
 
 LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -41,6 +42,7 @@ LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
         ("p",),
     ),
     DropPath: ("p", "mode", "scale_by_keep"),
+    InputSize: ("sizes",),
     DotProductAttention: ("p", "is_causal", "scale", "gqa"),
 }  # fmt: skip
 """Every layer that a rebuilt network may hold, with the arguments that make it again."""

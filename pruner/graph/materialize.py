@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from .device_pass import follow_input_device
+from .input_sizes import InputSize
 from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
 from .name_escapes import restore_names
@@ -48,6 +49,10 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
         if operator_name(node) == "getitem" and _is_lstm(new[producer_of(node)], layers):
             made = _unpack_state(graph, made)
         new[node] = made
+        if node.op == "placeholder" and node.name in program.sizes:
+            path = names.choose_unused(f"{node.name}_size")
+            layers[path] = InputSize(program.sizes[node.name])
+            new[node] = graph.call_module(path, (made,))
     for path in sorted(layers):
         put_module(root, path, layers[path])
     for path, tensor in program.tensors.items():
@@ -153,6 +158,11 @@ class _ModuleNames:
         """Return the name that a layer of this class and these tensors was first called by."""
         tensors = tuple((leaf, source and str(source.target)) for leaf, source in leaves.items())
         return self.first.setdefault((kind, tensors), path)
+
+    def choose_unused(self, path: str) -> str:
+        """Return the path, changed where a module or tensor goes by it."""
+        taken = {name.partition(".")[0] for name in (*self.held, *self.calls)}
+        return path if path not in taken else self.choose_unused(f"{path}_")
 
     def choose(self, node: fx.Node) -> str:
         """Return the operator's module where that holds nothing else, or a new name within it."""

@@ -27,6 +27,7 @@ class Program:
         tied: Other names of tensors -> their names in ``tensors``.
         transient: Buffers that ``state_dict`` leaves out.
         renamed: Names of modules and tensors that a graph's module cannot have -> the model's.
+        sizes: Of inputs by name, what their axes must measure, None for any.
         notes: What the network does in training only and the graph does not hold, in words.
     """
 
@@ -38,6 +39,7 @@ class Program:
     tied: Mapping[str, str] = field(default_factory=dict)
     transient: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -1,0 +1,186 @@
+"""Which input sizes a graph takes: those at which it gives what its model gives.
+
+A size that the model's code reads (to divide by, to reshape to, to interpolate to) stands in the
+graph as the number that it was. So the model and its graph are both called at other sizes. Where
+they agree, or both refuse, the graph is left alone; else the size is kept, and others are refused.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from ..errors import PrunerError
+from .program import BATCH_HINT, Program
+
+_MOST_SECONDS = 20.0
+"""After so long, sizes that were not tried are kept."""
+_TOLERANCE = 1e-3
+_LARGE = 128
+Place = tuple[int, int]
+"""The number of an argument, nested ones taken apart, and one of its axes."""
+
+
+class InputSize(nn.Module):
+    """Returns its input, and refuses one of other sizes than the network was traced with."""
+
+    def __init__(self, sizes: Sequence[int | None]) -> None:
+        """Note the sizes of the axes; None: any."""
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x; PrunerError where a size is another."""
+        for axis, size in enumerate(self.sizes):
+            if size is not None and x.shape[axis] != size:
+                raise PrunerError(
+                    f"the network takes an input of {self}, got {'x'.join(map(str, x.shape))}: its "
+                    "code reads sizes of the input, which tracing made constants. Trace the model "
+                    "with the size that is wanted"
+                )
+        return x
+
+    def __str__(self) -> str:
+        """Return the sizes as ``*x3x224x224``."""
+        return "x".join("*" if size is None else str(size) for size in self.sizes)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as torch prints them."""
+        return str(self)
+
+
+@torch.no_grad()
+def find_fixed_sizes(
+    model: nn.Module, program: Program, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, tuple[int | None, ...]]:
+    """Return the sizes that inputs must have, None for any, by the name of the graph's input.
+
+    Args:
+        model: In evaluation mode; it may be left changed.
+        program: Its graph; the buffers that it writes may be left changed.
+        inputs: The example arguments.
+        kwargs: The example keyword arguments.
+    """
+    leaves, spec = pytree.tree_flatten((inputs, dict(kwargs)))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if any(tensor.is_meta for tensor in (*tensors, *program.tensors.values())):
+        return {}
+    if program.batch == BATCH_HINT:
+        batch = next(len(leaf) for leaf in tensors if leaf.dim())
+        leaves = [
+            leaf[:1] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == batch else leaf
+            for leaf in leaves
+        ]
+    until = time.monotonic() + _MOST_SECONDS
+    fixed: set[Place] = set()
+    for places in _group_places(leaves):
+        if time.monotonic() > until or _differs_elsewhere(model, program, leaves, spec, places):
+            fixed.update(places)
+    names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    return {
+        name: tuple(
+            size if (number, axis) in fixed else None for axis, size in enumerate(leaf.shape)
+        )
+        for number, (name, leaf) in enumerate(zip(names, leaves, strict=True))
+        if any(place[0] == number for place in fixed)
+    }
+
+
+def _group_places(leaves: Sequence[Any]) -> Iterator[list[Place]]:
+    """Yield the axes beside the batch, those of equal size together: they may have to be equal."""
+    groups: dict[int, list[Place]] = defaultdict(list)
+    for number, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            for axis, size in enumerate(leaf.shape):
+                if axis and size > 1:
+                    groups[size].append((number, axis))
+    yield from groups.values()
+
+
+def _differs_elsewhere(
+    model: nn.Module, program: Program, leaves: list[Any], spec: pytree.TreeSpec,
+    places: Sequence[Place],
+) -> bool:  # fmt: skip
+    """Whether at some other size of these axes the graph does not do as the model does."""
+    size = leaves[places[0][0]].shape[places[0][1]]
+    half, odd = (
+        (size // 2 // 32 * 32, 2 * size // 3 | 1) if size >= _LARGE else (2 * size, size + 13 | 1)
+    )
+    taken = False
+    for chosen, step in ((half, 0), (odd, 6), (size + 1, 0), (size + 64, 0)):
+        if chosen > size and size >= _LARGE and taken:
+            break  # the model is not bound to the size: larger ones tell nothing new
+        trial = _resize(leaves, places, chosen, step)
+        expected = _call(_run_model, model, trial, spec)
+        got = _call(_run_program, program, trial)
+        if (expected is None) != (got is None) or not _agree(got, expected):
+            return True
+        taken = taken or expected is not None
+    if not taken and len(places) > 1:  # equal by chance
+        return any(_differs_elsewhere(model, program, leaves, spec, [one]) for one in places)
+    return False
+
+
+def _resize(leaves: Sequence[Any], places: Sequence[Place], size: int, step: int) -> list[Any]:
+    """Return arguments with another size of some axes; of the next one of a tensor, step more."""
+    result = list(leaves)
+    generator = torch.Generator().manual_seed(0)
+    seen: dict[int, int] = defaultdict(int)
+    for number, axis in places:
+        x = result[number]
+        new = size + step * seen[number]
+        seen[number] += 1
+        index = torch.arange(new, device=x.device) % x.shape[axis]
+        x = x.index_select(axis, index)
+        if x.is_floating_point():
+            x = torch.randn(x.shape, generator=generator).to(x)
+        result[number] = x
+    return result
+
+
+def _call(function: Callable[..., Any], *args: Any) -> list[Any] | None:
+    """Return what a function gives, None where it raises; random numbers are the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            return list(function(*args))
+        except Exception:  # whatever the user's network raises: it refuses the size
+            return None
+
+
+def _run_model(model: nn.Module, leaves: list[Any], spec: pytree.TreeSpec) -> Any:
+    args, kwargs = pytree.tree_unflatten(leaves, spec)
+    return pytree.tree_leaves(model(*args, **kwargs))
+
+
+def _run_program(program: Program, leaves: Sequence[Any]) -> Any:
+    values = iter(leaves)
+    given = {
+        node: next(values) if node.op == "placeholder" else program.tensors[str(node.target)]
+        for node in program.graph.nodes
+        if node.op in ("placeholder", "get_attr")
+    }
+    interpreter = fx.Interpreter(nn.Module(), graph=program.graph)
+    return interpreter.run(initial_env=given, enable_io_processing=False)
+
+
+def _agree(got: list[Any] | None, expected: list[Any] | None) -> bool:
+    if got is None or expected is None:
+        return got is expected
+    return len(got) == len(expected) and all(map(_equal, got, expected))
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if not isinstance(y, Tensor) or not isinstance(x, Tensor):
+        return bool(type(x) is type(y) and x == y)
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    if not (y.is_floating_point() or y.is_complex()):
+        return torch.equal(x, y)
+    finite = y[y.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(x, y, rtol=0.0, atol=_TOLERANCE * scale, equal_nan=True)

@@ -1,0 +1,118 @@
+"""Another size than traced: right where the graph does not know it, else refused."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import pruner
+from pruner.errors import PrunerError
+
+
+class Stem(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.o = (
+            nn.Conv2d(3, 16, 3, 2, 1),
+            nn.Conv2d(16, 16, 3, 1, 1),
+            nn.Conv2d(16, 4, 1),
+        )
+
+    def forward(self, x):
+        return self.finish(self.b(self.a(x).relu()).relu(), x)
+
+    def finish(self, x, image):
+        return self.o(x)
+
+
+class Pooled(Stem):
+    def finish(self, x, image):
+        return self.o(functional.adaptive_avg_pool2d(x, 1)).flatten(1)
+
+
+class Scaled(Stem):
+    def finish(self, x, image):
+        return self.o(functional.interpolate(x, scale_factor=2, mode="bilinear"))
+
+
+class Resized(Stem):
+    def finish(self, x, image):
+        return self.o(functional.interpolate(x, size=image.shape[-2:], mode="bilinear"))
+
+
+class Averaged(Stem):
+    def finish(self, x, image):
+        return self.o(x).sum((2, 3)) / x.shape[2] / x.shape[3]
+
+
+class Padded(Stem):
+    def forward(self, x):
+        return super().forward(functional.pad(x, (0, -x.shape[3] % 8, 0, -x.shape[2] % 8)))
+
+
+class Placed(Stem):
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Parameter(torch.randn(1, 16, 16, 16))
+
+    def finish(self, x, image):
+        if x.shape[2:] != self.place.shape[2:]:
+            raise ValueError("another size")
+        return self.o(x + self.place)
+
+
+class Windows(Stem):
+    def finish(self, x, image):
+        n, c, h, w = x.shape
+        x = x.reshape(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, 4, 4)
+        x = self.o(x) * x.mean((2, 3), keepdim=True)[:, :4]
+        return x.reshape(n, h // 4, w // 4, 4, 4, 4).sum((1, 2))
+
+
+FREE, KEPT = (Stem, Pooled, Scaled), (Resized, Averaged, Padded, Placed, Windows)
+
+
+@pytest.mark.parametrize("kind", (*FREE, *KEPT))
+def test_another_size_is_right_or_refused(kind, tmp_path):
+    torch.manual_seed(0)
+    model = kind().eval()
+    net = pruner.trace(model, (torch.randn(2, 3, 32, 32),))
+    pruner.save(pruner.apply(net, pruner.Plan.dense(net)), None, tmp_path)
+    for module in (net.module, pruner.load(tmp_path)):
+        for shape in ((48, 48), (64, 32), (33, 47), (31, 32)):
+            x = torch.randn(1, 3, *shape)
+            if kind in KEPT:
+                with pytest.raises(PrunerError, match=r"takes an input of \*x\*x32x32, got 1x3x"):
+                    module(x)
+            else:
+                assert torch.allclose(module(x), model(x), atol=1e-5)
+        x = torch.randn(3, 3, 32, 32)
+        assert torch.allclose(module(x), model(x), atol=1e-5)
+
+
+def test_a_graph_that_refuses_by_itself_is_left_alone():
+    net = pruner.trace(Placed().eval(), (torch.randn(2, 3, 32, 32),))
+    assert not net.program.sizes
+    with pytest.raises(RuntimeError, match="must match"):
+        net.module(torch.randn(1, 3, 48, 48))
+
+
+def test_arguments_of_equal_sizes_are_varied_together():
+    class Tokens(nn.Module):
+        def __init__(self, read):
+            super().__init__()
+            self.e, self.o, self.read = nn.Embedding(9, 16), nn.Linear(16, 3), read
+
+        def forward(self, ids, mask):
+            x = self.o(self.e(ids) * mask[..., None])
+            return x.sum(1) / (x.shape[1] if self.read else mask.sum(1, keepdim=True))
+
+    ids, mask = torch.arange(14).reshape(2, 7) % 9, torch.ones(2, 7)
+    longer = torch.arange(22).reshape(2, 11) % 9, torch.ones(2, 11)
+    free = Tokens(False).eval()
+    net = pruner.trace(free, (ids, mask))
+    assert not net.program.sizes and torch.allclose(net.module(*longer), free(*longer), atol=1e-6)
+    net = pruner.trace(Tokens(True).eval(), (ids, mask))
+    assert net.program.sizes == {"ids": (None, 7), "mask": (None, 7)}
+    with pytest.raises(PrunerError, match="Trace the model with the size"):
+        net.module(*longer)
