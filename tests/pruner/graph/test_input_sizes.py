@@ -69,7 +69,7 @@ class Windows(Stem):
         return x.reshape(n, h // 4, w // 4, 4, 4, 4).sum((1, 2))
 
 
-FREE, KEPT = (Stem, Pooled, Scaled), (Resized, Averaged, Padded, Placed, Windows)
+FREE, KEPT = (Stem, Pooled, Scaled), (Resized, Averaged, Padded, Windows)
 
 
 @pytest.mark.parametrize("kind", (*FREE, *KEPT))
