@@ -8,13 +8,15 @@ from .algebra import Atom, Axis, Product, Sum, atoms_of, factors_of, is_free, pa
 from .axis_map import Axes, AxisMap
 from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
-from .rules.base import is_pointwise
+from .rules.base import has_rule, is_pointwise
+from .rules.contraction import CONVOLUTIONS, MAP
 from .rules.reduction import REDUCTIONS
 from .slicing import cut_program
 from .validate import validate_axes
 
 __all__ = [
-    "Atom", "Axes", "Axis", "AxisMap", "Keep", "Product", "REDUCTIONS", "Sum", "atoms_of",
-    "axis_owners", "axis_size", "cut_program", "factors_of", "is_free", "is_pointwise", "kept_mask",
+    "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "Keep", "MAP", "Product", "REDUCTIONS", "Sum",
+    "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of", "has_rule", "is_free",
+    "is_pointwise", "kept_mask",
     "owner_indices", "parts_of", "propagate_axes", "resolve_axis", "validate_axes",
 ]  # fmt: skip

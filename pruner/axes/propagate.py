@@ -69,11 +69,18 @@ def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
     if node.meta["shape"] is None and operator_schema(node.target) is None:
         return []  # arithmetic on sizes
     if rule is not None and (not is_mutable(node) or _writes_buffer(node)):
-        result = rule(axis_map, node)
-        if _has_shape(result, node.meta["shape"]):
-            return result
+        try:
+            result = rule(axis_map, node)
+            if _has_shape(result, node.meta["shape"]):
+                return result
+        except Exception:  # an argument that the rule does not foresee: it knows nothing of it
+            axis_map.symbolic_arguments.pop(node, None)
+            axis_map.reduction_axes.pop(node, None)
+        reason = f"{describe_node(node)} is called in a way that its rule does not know"
+    else:
+        reason = f"{describe_node(node)} has no rule"
     axis_map.unsupported.append(node)
-    return axis_map.freeze_node(node, f"{describe_node(node)} has no rule")
+    return axis_map.freeze_node(node, reason)
 
 
 def _writes_buffer(node: fx.Node) -> bool:

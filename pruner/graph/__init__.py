@@ -29,7 +29,14 @@ from .model_state import keep_model
 from .name_escapes import is_speakable, rename_by_prefix, renamed_parts, restore_names
 from .onnx.export import flatten_io, to_onnx
 from .onnx.template_cache import build_probe_onnx
-from .ops import find_input_dependent, is_mutable, operator_arguments, operator_name, producer_of
+from .ops import (
+    find_input_dependent,
+    is_mutable,
+    operator_arguments,
+    operator_name,
+    producer_of,
+    target_name,
+)
 from .program import BATCH_HINT, Program, group_tied_names, named_tensors
 from .rebuilt_module import LayerGroup, RebuiltModule, order_tensors
 from .staged_execution import StagedExecution
@@ -57,5 +64,5 @@ __all__ = [
     "order_tensors",
     "operator_name", "operator_schema", "producer_of", "put_missing_tensors", "put_module",
     "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names", "set_io_nesting",
-    "share_layers", "to_onnx", "unwrap_model",
+    "share_layers", "target_name", "to_onnx", "unwrap_model",
 ]  # fmt: skip

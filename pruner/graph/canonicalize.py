@@ -5,6 +5,7 @@ the several ways to split a tensor are one, and assertions are gone.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,16 +22,23 @@ from .functionalize import (
 from .ops import is_mutable, operator_name, producer_of, remove_dead_nodes
 from .program import Program, group_tied_names
 
+SPLITS = ("chunk", "split", "unsafe_chunk", "unsafe_split")
 _ASSERTIONS = ("_assert", "sym_constrain")
 _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
-def canonicalize(exported: torch.export.ExportedProgram, batch: int, model: nn.Module) -> Program:
+def canonicalize(
+    exported: torch.export.ExportedProgram,
+    batch: int,
+    model: nn.Module,
+    is_known: Callable[[Any], bool],
+) -> Program:
     """Return an exported program in canonical form, in a graph of its own.
 
-    The number ``batch`` stands for the dynamic batch; the model tells the names of tied tensors.
+    The number ``batch`` stands for the dynamic batch; the model tells the names of tied tensors;
+    operators that are not known are taken apart as far as torch can.
     """
-    exported = functionalize(exported)
+    exported = functionalize(exported, is_known)
     names, tensors, transient = _read_tensors(exported)
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
@@ -150,7 +158,7 @@ def _unify_split(node: fx.Node, values: Any) -> None:
 
     Left alone are splits of the dynamic batch, whose parts' sizes are no plain numbers.
     """
-    if node.op != "call_function" or operator_name(node) not in ("chunk", "split"):
+    if node.op != "call_function" or operator_name(node) not in SPLITS:
         return
     source, dim = node.args[0], node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
     assert isinstance(source, fx.Node) and isinstance(dim, int)

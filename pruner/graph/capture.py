@@ -1,7 +1,7 @@
 """A network read by ``torch.export`` into a `Program`, with what it does in training only."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +28,17 @@ from .wrappers import unwrap_model
 
 
 def capture_program(
-    model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    is_known: Callable[[Any], bool] = lambda target: True,
 ) -> Program:
     """Read a model, in evaluation mode, into a Program; the model is left as it was.
 
     The first axis of every tensor input is the batch, dynamic where ``torch.export`` can keep it
     so, else fixed at that of the inputs, with a warning. What only calls the model
-    (``torch.compile``, data parallelism, weight averaging) is taken off.
+    (``torch.compile``, data parallelism, weight averaging) is taken off. Operators
+    that are not known are taken apart by torch.
 
     Raises:
         TraceError: It cannot be exported.
@@ -49,12 +53,12 @@ def capture_program(
             alias_children(model) as names,
         ):
             exported = export_model(model, inputs, dict(kwargs or {}))
-            program = canonicalize(exported.program, exported.batch, model)
+            program = canonicalize(exported.program, exported.batch, model, is_known)
             model.train()
             _mark_norms(program.graph, model)
             notes: tuple[str, ...] = ()
             if reads_training_flag(model):
-                notes = _add_training(program, model, exported.call)
+                notes = _add_training(program, model, exported.call, is_known)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     notes += describe_functions(functions)
@@ -77,7 +81,9 @@ def capture_program(
     return replace(program, sizes=sizes)
 
 
-def _add_training(program: Program, model: nn.Module, call: ExportCall) -> tuple[str, ...]:
+def _add_training(
+    program: Program, model: nn.Module, call: ExportCall, is_known: Callable[[Any], bool]
+) -> tuple[str, ...]:
     """Carry over what the model does in training only; return what of it is not kept."""
     for module in model.modules():
         if isinstance(module, RunningNorm):
@@ -87,7 +93,8 @@ def _add_training(program: Program, model: nn.Module, call: ExportCall) -> tuple
     except Exception as error:  # many networks return or ask for something else in training
         reason = first_line(error, with_kind=False)
         return (f"in training it cannot be exported, stochastic depth is lost: {reason}",)
-    return carry_over_training(program.graph, canonicalize(exported, program.batch, model).graph)
+    training = canonicalize(exported, program.batch, model, is_known)
+    return carry_over_training(program.graph, training.graph)
 
 
 def _mark_norms(graph: fx.Graph, model: nn.Module) -> None:

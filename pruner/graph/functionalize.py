@@ -1,24 +1,30 @@
-"""Graphs without in-place writes and without graphs inside them.
+"""Graphs without in-place writes, without graphs inside them, without composite operators unknown.
 
 Most in-place operators write a tensor that nobody else looks at; they are simply replaced by their
 functional twins. Where a write is seen through another view, and where a graph calls another
 (blocks under ``torch.no_grad`` or ``autocast``), torch's own functionalization traces the graph
-once more.
+once more. So it does where the caller does not know an operator that torch can take apart.
 """
 
+import contextlib
 import operator
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from .ops import DROPOUTS, is_mutable, operator_arguments, operator_name, producer_of
+from .decompositions import find_decompositions
+from .ops import DROPOUTS, is_mutable, operator_arguments, operator_name, producer_of, target_name
 from .torch_internals import HigherOrderOperator, is_operator, operator_schema
 
 _LIBRARY = torch.library.Library("msprune", "FRAGMENT")
 _END = 2**63 - 1
+_REWRITTEN = (
+    "chunk", "copy", "select_scatter", "slice_scatter", "split", "unsafe_chunk", "unsafe_split",
+)  # fmt: skip
+"""Operators that the canonical form of a graph says in plainer ones."""
 
 
 def _define_opaque(name: str) -> tuple[Any, Any]:
@@ -37,21 +43,48 @@ def _define_opaque(name: str) -> tuple[Any, Any]:
 _OPAQUE = dict(_define_opaque(name) for name in ("batch_norm", *DROPOUTS))
 
 
-def functionalize(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+def functionalize(
+    exported: torch.export.ExportedProgram, is_known: Callable[[Any], bool]
+) -> torch.export.ExportedProgram:
     """Return a program in which every in-place operator that is left has a functional twin.
 
-    The given one is returned where it is such already, else it is left as it was.
+    Operators that are not known are taken apart as far as torch can. The given program is returned
+    where it is such already, else it is left as it was.
     """
-    inputs = set(exported.graph_signature.user_inputs)
-    if not _needs_tracing(exported.graph, inputs):
-        return exported
+    if _needs_tracing(exported.graph, set(exported.graph_signature.user_inputs)):
+        exported = _trace_again(exported, {})
+    tried: set[Any] = set()
+
+    def is_kept(target: Any) -> bool:
+        return target_name(target).removesuffix("_") in _REWRITTEN or is_known(target)
+
+    while table := find_decompositions(_walk_targets(exported), is_kept, tried):
+        tried.update(table)
+        try:
+            exported = _trace_again(exported, table)
+        except Exception:  # whatever a decomposition raises of arguments that it cannot take
+            for operator_, decompose in table.items():
+                with contextlib.suppress(Exception):
+                    exported = _trace_again(exported, {operator_: decompose})
+    return exported
+
+
+def _walk_targets(exported: torch.export.ExportedProgram) -> Iterator[Any]:
+    """Yield what the graph of a program calls."""
+    return (node.target for node in exported.graph.nodes if node.op == "call_function")
+
+
+def _trace_again(
+    exported: torch.export.ExportedProgram, table: dict[Any, Callable[..., Any]]
+) -> torch.export.ExportedProgram:
+    """Return a program traced through torch's functionalization, with operators taken apart."""
     transparent = {opaque: original for original, opaque in _OPAQUE.items()}
     modules = [m for m in exported.graph_module.modules() if isinstance(m, fx.GraphModule)]
     try:
         for module in modules:
             _replace_targets(module.graph, _OPAQUE)
             module.recompile()
-        traced = exported.run_decompositions({})
+        traced = exported.run_decompositions(table)
     finally:
         for module in modules:
             _replace_targets(module.graph, transparent)

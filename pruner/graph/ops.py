@@ -12,10 +12,15 @@ DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropou
 
 def operator_name(node: fx.Node) -> str:
     """Return ``"conv2d"`` for ``aten.conv2d.default``, ``"getitem"`` for ``operator.getitem``."""
-    schema = operator_schema(node.target)
+    return target_name(node.target)
+
+
+def target_name(target: Any) -> str:
+    """Return the `operator_name` of a node that calls this."""
+    schema = operator_schema(target)
     if schema is not None:
         return str(schema.name).partition("::")[2]
-    return getattr(node.target, "__name__", str(node.target))
+    return getattr(target, "__name__", str(target))
 
 
 def operator_arguments(node: fx.Node) -> dict[str, Any]:

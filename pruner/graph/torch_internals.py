@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,16 @@ def operator_schema(target: Any) -> Any:
 def is_operator(target: Any) -> bool:
     """Whether a call's target is one overload of a dispatcher's operator, such as an ATen one."""
     return isinstance(target, torch._ops.OpOverload)
+
+
+def composite_kernel(target: Any) -> Callable[..., Any] | None:
+    """Return the program over other operators that a composite one is; None for any other."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    if key in target.py_kernels:
+        return target.py_kernels[key]  # type: ignore[no-any-return]
+    if torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), key):
+        return partial(target._op_dk, key)
+    return None
 
 
 def io_nesting(graph: fx.Graph) -> tuple[list[str], pytree.TreeSpec, pytree.TreeSpec] | None:

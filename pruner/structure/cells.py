@@ -7,7 +7,17 @@ from torch import fx
 
 from latency_tables import Cell, LayerSpec
 
-from ..axes import REDUCTIONS, Atom, Axis, AxisMap, atoms_of, is_free, is_pointwise, resolve_axis
+from ..axes import (
+    CONVOLUTIONS,
+    REDUCTIONS,
+    Atom,
+    Axis,
+    AxisMap,
+    atoms_of,
+    is_free,
+    is_pointwise,
+    resolve_axis,
+)
 from ..graph import (
     BATCH_HINT,
     find_input_dependent,
@@ -22,7 +32,7 @@ from .residual_blocks import find_shared_blocks, index_blocks
 _ANCHORS = {
     "linear", "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax",
     "_softmax", "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index",
-    "roll", *REDUCTIONS,
+    "roll", "deform_conv2d", "bilinear", "cdist", *CONVOLUTIONS, *REDUCTIONS,
 }  # fmt: skip
 _NO_COST = {"sym_size", "getitem"}
 
@@ -57,7 +67,9 @@ def find_cells(
         )
         without, stride = _read_stride(nodes, all_blocks, around)
         sizes = tuple(width.size for width in widths)
-        strided = spec.with_read_stride(stride) if stride > 1 and "conv" in spec.operator else None
+        strided = (
+            spec.with_read_stride(stride) if stride > 1 and spec.operator in CONVOLUTIONS else None
+        )
         cell = Cell(name, spec, tuple(used), sizes, without, strided)
         blocks = find_shared_blocks((anchor.name,), around)
         names[name] = LocatedCell(cell, widths, frozenset(node.name for node in nodes), blocks)
@@ -99,7 +111,7 @@ def _read_stride(
 
 def _get_pointwise_stride(node: fx.Node) -> int:
     """Return the stride of a convolution that reads single positions; 1 for other operators."""
-    if "conv" not in operator_name(node):
+    if operator_name(node) not in CONVOLUTIONS:
         return 1
     given = operator_arguments(node)
     weight = given["weight"].meta["shape"]
@@ -114,7 +126,7 @@ def _get_pointwise_stride(node: fx.Node) -> int:
 def _is_anchor(node: fx.Node) -> bool:
     """Return whether an operator begins a Cell of its own."""
     name = operator_name(node)
-    return name in _ANCHORS or "conv" in name or "pool" in name or name.startswith("upsample")
+    return name in _ANCHORS or "pool" in name or name.startswith("upsample")
 
 
 def _find_anchor(
@@ -127,7 +139,7 @@ def _find_anchor(
         return None
     if name == "batch_norm":
         anchor = owner_of[sources[0]]
-        weighted = "conv" in operator_name(anchor) or operator_name(anchor) == "linear"
+        weighted = operator_name(anchor) in (*CONVOLUTIONS, "linear")
         return anchor if weighted and len(sources[0].users) == 1 else None
     if is_pointwise(node):
         sources = [s for s in sources if s.meta.get("shape") == node.meta["shape"]]
@@ -149,7 +161,7 @@ def _specify(
     """Return an anchor's specification and the axes of its sizes."""
     name = operator_name(anchor)
     fused = tuple(operator_name(n) for n in nodes[1:] if _is_fused(n))
-    if "conv" in name or name == "linear":
+    if name == "linear" or (name in CONVOLUTIONS and _has_plain_groups(axis_map, anchor)):
         return _specify_weighted(axis_map, anchor, name, fused)
     widths: dict[int, Axis] = {}
     shapes = []
@@ -173,6 +185,17 @@ def _specify(
     sizes = ("channels",) if len(widths) == 1 else tuple(f"width{i}" for i in range(len(widths)))
     attributes = (*settings, ("shapes", tuple(shapes)))
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), tuple(widths.values())
+
+
+def _has_plain_groups(axis_map: AxisMap, node: fx.Node) -> bool:
+    """Return whether a convolution's groups are a number, whose axis is known where it matters."""
+    args = operator_arguments(node)
+    weight = axis_map.shape_of(args["weight"])
+    channel = len(axis_map.shape_of(args["input"])) - len(weight) + 1
+    alone = (1, axis_map.shape_of(args["input"])[channel])
+    return isinstance(args["groups"], int) and (
+        args["groups"] in alone or node in axis_map.symbolic_arguments
+    )
 
 
 def _find_equal(axis: Axis, known: Mapping[int, Axis]) -> int:

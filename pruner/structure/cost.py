@@ -5,7 +5,7 @@ from math import prod
 
 from torch import fx, nn
 
-from ..axes import Axes, axis_size
+from ..axes import CONVOLUTIONS, Axes, axis_size
 from ..graph import operator_arguments, operator_name
 from .network import Network
 from .residual_blocks import find_shared_blocks, index_blocks
@@ -38,7 +38,7 @@ def list_macs(net: Network) -> Iterator[tuple[Axes, tuple[str, ...]]]:
 def _find_summed_axes(net: Network, node: fx.Node) -> Axes | None:
     """Return the axes that an operator sums over, None for one that does not."""
     name, axis_map = operator_name(node), net.axis_map
-    if name.startswith("conv") or name == "linear":
+    if name in (*CONVOLUTIONS, "deform_conv2d", "linear"):
         weight = axis_map.axes_of(operator_arguments(node)["weight"])
         if name.startswith("conv_transpose"):
             return [weight[0], *weight[2:]]  # an upper bound: counted at every output position

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from ..axes import Atom, Axis, AxisMap, atoms_of, resolve_axis
+from ..axes import CONVOLUTIONS, Atom, Axis, AxisMap, atoms_of, resolve_axis
 from ..graph import find_input_dependent, operator_arguments, operator_name
 from .network import Block
 from .residual_blocks import find_shared_blocks, index_blocks
@@ -135,7 +135,7 @@ def _read_einsum(axis_map: AxisMap, node: fx.Node) -> _Contraction | None:
 def _find_groups(axis_map: AxisMap, node: fx.Node) -> tuple[Axis, ...]:
     """Return the axis of an operator's groups; none where every channel is a group of its own."""
     name, symbolic = operator_name(node), axis_map.symbolic_arguments.get(node, {})
-    if not symbolic or not ("conv" in name or name == "group_norm"):
+    if not symbolic or name not in (*CONVOLUTIONS, "group_norm"):
         return ()
     (groups,) = symbolic.values()
     channels = axis_map.axes_of(node.all_input_nodes[0])

@@ -4,14 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..axes import Atom, Axis, AxisMap, atoms_of, axis_owners, owner_indices
+from ..axes import MAP, Atom, Axis, AxisMap, atoms_of, axis_owners, owner_indices
 from ..utils import choose_unused_name
 from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
 from .network import Block, Dim, Frozen, LocatedCell, Slot
 from .residual_blocks import find_shared_blocks, index_blocks
 
 # Reasons that say nothing about the network's structure: not worth a line in the report.
-_PLAIN = ("a kernel's extent", "a feature map's extent", "the batch", "an input of the network",
+_PLAIN = ("a kernel's extent", MAP, "the batch", "an input of the network",
           "a table of indices", "the gates of a cell")  # fmt: skip
 
 
@@ -118,8 +118,19 @@ def list_frozen(axis_map: AxisMap) -> tuple[Frozen, ...]:
     """Return why axes cannot be cut, with the tensors that each reason locks."""
     locked: dict[str, dict[str, None]] = defaultdict(dict)
     for node in axis_map.tensor_nodes():
-        for axis in axis_map.axes[node]:
+        for i, axis in enumerate(axis_map.axes[node]):
             for atom in atoms_of(axis):
-                if atom.reason is not None and atom.reason not in _PLAIN:
-                    locked[atom.reason][str(node.target)] = None
+                reason = _name_reason(axis_map, atom, (str(node.target), i))
+                if reason is not None:
+                    locked[reason][str(node.target)] = None
     return tuple(Frozen(reason, tuple(tensors)) for reason, tensors in locked.items())
+
+
+def _name_reason(axis_map: AxisMap, atom: Atom, place: tuple[str, int]) -> str | None:
+    """Return why an atom of a tensor's axis is frozen; None where that is only to be expected.
+
+    A map's extent is, unless it is also the axis along which a weight writes its channels.
+    """
+    if atom.reason == MAP and axis_map.roles.get(place) == "out":
+        return "channels that an operator works along as along a feature map"
+    return None if atom.reason in _PLAIN else atom.reason

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..axes import propagate_axes, validate_axes
+from ..axes import has_rule, propagate_axes, validate_axes
 from ..graph import Program, capture_program, materialize, unwrap_model
 from .cells import find_cells
 from .dims import attach_slots, find_dims, find_uncuttable, list_frozen
@@ -40,7 +40,7 @@ def trace(
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
     model = unwrap_model(model)
-    program = capture_program(model, tuple(inputs), kwargs)
+    program = capture_program(model, tuple(inputs), kwargs, has_rule)
     flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
     kind = type(model).__name__
     return build_network(program, flat, name or kind, kind, step)

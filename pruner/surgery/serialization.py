@@ -5,6 +5,7 @@ nodes in order, what they call and with what) and the settings of its layers. Lo
 ATen operators, arithmetic on sizes and the layers of :mod:`pruner.graph.layer_registry`.
 """
 
+import importlib
 import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ FILE = "model.safetensors"
 PLAN = "plan.json"
 _KIND = "network"
 _DEVICE = "device"  # the one attribute of a tensor that a graph reads
+_EXTENSIONS = ("torchvision.deform_conv2d.default",)
+"""Operators of other packages, which register them when they are imported, that may be called."""
 _ARITHMETIC = {
     name: getattr(operator, name)
     for name in ("getitem", "mul", "add", "sub", "floordiv", "truediv", "mod", "neg", "pow",
@@ -188,6 +191,8 @@ def _encode_operator(target: Any) -> str:
         return str(target)
     if target is getattr:
         return f"operator.{_DEVICE}"
+    if str(target) in _EXTENSIONS:
+        return str(target)
     name = getattr(target, "__name__", "")
     if _ARITHMETIC.get(name) is target:
         return f"operator.{name}"
@@ -202,6 +207,12 @@ def _decode_operator(name: str) -> Callable[..., Any]:
     if family == "operator" and rest in _ARITHMETIC:
         return _ARITHMETIC[rest]  # type: ignore[no-any-return]
     packet, _, overload = rest.rpartition(".")
+    if name in _EXTENSIONS:
+        try:
+            importlib.import_module(family)
+        except ImportError as error:
+            raise PrunerError(f"the stored network calls {name!r}: install {family}") from error
+        return getattr(getattr(getattr(torch.ops, family), packet), overload)  # type: ignore[no-any-return]
     if family != "aten" or not packet.isidentifier():
         raise PrunerError(f"the stored network calls {name!r}, which is not allowed")
     return getattr(getattr(torch.ops.aten, packet), overload)  # type: ignore[no-any-return]

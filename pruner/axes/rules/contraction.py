@@ -11,7 +11,10 @@ KERNEL = "a kernel's extent"
 MAP = "a feature map's extent"
 
 
-@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+CONVOLUTIONS = tuple(f"{kind}{rank}d" for kind in ("conv", "conv_transpose") for rank in (1, 2, 3))
+
+
+@rule(*CONVOLUTIONS)
 def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """Relate x [..., in, *map] and weight [out, in / groups, *kernel], in = groups * i.
 
@@ -20,14 +23,22 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
     x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
     groups, channel = args["groups"], len(x) - len(weight) + 1
-    transposed = "transpose" in operator_name(node)
+    transposed = operator_name(node).startswith("conv_transpose")
+    plain = isinstance(groups, int)
+    if not plain:  # as many as images: every one has a kernel of its own
+        inner = axis_map.shape_of(args["weight"])[0 if transposed else 1]
+        groups = 1 if transposed else axis_map.shape_of(args["input"])[channel] // inner
     freeze_axes(x[channel + 1 :], MAP)
     freeze_axes(weight[2:], KERNEL)
     split = split_product(x[channel], groups)
     written = (weight[0], weight[1]) if transposed else split_product(weight[0], groups)
     if split is None or written is None:
         return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
+    if not plain:
+        freeze_axes((split[0], written[0]), "computed groups")
     if transposed:
+        if not plain:
+            return axis_map.freeze_node(node, "a transposed convolution in computed groups")
         axis_map.unify(multiply(split), weight[0], node)
         written = (split[0], weight[1])
         # one group each is depthwise: then the group is the channel that is written
@@ -39,7 +50,7 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
         roles = ("out", "in")
     for i, role in enumerate(roles):
         axis_map.set_role(args["weight"], i, role)
-    if groups > 1:
+    if groups > 1 and plain:
         place = list(args).index("groups")
         axis_map.set_symbolic(node, (place if place < len(node.args) else "groups",), split[0])
     out = multiply(written)
@@ -79,18 +90,57 @@ def embedding(axis_map: AxisMap, node: fx.Node) -> Axes:
     return [*indices, weight[1]]
 
 
-@rule("matmul", "bmm", "mm")
+@rule("matmul", "bmm", "mm", "mv", "dot")
 def matmul(axis_map: AxisMap, node: fx.Node) -> Result:
     """Relate [..., m, k] @ [..., k, n] -> [..., m, n], leading axes broadcast."""
     left, right = (axis_map.axes_of(source) for source in node.args[:2])
-    if min(len(left), len(right)) < 2:
-        return axis_map.freeze_node(node, "a matrix-vector product")
-    axis_map.unify(left[-1], right[-2], node)
+    place = max(len(right) - 2, 0)  # a vector is a row on the left, a column on the right
+    axis_map.unify(left[-1], right[place], node)
     axis_map.reduction_axes[node] = (len(left) - 1,)
-    for source, axis, role in ((0, -1, "in"), (0, -2, "out"), (1, -2, "in"), (1, -1, "out")):
-        tensor = node.args[source]
-        axis_map.set_role(tensor, len((left, right)[source]) + axis, role)
-    return [*broadcast(axis_map, node, left[:-2], right[:-2]), left[-2], right[-1]]
+    rows, columns = left[-2:-1], right[place + 1 :]
+    axis_map.set_role(node.args[0], len(left) - 1, "in")
+    axis_map.set_role(node.args[1], place, "in")
+    if rows:
+        axis_map.set_role(node.args[0], len(left) - 2, "out")
+    if columns:
+        axis_map.set_role(node.args[1], place + 1, "out")
+    return [*broadcast(axis_map, node, left[:-2], right[:place]), *rows, *columns]
+
+
+@rule("bilinear")
+def bilinear(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Relate x [..., i], y [..., j], weight [out, i, j]."""
+    args = operator_arguments(node)
+    x, y, weight = (axis_map.axes_of(args[name]) for name in ("input1", "input2", "weight"))
+    axis_map.unify(x[-1], weight[1], node)
+    axis_map.unify(y[-1], weight[2], node)
+    for i, role in enumerate(("out", "in", "in")):
+        axis_map.set_role(args["weight"], i, role)
+    for mine, theirs in zip(x[:-1], y[:-1]):
+        axis_map.unify(mine, theirs, node)
+    _match_bias(axis_map, node, args["bias"], weight[0])
+    return [*x[:-1], weight[0]]
+
+
+@rule("cdist", "_cdist_forward")
+def cdist(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Relate x [..., m, k], y [..., n, k] -> [..., m, n]: distances over k."""
+    x, y = (axis_map.axes_of(source) for source in node.args[:2])
+    axis_map.unify(x[-1], y[-1], node)
+    return [*broadcast(axis_map, node, x[:-2], y[:-2]), x[-2], y[-2]]
+
+
+@rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Return the width of weight [entries, width] for every bag."""
+    weight = axis_map.axes_of(node.args[0])
+    freeze_axes(weight[:1], "a table's entries")
+    for source in node.all_input_nodes[1:]:
+        freeze_axes(axis_map.all_axes(source), "a bag of entries")
+    axis_map.set_role(node.args[0], 1, "out")
+    first, *others = node.meta["shape"]
+    bags = axis_map.new_axis(first[0], "a bag of entries")
+    return [[bags, weight[1]], *[axis_map.new_frozen_axes(s, "a bag of entries") for s in others]]
 
 
 def broadcast(axis_map: AxisMap, node: fx.Node, left: Axes, right: Axes) -> Axes:

@@ -3,7 +3,7 @@
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import Atom, freeze_axes, multiply, split_product, split_sum
+from ..algebra import UNIT, Atom, freeze_axes, multiply, split_product, split_sum
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 from .contraction import KERNEL, MAP
@@ -124,6 +124,40 @@ def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
     freeze_axes([x[dim]], "indexed")
     x[dim] = axis_map.new_axis(axis_map.shape_of(node)[dim], "indexed")
     return x
+
+
+@rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill",
+      "index_reduce", "select_scatter")  # fmt: skip
+def scatter(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze the axis that is written along; the others are those of what is written."""
+    args, name = operator_arguments(node), operator_name(node)
+    x = list(axis_map.axes_of(node.args[0]))
+    dim, reason = args["dim"] % len(x), f"written along by {name}"
+    freeze_axes([x[dim]], reason)
+    for source in node.all_input_nodes[1:]:
+        axes = axis_map.axes_of(source)
+        if name == "select_scatter":
+            axes = [*axes[:dim], UNIT, *axes[dim:]]
+        if len(axes) != len(x):  # an index along one axis
+            freeze_axes(axes, reason)
+            continue
+        freeze_axes([axes[dim]], reason)
+        for d, (mine, theirs) in enumerate(zip(x, axes)):
+            if d != dim and mine.size != theirs.size:
+                return axis_map.freeze_node(node, f"{name} of a part")
+            if d != dim:
+                axis_map.unify(mine, theirs, node)
+    return x
+
+
+@rule("diagonal")
+def diagonal(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze the two axes of a diagonal, which becomes the last; the others pass."""
+    args, x = operator_arguments(node), axis_map.axes_of(node.args[0])
+    pair = {args["dim1"] % len(x), args["dim2"] % len(x)}
+    freeze_axes([x[d] for d in pair], "a diagonal is taken of it")
+    rest = [axis for d, axis in enumerate(x) if d not in pair]
+    return [*rest, axis_map.new_axis(axis_map.shape_of(node)[-1], "a diagonal")]
 
 
 @rule("slice_scatter")

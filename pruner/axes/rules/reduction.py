@@ -8,6 +8,7 @@ from ...graph import operator_arguments, operator_name
 from ..algebra import UNIT, freeze_axes
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
+from .elementwise import match_pointwise
 
 REDUCTIONS = (
     "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "logsumexp",
@@ -30,7 +31,7 @@ def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
     """End the axes that are reduced over; the others pass."""
     args, x = operator_arguments(node), axis_map.axes_of(node.args[0])
     if "other" in args:  # max and min of two tensors: element-wise
-        return axis_map.freeze_node(node, f"{operator_name(node)} of two tensors")
+        return match_pointwise(axis_map, node)
     reduced = _read_dims(args.get("dim"), len(x))
     if operator_name(node) in REDUCTIONS:
         axis_map.reduction_axes[node] = tuple(sorted(reduced))
@@ -54,7 +55,28 @@ def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
     return list(x)
 
 
-@rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu")
+FOURIER = tuple(
+    f"fft_{name}{rank}" for name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
+    for rank in ("", "2", "n")
+)  # fmt: skip
+
+
+@rule(*FOURIER, "fft_fftshift", "fft_ifftshift", "_fft_r2c", "_fft_c2r", "_fft_c2c")
+def transform(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze the axes that are transformed, in both sizes; the others pass."""
+    args, x, shape = operator_arguments(node), axis_map.axes_of(node.args[0]), node.meta["shape"]
+    dims, sizes = args.get("dim"), args.get("s")
+    if dims is None and sizes is not None:
+        dims = list(range(-len(sizes), 0))
+    worked, reason = _read_dims(dims, len(x)), f"transformed by {operator_name(node)}"
+    freeze_axes([x[d] for d in worked], reason)
+    return [
+        axis_map.new_axis(shape[d], reason) if d in worked else axis for d, axis in enumerate(x)
+    ]
+
+
+@rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu",
+      "cummax", "cummin", "logcumsumexp", "rot90", "mode", "cross", "linalg_cross")  # fmt: skip
 def freeze_ordered_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     """Freeze the axes whose positions are put in order, in both sizes; the others pass."""
     args, name, x = operator_arguments(node), operator_name(node), axis_map.axes_of(node.args[0])

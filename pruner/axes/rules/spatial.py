@@ -2,21 +2,26 @@
 
 from torch import fx
 
-from ...graph import operator_name
-from ..algebra import freeze_axes
+from ...graph import operator_arguments, operator_name
+from ..algebra import freeze_axes, split_product
 from ..axis_map import AxisMap, Result
 from .base import rule
-from .contraction import MAP
+from .contraction import KERNEL, MAP
 
 ONE_D = ("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d",
-         "upsample_linear1d", "upsample_nearest1d")  # fmt: skip
+         "upsample_linear1d", "upsample_nearest1d", "upsample_nearest_exact1d", "reflection_pad1d",
+         "_upsample_nearest_exact1d", "replication_pad1d", "lp_pool1d", "max_pool1d_with_indices",
+)  # fmt: skip
 TWO_D = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
          "max_pool2d_with_indices", "upsample_bilinear2d", "upsample_nearest2d",
          "upsample_nearest_exact2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
          "_upsample_bilinear2d_aa", "reflection_pad2d", "replication_pad2d",
-         "lp_pool2d")  # fmt: skip
+         "lp_pool2d", "_upsample_nearest_exact2d", "_adaptive_avg_pool2d")  # fmt: skip
 THREE_D = ("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d",
-           "upsample_trilinear3d", "upsample_nearest3d")  # fmt: skip
+           "upsample_trilinear3d", "upsample_nearest3d", "upsample_nearest_exact3d",
+           "_upsample_nearest_exact3d", "_adaptive_avg_pool3d",
+           "max_pool3d_with_indices", "reflection_pad3d", "replication_pad3d",
+           "lp_pool3d")  # fmt: skip
 RANK = {**dict.fromkeys(ONE_D, 1), **dict.fromkeys(TWO_D, 2), **dict.fromkeys(THREE_D, 3)}
 
 
@@ -29,3 +34,46 @@ def resample_map(axis_map: AxisMap, node: fx.Node) -> Result:
     if isinstance(shape, list):
         return [[*x[:-rank], *axis_map.new_frozen_axes(one[-rank:], MAP)] for one in shape]
     return [*x[:-rank], *axis_map.new_frozen_axes(shape[-rank:], MAP)]
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Put a map's values at places within each channel's larger map: channels pass."""
+    x, places = (axis_map.axes_of(source) for source in node.args[:2])
+    rank = 3 if operator_name(node) == "max_unpool3d" else 2
+    freeze_axes((*x[-rank:], *places[-rank:]), MAP)
+    for mine, theirs in zip(x[:-rank], places[:-rank], strict=True):
+        axis_map.unify(mine, theirs, node)
+    return [*x[:-rank], *axis_map.new_frozen_axes(axis_map.shape_of(node)[-rank:], MAP)]
+
+
+@rule("affine_grid_generator")
+def affine_grid(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze a grid that is computed from matrices."""
+    return axis_map.freeze_node(node, MAP)
+
+
+@rule("deform_conv2d")
+def deform_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Relate x [N, in, H, W] and weight [out, in / groups, h, w]; offsets and mask are of the map.
+
+    Groups, of weights and of offsets, stay; every one of them is cut alike.
+    """
+    args = operator_arguments(node)
+    x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
+    for name in ("offset", "mask"):
+        freeze_axes(axis_map.axes_of(args[name])[1:], MAP)
+    freeze_axes(x[2:], MAP)
+    freeze_axes(weight[2:], KERNEL)
+    groups = args["groups"]
+    moved = split_product(x[1], args["offset_groups"])
+    split, written = split_product(x[1], groups), split_product(weight[0], groups)
+    if moved is None or split is None or written is None:
+        return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
+    freeze_axes((moved[0], split[0], written[0]), "groups of a deformable convolution")
+    axis_map.unify(split[1], weight[1], node)
+    for i, role in enumerate(("out", "in")):
+        axis_map.set_role(args["weight"], i, role)
+    axis_map.unify(axis_map.axes_of(args["bias"])[0], weight[0], node)
+    axis_map.set_role(args["bias"], 0, "out")
+    return [x[0], weight[0], *axis_map.new_frozen_axes(axis_map.shape_of(node)[2:], MAP)]
