@@ -1,0 +1,243 @@
+"""Every layer of torch.nn and every core ATen operator: a rule that is exact, or a reason.
+
+Layers and operators are discovered, so that a new version of torch shows what is missing here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pruner import Plan, trace, verify
+from pruner.axes import has_rule
+from pruner.graph.decompositions import find_decompositions
+
+from ..networks import shake
+
+WIDTH = 8
+CONTAINERS = {
+    "Container", "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList",
+    "Sequential", "RNNBase", "RNNCellBase", "LinearCrossEntropyOptions",
+}  # fmt: skip
+"""Hold others, or are their base."""
+
+PLAIN = [
+    "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity",
+    "LeakyReLU", "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU",
+    "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Dropout",
+    "AlphaDropout", "FeatureAlphaDropout",
+]  # fmt: skip
+ON_A_MAP: dict[str, Callable[[type, int], nn.Module]] = {
+    **{name: lambda kind, rank: kind() for name in PLAIN},
+    "Threshold": lambda kind, rank: kind(0.1, 0.0),
+    "Softmax": lambda kind, rank: kind(1),
+    "LogSoftmax": lambda kind, rank: kind(1),
+    "Softmin": lambda kind, rank: kind(1),
+    "Softmax2d": lambda kind, rank: kind(),
+    "GLU": lambda kind, rank: kind(1),
+    "ChannelShuffle": lambda kind, rank: kind(2),
+    "PixelShuffle": lambda kind, rank: kind(2),
+    "PixelUnshuffle": lambda kind, rank: kind(2),
+    "GroupNorm": lambda kind, rank: kind(2, WIDTH),
+    "Upsample": lambda kind, rank: kind(scale_factor=2),
+    "UpsamplingBilinear2d": lambda kind, rank: kind(scale_factor=2),
+    "UpsamplingNearest2d": lambda kind, rank: kind(scale_factor=2),
+    "SyncBatchNorm": lambda kind, rank: kind(WIDTH),
+    "Flatten": lambda kind, rank: nn.Sequential(kind(2), nn.Unflatten(2, (4, 4))),
+    "Unflatten": lambda kind, rank: nn.Sequential(nn.Flatten(2), kind(2, (4, 4))),
+    "Unfold": lambda kind, rank: nn.Sequential(kind(2, stride=2), nn.Fold((4, 4), 2, stride=2)),
+    "Fold": lambda kind, rank: nn.Sequential(nn.Unfold(2, stride=2), kind((4, 4), 2, stride=2)),
+    "LayerNorm": lambda kind, rank: kind((WIDTH, 4, 4)),
+    "RMSNorm": lambda kind, rank: kind((WIDTH, 4, 4)),
+    "Dropout1d": lambda kind, rank: kind(),
+    "Dropout2d": lambda kind, rank: kind(),
+    "Dropout3d": lambda kind, rank: kind(),
+    **{f"BatchNorm{r}d": lambda kind, rank: kind(WIDTH) for r in (1, 2, 3)},
+    **{f"InstanceNorm{r}d": lambda kind, rank: kind(WIDTH, affine=True) for r in (1, 2, 3)},
+    **{f"Conv{r}d": lambda kind, rank: kind(WIDTH, WIDTH, 1) for r in (1, 2, 3)},
+    **{f"ConvTranspose{r}d": lambda kind, rank: kind(WIDTH, WIDTH, 1) for r in (1, 2, 3)},
+    **{f"{m}Pool{r}d": lambda kind, rank: kind(2) for m in ("Max", "Avg") for r in (1, 2, 3)},
+    **{f"LPPool{r}d": lambda kind, rank: kind(2, 2) for r in (1, 2, 3)},
+    **{f"Adaptive{m}Pool{r}d": lambda kind, rank: kind(2) for m in ("Max", "Avg")
+       for r in (1, 2, 3)},
+    **{f"{m}Pad{r}d": lambda kind, rank: kind(1)
+       for m in ("Circular", "Reflection", "Replication", "Zero") for r in (1, 2, 3)},
+    **{f"ConstantPad{r}d": lambda kind, rank: kind(1, 0.5) for r in (1, 2, 3)},
+}  # fmt: skip
+"""Layers between two convolutions: the width between them is free."""
+
+FROZEN = {
+    "LocalResponseNorm": (lambda kind: kind(3), "works across neighbouring channels"),
+    "FractionalMaxPool2d": (lambda kind: kind(2, 2), "draws its windows at random"),
+    "FractionalMaxPool3d": (lambda kind: kind(2, 2), "draws its windows at random"),
+    "CrossMapLRN2d": (None, "an autograd function of its own, older than export"),
+}
+"""Layers that lock the channels that they read, with the reason (None: not exported either)."""
+
+LOSSES = {
+    "AdaptiveLogSoftmaxWithLoss", "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss",
+    "CrossEntropyLoss", "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss",
+    "L1Loss", "LinearCrossEntropyLoss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "NLLLoss2d", "PoissonNLLLoss",
+    "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
+}  # fmt: skip
+"""Read a network's outputs, whose widths are the user's."""
+
+
+class Between(nn.Module):
+    """A convolution, a layer, and what reads its channels."""
+
+    def __init__(self, layer: nn.Module, rank: int, reads: int | None) -> None:
+        super().__init__()
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+        self.a, self.layer = kind(3, WIDTH, 1), layer
+        self.b = kind(reads or WIDTH, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.layer(self.a(x)))
+
+
+class Applied(nn.Module):
+    """Linear layers around a call."""
+
+    def __init__(self, call: Callable[..., Tensor], reads: int = WIDTH, **layers: nn.Module):
+        super().__init__()
+        self.call = call
+        self.a, self.b = nn.Linear(6, WIDTH), nn.Linear(reads, 5)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.call(self, self.a(x)))
+
+
+def unpool(rank: int) -> nn.Module:
+    class Unpooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down = getattr(nn, f"MaxPool{rank}d")(2, return_indices=True)
+            self.up = getattr(nn, f"MaxUnpool{rank}d")(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.up(*self.down(x))
+
+    return Between(Unpooled(), rank, None)
+
+
+def cell(kind: type[nn.Module]) -> nn.Module:
+    def call(net: Any, x: Tensor) -> Tensor:
+        state = None
+        for i in range(x.shape[1]):
+            state = net.cell(x[:, i], state)
+        return state[0] if isinstance(state, tuple) else state
+
+    return Applied(call, cell=kind(WIDTH, WIDTH))
+
+
+def rnn(kind: type[nn.Module]) -> nn.Module:
+    return Applied(lambda net, x: net.rnn(x)[0], rnn=kind(WIDTH, WIDTH, batch_first=True))
+
+
+def transformer(kind: type[nn.Module], memory: bool) -> nn.Module:
+    def call(net: Any, x: Tensor) -> Tensor:
+        return net.body(x, x) if memory else net.body(x)
+
+    return Applied(call, body=kind)
+
+
+def encoder() -> nn.Module:
+    return nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True)
+
+
+def decoder() -> nn.Module:
+    return nn.TransformerDecoderLayer(WIDTH, 2, 16, batch_first=True)
+
+
+SPECIAL: dict[str, Callable[[], nn.Module]] = {
+    **{f"MaxUnpool{rank}d": lambda rank=rank: unpool(rank) for rank in (1, 2, 3)},
+    **{name: lambda name=name: cell(getattr(nn, name)) for name in
+       ("LSTMCell", "GRUCell", "RNNCell")},
+    **{name: lambda name=name: rnn(getattr(nn, name)) for name in ("LSTM", "GRU", "RNN")},
+    "Linear": lambda: Applied(lambda net, x: net.c(x), c=nn.Linear(WIDTH, WIDTH)),
+    "Bilinear": lambda: Applied(lambda net, x: net.c(x, x.sin()), c=nn.Bilinear(8, 8, 8)),
+    "CosineSimilarity": lambda: Applied(
+        lambda net, x: x * nn.CosineSimilarity(-1)(x, x.sin() + 1).unsqueeze(-1)),
+    "PairwiseDistance": lambda: Applied(
+        lambda net, x: x * nn.PairwiseDistance()(x, x.sin()).unsqueeze(-1)),
+    "Embedding": lambda: Applied(
+        lambda net, x: x + net.e((x > 0).sum(-1)), e=nn.Embedding(9, WIDTH)),
+    "EmbeddingBag": lambda: Applied(
+        lambda net, x: x[:, 0] + net.e((x > 0).sum(-1)), e=nn.EmbeddingBag(9, WIDTH)),
+    "MultiheadAttention": lambda: Applied(
+        lambda net, x: net.m(x, x, x)[0], m=nn.MultiheadAttention(WIDTH, 2, batch_first=True)),
+    "TransformerEncoderLayer": lambda: transformer(encoder(), False),
+    "TransformerDecoderLayer": lambda: transformer(decoder(), True),
+    "TransformerEncoder": lambda: transformer(
+        nn.TransformerEncoder(encoder(), 1, enable_nested_tensor=False), False),
+    "TransformerDecoder": lambda: transformer(nn.TransformerDecoder(decoder(), 1), True),
+    "Transformer": lambda: transformer(
+        nn.Transformer(WIDTH, 2, 1, 1, 16, batch_first=True), True),
+}  # fmt: skip
+
+
+def find_layers() -> set[str]:
+    """Return the names of torch.nn's layers; lazy ones become the others at their first call."""
+    names = {n for n in nn.modules.__all__ if issubclass(getattr(nn.modules, n), nn.Module)}
+    return {n for n in names if not n.startswith("Lazy")} - CONTAINERS
+
+
+def test_every_layer_is_known_here():
+    known = {*ON_A_MAP, *FROZEN, *LOSSES, *SPECIAL}
+    assert not find_layers() - known
+
+
+def rank_of(name: str) -> int:
+    return int(name[-2]) if name[-2:] in ("1d", "2d", "3d") else 2
+
+
+READS = {"GLU": 4, "PixelShuffle": 2, "PixelUnshuffle": 32}
+
+
+def image(rank: int) -> tuple[Tensor]:
+    return (torch.randn(2, 3, *[4] * rank, dtype=torch.float64),)
+
+
+def check_exact(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Trace, and cut exactly by two random plans."""
+    model = shake(model.double()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = trace(model, inputs, step=1)
+    assert not net.axis_map.unsupported, net.frozen
+    assert net.dims, net.frozen
+    for seed in range(2):
+        assert verify(model, net, Plan.random(net, macs=0.6, seed=seed)) < 1e-10
+
+
+@pytest.mark.parametrize("name", sorted(set(ON_A_MAP) & find_layers()))
+def test_a_layer_between_convolutions_is_cut_exactly(name):
+    torch.manual_seed(0)
+    rank = rank_of(name)
+    check_exact(Between(ON_A_MAP[name](getattr(nn, name), rank), rank, READS.get(name)),
+                image(rank))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(SPECIAL) & find_layers()))
+def test_a_layer_of_its_own_kind_is_cut_exactly(name):
+    torch.manual_seed(0)
+    tokens = (torch.randn(2, 4, 6, dtype=torch.float64),)
+    check_exact(SPECIAL[name](), image(rank_of(name)) if "Unpool" in name else tokens)
+
+
+@pytest.mark.parametrize("name", [n for n, (make, _) in FROZEN.items() if make])
+def test_a_layer_without_a_rule_freezes_with_a_reason(name):
+    rank = rank_of(name)
+    model = Between(FROZEN[name][0](getattr(nn, name)), rank, None).double().eval()
+    net = trace(model, image(rank), step=1)
+    assert not net.dims
+    assert any("a.weight" in frozen.tensors for frozen in net.frozen)
