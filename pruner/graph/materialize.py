@@ -65,16 +65,7 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
         for counter, buffer in list(module.named_buffers(recurse=False)):
             if buffer.is_meta:
                 setattr(module, counter, torch.zeros(buffer.shape, dtype=buffer.dtype))
-    takes_tensor = (
-        new[node]
-        for node in program.graph.nodes
-        if node.op == "placeholder" and node.meta.get("shape") is not None
-    )
-    follow_input_device(
-        graph,
-        next(takes_tensor, None),
-        {tensor.device for tensor in program.tensors.values()},
-    )
+    _follow_device(graph, program, new)
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
     result = RebuiltModule(root, graph, name)
@@ -84,6 +75,17 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     order_tensors(result, program.tensors)
     restore_names(result, program.renamed)
     return result.eval()
+
+
+def _follow_device(graph: fx.Graph, program: Program, new: Mapping[fx.Node, fx.Node]) -> None:
+    """Let what the graph makes be made where the first tensor of its input is."""
+    takes_tensor = (
+        new[node]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.meta.get("shape") is not None
+    )
+    traced_on = {tensor.device for tensor in program.tensors.values()}
+    follow_input_device(graph, next(takes_tensor, None), traced_on)
 
 
 def _find_second_names(layers: Mapping[str, nn.Module], program: Program) -> dict[str, nn.Module]:

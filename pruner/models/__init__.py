@@ -2,9 +2,15 @@
 
 from .load import DenseModel, load_model
 from .model_names import resolve_name
-from .submodule import capture_arguments, find_submodule, list_submodules, splice
+from .submodule import (
+    capture_arguments,
+    find_submodule,
+    find_traceable_parts,
+    list_submodules,
+    splice,
+)
 
 __all__ = [
-    "DenseModel", "capture_arguments", "find_submodule", "list_submodules", "load_model",
-    "resolve_name", "splice",
+    "DenseModel", "capture_arguments", "find_submodule", "find_traceable_parts",
+    "list_submodules", "load_model", "resolve_name", "splice",
 ]  # fmt: skip

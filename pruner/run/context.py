@@ -21,6 +21,7 @@ from ..models import (
     DenseModel,
     capture_arguments,
     find_submodule,
+    find_traceable_parts,
     list_submodules,
     load_model,
     resolve_name,
@@ -220,7 +221,11 @@ class Workspace:
         try:
             return trace(module, example.args, example.kwargs, name=name)
         except TraceError as error:
-            raise TraceError(f"{error} With --submodule NAME: {list_submodules(module)}") from error
+            parts = find_traceable_parts(module, example) or f"of {list_submodules(module)} none"
+            below = "" if path is None else f", NAME below {path}"
+            raise TraceError(
+                f"{error}. What can be traced with --submodule NAME{below}: {parts}"
+            ) from error
 
     def _open_images(self) -> ImageData:
         if self.config.data is None:
