@@ -51,11 +51,11 @@ def _find_mask(indices: list[Any]) -> fx.Node | None:
     given = [index for index in indices if index is not None]
     if len(given) != len(indices) or not given:
         return None
-    if len(given) == 1 and given[0].meta["dtype"] == torch.bool:
+    if len(given) == 1 and given[0].meta.get("dtype") == torch.bool:
         return given[0]  # type: ignore[no-any-return]
     found = [_read_axis(index) for index in given]
     mask = found[0][0] if found[0] else None
-    if mask is None or mask.meta["dtype"] != torch.bool:
+    if mask is None or mask.meta.get("dtype") != torch.bool:
         return None
     return mask if found == [(mask, axis) for axis in range(len(mask.meta["shape"]))] else None
 

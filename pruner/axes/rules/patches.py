@@ -1,5 +1,6 @@
 """Operators between channels and map: patches, pixel shuffle, sampling, gathers."""
 
+import torch
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
@@ -180,3 +181,35 @@ def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     axis_map.unify(part, written[dim], node)
     node.args, node.kwargs = (node.args[0], args["src"], dim, start, end, 1), {}
     return list(x)
+
+
+@rule("masked_scatter")
+def masked_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Relate x [..., width] to rows [..., width] that are put where a mask is one, in order.
+
+    A mask that says the same of all positions of a row takes whole rows, whose width may be cut.
+    Such a one is taken as it was before its expansion.
+    """
+    args = operator_arguments(node)
+    x, rows = axis_map.axes_of(args["self"]), axis_map.axes_of(args["source"])
+    mask = _find_row_mask(args["mask"])
+    if mask is None or not x or not rows or x[-1].size != rows[-1].size:
+        return axis_map.freeze_node(node, "single positions that depend on data")
+    node.args, node.kwargs = (args["self"], mask, args["source"]), {}
+    freeze_axes((*x[:-1], *rows[:-1]), "rows that depend on data")
+    axis_map.unify(x[-1], rows[-1], node)
+    return list(x)
+
+
+def _find_row_mask(mask: fx.Node) -> fx.Node | None:
+    """Return the mask [..., 1] that a mask is, or that is expanded to it; None where none is."""
+    while mask.meta["shape"][-1:] != (1,):
+        source = mask.args[0] if mask.op == "call_function" and mask.args else None
+        if operator_name(mask) not in _EXPANSIONS or not isinstance(source, fx.Node):
+            return None
+        mask = source
+    return mask if mask.meta.get("dtype") == torch.bool else None
+
+
+_EXPANSIONS = ("expand", "expand_as", "broadcast_to", "to", "_to_copy", "clone", "contiguous",
+               "alias", "detach")  # fmt: skip
