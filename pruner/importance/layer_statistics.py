@@ -34,7 +34,7 @@ class ReaderStatistics:
     """Input moments of one ungrouped convolution or linear layer that reads a Dim.
 
     Attributes:
-        node: The layer's call.
+        node: The layer's call, the first of several.
         slot: The weight's input axis.
         mean: [inputs * kernel], of what flows in at all positions of the kernel.
         gram: [inputs * kernel, inputs * kernel], about the mean where the layer or its norm can
@@ -173,43 +173,52 @@ def collect_statistics(
         for x, _ in batches
         for chunk in zip(*(a.split(CHUNK) for a in prepare_inputs(net.module, x)), strict=True)
     ]
-    calls = _find_ungrouped_calls(net.module)
+    calls = _find_ungrouped_calls(net)
     slots = {
         name: [s for s in dim.slots if s.role == "in" and s.tensor in calls]
         for name, dim in net.dims.items()
     }
     used = {s.tensor: calls[s.tensor] for found in slots.values() for s in found}
-    names = {n.name for node in used.values() for n in (node, producer_of(node))}
+    names = {n.name for nodes in used.values() for node in nodes for n in (node, producer_of(node))}
     names.update(name for b in net.blocks.values() for name in (b.skip, b.join))
     sums: dict[str, list[Moments]] = {}
     bypasses: dict[str, list[Moments]] = {}
     for k, values in enumerate(StagedExecution(net.module, inputs).values(names)):
-        for tensor, node in used.items():
-            layer: Any = net.module.get_submodule(str(node.target))
-            x, y = values[producer_of(node).name], values[node.name]
-            at = draw_positions(layer, y, spatial_samples, tensor, k)
-            rows = sample_inputs(layer, x, y.shape, at)
-            _add_rows(sums, tensor, rows, rows[..., :0])
+        for tensor, nodes in used.items():
+            layer: Any = net.module.get_submodule(str(nodes[0].target))
+            for i, node in enumerate(nodes):
+                x, y = values[producer_of(node).name], values[node.name]
+                again = (i,) if i else ()  # positions of a first call are drawn as they always were
+                at = draw_positions(layer, y, spatial_samples, tensor, k, *again)
+                rows = sample_inputs(layer, x, y.shape, at)
+                _add_rows(sums, tensor, rows, rows[..., :0])
         for name, block in net.blocks.items():
             x, y = (_sample_rows(values[n], spatial_samples, name, k)
                     for n in (block.skip, block.join))  # fmt: skip
             _add_rows(bypasses, name, x, y)
     readers = {
-        name: [_summarize_reader(net.module, calls[s.tensor], s, sums[s.tensor]) for s in found]
+        name: [_summarize_reader(net.module, calls[s.tensor][0], s, sums[s.tensor]) for s in found]
         for name, found in slots.items()
     }
     return CalibrationStatistics(net, readers, bypasses)
 
 
-def _find_ungrouped_calls(module: fx.GraphModule) -> dict[str, fx.Node]:
-    """Map weights' names to calls of ungrouped convolutions and linear layers that run once."""
-    nodes = [node for node in module.graph.nodes if node.op == "call_module"]
-    targets = [node.target for node in nodes]
-    return {
-        f"{node.target}.weight": node
-        for node in nodes
-        if is_ungrouped(get_layer(module, node)) and targets.count(node.target) == 1
-    }
+def _find_ungrouped_calls(net: Network) -> dict[str, list[fx.Node]]:
+    """Map weights' names to the calls of ungrouped convolutions and linear layers.
+
+    Where a layer is called several times, one batch norm or none is behind all of the calls.
+    """
+    calls: dict[str, list[fx.Node]] = {}
+    for node in net.module.graph.nodes:
+        if node.op == "call_module" and is_ungrouped(get_layer(net.module, node)):
+            name = f"{node.target}.weight"
+            calls.setdefault(net.program.tied.get(name, name), []).append(node)
+
+    def list_norms(nodes: list[fx.Node]) -> set[Any]:
+        norms = [find_batch_norm_after(net.module, node) for node in nodes]
+        return {(node.target, norm and norm.target) for node, norm in zip(nodes, norms)}
+
+    return {name: nodes for name, nodes in calls.items() if len(list_norms(nodes)) == 1}
 
 
 def _add_rows(sums: dict[str, list[Moments]], key: str, x: Tensor, y: Tensor) -> None:

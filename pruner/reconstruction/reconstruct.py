@@ -1,6 +1,6 @@
 """``repair``: reconstruct a cut network, layer by layer, from what the dense one computes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ def repair(
     lost before it; where blocks right behind are dropped, y is the last of their sums. This is
     layer-wise reconstruction (He et al. 2017, arXiv 1707.06168, eq. 2) from the cut network's own
     inputs, so that errors do not pile up. A batch norm behind the layer takes b and the statistics
-    that fit; the statistics of other batch norms are estimated anew.
+    that fit; the statistics of other batch norms are estimated anew. A layer that is called
+    several times is fitted once, to all of its calls.
 
     Args:
         module: The cut network (`pruner.apply`), changed in place.
@@ -95,30 +96,25 @@ def _fit_layer(
     spatial_samples: int,
 ) -> None:
     """Refit one layer to the dense network's outputs of indices ``kept``."""
-    node, source = task.node, producer_of(task.node).name
+    node = task.node
     layer = module.get_submodule(str(node.target))
     norm = None if task.norm is None else module.get_submodule(str(task.norm.target))
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
     groups = getattr(layer, "groups", 1)
     outputs, size = len(layer.weight) // groups, layer.weight[0].numel()
     train, held_out = (Moments(groups, size, outputs) for _ in range(2))
-    names = [source] if task.residual is None else [source, task.residual.name]
-    targets = [task.target, *(task.override or ())]
+    calls = task.list_calls()
+    names = {producer_of(call.node).name for call in calls}
+    names |= {call.residual.name for call in calls if call.residual is not None}
+    targets = {name for call in calls for name in (call.target, *(call.override or ()))}
     both = zip(cut.values(names, node.name), dense.values(targets, node.name), strict=True)
     for k, (ours, theirs) in enumerate(both):
-        x, y = ours[source], theirs[task.target]
-        if task.override is not None:
-            value, first, second = (theirs[name] for name in task.override)
-            y = torch.where(first == second, value, y)
-        at = draw_positions(layer, y, spatial_samples, node.name, k)
-        xs = sample_inputs(layer, x, y.shape, at)
-        ys = sample_outputs(layer, y, at)[..., kept.to(y.device)]
-        if task.residual is not None:
-            ys = ys - sample_outputs(layer, ours[task.residual.name], at)
-        fold = mark_holdout(x)
-        for part, images in ((train, ~fold), (held_out, fold)):
-            if images.any():
-                part.add(split_groups(xs[images], groups), split_groups(ys[images], groups))
+        for call in calls:
+            xs, ys = _sample_call(layer, call, kept, ours, theirs, spatial_samples, k)
+            fold = mark_holdout(xs)
+            for part, images in ((train, ~fold), (held_out, fold)):
+                if images.any():
+                    part.add(split_groups(xs[images], groups), split_groups(ys[images], groups))
     weight = layer.weight.double()
     if isinstance(norm, BatchNorm):
         weight = weight * batch_norm_scale(norm).view(-1, *[1] * (weight.ndim - 1))
@@ -126,6 +122,28 @@ def _fit_layer(
     fit = fit_ridge(train, held_out, old, biased=layer.bias is not None or norm is not None)
     if torch.isfinite(fit.weight).all() and torch.isfinite(fit.bias).all():
         _write_fit(layer, norm, fit)
+
+
+def _sample_call(
+    layer: nn.Conv2d | nn.Linear,
+    call: LayerTask,
+    kept: Tensor,
+    ours: Mapping[str, Tensor],
+    theirs: Mapping[str, Tensor],
+    spatial_samples: int,
+    batch: int,
+) -> tuple[Tensor, Tensor]:
+    """Return what a call of a layer reads of the cut network, and what it is to write."""
+    x, y = ours[producer_of(call.node).name], theirs[call.target]
+    if call.override is not None:
+        value, first, second = (theirs[name] for name in call.override)
+        y = torch.where(first == second, value, y)
+    at = draw_positions(layer, y, spatial_samples, call.node.name, batch)
+    xs = sample_inputs(layer, x, y.shape, at)
+    ys = sample_outputs(layer, y, at)[..., kept.to(y.device)]
+    if call.residual is not None:
+        ys = ys - sample_outputs(layer, ours[call.residual.name], at)
+    return xs, ys
 
 
 def _write_fit(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, fit: RidgeFit) -> None:
@@ -149,16 +167,20 @@ def _write_fit(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, fit: RidgeF
 
 
 @torch.no_grad()
-def _estimate_statistics(module: fx.GraphModule, node: fx.Node, cut: StagedExecution) -> None:
+def _estimate_statistics(
+    module: fx.GraphModule, calls: tuple[fx.Node, ...], cut: StagedExecution
+) -> None:
     """Estimate the running statistics of a batch norm that follows no refitted layer."""
-    norm = module.get_submodule(str(node.target))
+    norm = module.get_submodule(str(calls[0].target))
     assert isinstance(norm, BatchNorm)
     assert norm.running_mean is not None and norm.running_var is not None
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    source = producer_of(node).name
-    for found in cut.values([source], node.name):
-        rows = found[source].double().movedim(1, -1).flatten(0, -2)
-        count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows**2).sum(0)
+    sources = [producer_of(node).name for node in calls]
+    for found in cut.values(sources, calls[0].name):
+        for source in sources:
+            rows = found[source].double().movedim(1, -1).flatten(0, -2)
+            count, total = count + len(rows), total + rows.sum(0)
+            squares = squares + (rows**2).sum(0)
     mean = total / count
     norm.running_mean.copy_(mean)
     norm.running_var.copy_((squares / count - mean.square()).clamp_min(0))

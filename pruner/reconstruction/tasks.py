@@ -1,7 +1,8 @@
 """What a reconstruction has to fit: layers behind a cut, and what the dense network has there."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ class LayerTask:
         target: The dense network's node whose value the sum is to have.
         override: Three nodes of the dense network: where the second and third agree, which is where
             an activation hides the difference, the value is to be that of the first.
+        others: The layer's further calls (a backbone of two images, refinement in rounds): the fit
+            is to all of them together, at the first one's place.
     """
 
     node: fx.Node
@@ -36,36 +39,82 @@ class LayerTask:
     residual: fx.Node | None
     target: str
     override: tuple[str, str, str] | None = None
+    others: tuple["LayerTask", ...] = ()
+
+    def list_calls(self) -> tuple["LayerTask", ...]:
+        """Return one task for every call."""
+        return (self, *self.others)
 
 
-def list_tasks(module: fx.GraphModule, net: Network, plan: Plan) -> Iterator[LayerTask | fx.Node]:
-    """List layers to fit, and batch norms by themselves, that lie behind anything that was cut."""
+def list_tasks(
+    module: fx.GraphModule, net: Network, plan: Plan
+) -> Iterator[LayerTask | tuple[fx.Node, ...]]:
+    """List layers to fit, and calls of batch norms by themselves, behind anything that was cut."""
     nodes = [node for node in module.graph.nodes if node.op != "output"]
     order = {node: i for i, node in enumerate(nodes)}
-    calls = [node.target for node in nodes if node.op == "call_module"]
+    calls: dict[str, list[fx.Node]] = defaultdict(list)
+    for node in nodes:
+        if node.op == "call_module":
+            calls[str(node.target)].append(node)
     dense = {node.name: node for node in net.module.graph.nodes}
     proxies = _find_proxy_targets(dense, net, plan)
     fitted: set[fx.Node] = set()
+    reached = _find_inexact(nodes, module, net, proxies)
     inexact: set[fx.Node] = set()
     for node in nodes:
         layer = get_layer(module, node)
         changed = inexact.intersection(node.all_input_nodes)
-        if (
-            node.name in proxies
-            or changed
-            or (layer and _has_fewer_inputs(layer, net.module, node))
-        ):
+        if _is_inexact(node, layer, net, proxies, inexact):
             inexact.add(node)
-        if layer is None or node in fitted or calls.count(node.target) > 1:
+        if layer is None or node in fitted:
             continue
+        same = calls[str(node.target)]
+        again = reached if len(same) > 1 else inexact  # what later calls read is not settled yet
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            task = _build_task(module, node, order, proxies)
-            if node in inexact or task.target in proxies.values():
+            task = _build_shared_task(module, same, order, proxies)
+            targets = {call.target for call in task.list_calls()}
+            if again.intersection(same) or targets.intersection(proxies.values()):
                 yield task
-                fitted.update(n for n in (task.node, task.norm) if n is not None)
-                inexact.add(node)
-        elif isinstance(layer, BatchNorm) and layer.track_running_stats and changed:
-            yield node
+                # of several norms behind one layer the fit is to what they read: statistics stay
+                norms = [find_batch_norm_after(module, call) for call in same]
+                fitted.update((*same, *(norm for norm in norms if norm is not None)))
+                inexact.update(same)
+            continue
+        read = changed if len(same) == 1 else again.intersection(_list_inputs(same))
+        if isinstance(layer, BatchNorm) and layer.track_running_stats and read:
+            yield tuple(same)
+            fitted.update(same)
+
+
+def _list_inputs(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Return the nodes that any of these read."""
+    return {source for node in nodes for source in node.all_input_nodes}
+
+
+def _is_inexact(
+    node: fx.Node,
+    layer: nn.Module | None,
+    net: Network,
+    proxies: Mapping[str, str],
+    inexact: set[fx.Node],
+) -> bool:
+    """Return whether a node's value differs from the dense network's, since inputs of it do."""
+    return (
+        node.name in proxies
+        or not inexact.isdisjoint(node.all_input_nodes)
+        or (layer is not None and _has_fewer_inputs(layer, net.module, node))
+    )
+
+
+def _find_inexact(
+    nodes: list[fx.Node], module: fx.GraphModule, net: Network, proxies: Mapping[str, str]
+) -> set[fx.Node]:
+    """Return the nodes whose values differ from the dense network's before anything is fitted."""
+    inexact: set[fx.Node] = set()
+    for node in nodes:
+        if _is_inexact(node, get_layer(module, node), net, proxies, inexact):
+            inexact.add(node)
+    return inexact
 
 
 def _has_fewer_inputs(layer: nn.Module, dense: nn.Module, node: fx.Node) -> bool:
@@ -75,6 +124,28 @@ def _has_fewer_inputs(layer: nn.Module, dense: nn.Module, node: fx.Node) -> bool
     before = dense.get_submodule(str(node.target)).weight
     assert isinstance(before, Tensor)
     return weight.shape[1] < before.shape[1]
+
+
+def _build_shared_task(
+    module: fx.GraphModule,
+    calls: list[fx.Node],
+    order: Mapping[fx.Node, int],
+    proxies: Mapping[str, str],
+) -> LayerTask:
+    """Return the task of all calls of a layer; a batch norm counts that is behind each of them."""
+    first, *others = (_build_task(module, call, order, proxies) for call in calls)
+    norms = {task.norm and task.norm.target for task in (first, *others)}
+    if others and (len(norms) > 1 or not _follows_all(module, first.norm, calls)):
+        first, *others = (LayerTask(call, None, None, call.name) for call in calls)
+    return replace(first, others=tuple(others))
+
+
+def _follows_all(module: fx.GraphModule, norm: fx.Node | None, calls: list[fx.Node]) -> bool:
+    """Return whether a batch norm is called behind these calls only."""
+    if norm is None:
+        return True
+    own = [node for node in module.graph.nodes if node.target == norm.target]
+    return {producer_of(node) for node in own} == set(calls)
 
 
 def _build_task(
@@ -132,9 +203,10 @@ def find_kept_outputs(net: Network, keep: Mapping[str, Iterable[int]], name: str
     """Return the positions [kept] of the dense layer's outputs that the cut one still has."""
     layer = net.module.get_submodule(name)
     assert isinstance(layer.weight, Tensor)
+    weight = net.program.tied.get(f"{name}.weight", f"{name}.weight")
     kept = np.ones(len(layer.weight), bool)
     for dim_name, indices in keep.items():
         for slot in net.dims[dim_name].slots:
-            if slot.tensor == f"{name}.weight" and slot.axis == 0:
+            if slot.tensor == weight and slot.axis == 0:
                 kept &= (slot.owner < 0) | np.isin(slot.owner, list(indices))
     return torch.from_numpy(np.flatnonzero(kept))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..axes import REDUCTIONS, Axes, Keep, kept_mask
+from ..axes import REDUCTIONS, Atom, Axes, Keep, kept_mask, resolve_axis
 from ..graph import is_mutable, operator_arguments, operator_name
 from ..structure import Network, Plan, get_batch_size
 from .topk_alignment import AlignedInterpreter
@@ -37,7 +37,8 @@ class MaskedInterpreter(AlignedInterpreter):
             net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped_blocks()
         }
         # The batch is whole, at the size of the example inputs: heads may be folded into it.
-        batch = {net.axis_map.batch: np.ones(get_batch_size(net), bool)}
+        whole = resolve_axis(net.axis_map.batch)  # rules may have found it to be another atom
+        batch = {whole: np.ones(get_batch_size(net), bool)} if isinstance(whole, Atom) else {}
         keep, axes = plan.atom_masks(net) | batch, net.axis_map.axes
         self.kept: dict[str, Any] = {n.name: _find_kept(axes[n], keep) for n in axes}
         self.reduced: dict[str, Kept] = {}
