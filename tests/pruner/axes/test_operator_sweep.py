@@ -239,3 +239,114 @@ def test_a_layer_without_a_rule_freezes_with_a_reason(name):
     net = trace(model, image(rank), step=1)
     assert not net.dims
     assert any("a.weight" in frozen.tensors for frozen in net.frozen)
+
+
+BACKWARD = "computes gradients, which no graph of inference holds"
+INTERNAL = "torch.export writes the operator of torch.nn.functional in its place"
+RANDOM = "numbers that are drawn anew have no cut that equals them"
+WITHOUT_RULE = {
+    "_adaptive_avg_pool2d_backward": BACKWARD,
+    "avg_pool2d_backward": BACKWARD,
+    "convolution_backward": BACKWARD,
+    "max_pool2d_with_indices_backward": BACKWARD,
+    "_native_batch_norm_legit": INTERNAL,
+    "_native_batch_norm_legit_no_training": INTERNAL,
+    "convolution": INTERNAL,
+    "native_group_norm": INTERNAL,
+    "native_layer_norm": INTERNAL,
+    "rand": RANDOM,
+    "randn": RANDOM,
+    "randperm": RANDOM,
+    "_local_scalar_dense": "gives a number of Python's",
+    "_pdist_forward": "pairs of a batch's rows, in one axis",
+    "as_strided": "reads memory, not axes",
+    "empty_strided": "lays out memory, not axes",
+    "index_put": "writes at positions that depend on data",
+    "masked_scatter": "writes at positions that depend on data",
+}
+"""Core operators that freeze what they touch."""
+
+
+def find_core() -> dict[str, list[Any]]:
+    """Return the overloads of ATen that are tagged core, by operator."""
+    found: dict[str, list[Any]] = {}
+    for name in dir(torch.ops.aten):
+        packet = getattr(torch.ops.aten, name)
+        overloads = [getattr(packet, o) for o in getattr(packet, "overloads", list)()]
+        core = [o for o in overloads if torch.Tag.core in o.tags]
+        if core:
+            found[name] = core
+    return found
+
+
+def test_every_core_operator_has_a_rule_or_a_reason():
+    missing = {
+        name
+        for name, overloads in find_core().items()
+        for target in overloads
+        if not has_rule(target) and not find_decompositions([target], has_rule)
+    }
+    assert missing == set(WITHOUT_RULE)
+
+
+def unary_operators() -> list[Any]:
+    """Return the core operators tagged pointwise that take one tensor and nothing else."""
+    return [
+        target
+        for overloads in find_core().values()
+        for target in overloads
+        if torch.Tag.pointwise in target.tags
+        and [a.name for a in target._schema.arguments if not a.has_default_value()] == ["self"]
+        and not target._schema.is_mutable
+        and "bitwise" not in str(target)  # of integers
+        and "clamp" not in str(target)  # by at least one bound
+    ]
+
+
+def test_elementwise_core_operators_are_cut_exactly():
+    torch.manual_seed(0)
+    operators = unary_operators()
+    assert len(operators) > 30
+
+    def call(net: Any, x: Tensor) -> Tensor:
+        x = 0.5 + 0.4 * torch.tanh(x)  # where all of them are defined
+        return sum(torch.nan_to_num(f(x).to(x.dtype)) for f in operators)
+
+    check_exact(Applied(call), (torch.randn(2, 4, 6, dtype=torch.float64),))
+
+
+BINARY = ("add", "atan2", "div", "eq", "fmod", "ge", "gt", "le", "lt", "maximum", "minimum", "mul",
+          "ne", "pow", "remainder", "sub", "max", "min", "hypot")  # fmt: skip
+
+
+def test_elementwise_operators_of_two_tensors_are_cut_exactly():
+    def call(net: Any, x: Tensor) -> Tensor:
+        x, y = 1.5 + torch.tanh(x), 1.5 + torch.tanh(net.c(x))
+        return sum(getattr(torch, name)(x, y).to(y.dtype).abs() for name in BINARY)
+
+    check_exact(
+        Applied(call, c=nn.Linear(WIDTH, WIDTH)), (torch.randn(2, 4, 6, dtype=torch.float64),)
+    )
+
+
+COMPOSITE: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "tensor_split": lambda net, x: torch.hstack(torch.tensor_split(x, 2, 1)),
+    "movedim": lambda net, x: x.movedim(1, 2).mT,
+    "tensordot": lambda net, x: torch.tensordot(x, net.c.weight, dims=([2], [1])),
+    "weight.T": lambda net, x: x @ net.c.weight.T,
+    "inner": lambda net, x: torch.inner(x, net.c.weight),
+    "matrix and vector": lambda net, x: x * (x @ net.c.bias).unsqueeze(-1),
+    "fft along tokens": lambda net, x: torch.fft.irfft(torch.fft.rfft(x, dim=1), n=4, dim=1),
+    "view_as_real": lambda net, x: torch.view_as_real(torch.fft.fft(x, dim=1)).sum(-1),
+    "scatter_add": lambda net, x: torch.zeros_like(x).scatter_add(
+        1, (x > 0).long(), x),
+    "weight_norm": lambda net, x: x @ torch._weight_norm(net.c.weight, net.c.weight[:, :1], 0).T,
+    "cdist": lambda net, x: x * torch.cdist(x, x.sin()).mean(-1, keepdim=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPOSITE)
+def test_what_torch_takes_apart_is_cut_exactly(name):
+    torch.manual_seed(0)
+    model = Applied(COMPOSITE[name], c=nn.Linear(WIDTH, WIDTH))
+    check_exact(model, (torch.randn(2, 4, 6, dtype=torch.float64),))
