@@ -264,7 +264,6 @@ WITHOUT_RULE = {
     "as_strided": "reads memory, not axes",
     "empty_strided": "lays out memory, not axes",
     "index_put": "writes at positions that depend on data",
-    "masked_scatter": "writes at positions that depend on data",
 }
 """Core operators that freeze what they touch."""
 
