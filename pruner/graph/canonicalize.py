@@ -38,7 +38,7 @@ def canonicalize(
     The number ``batch`` stands for the dynamic batch; the model tells the names of tied tensors;
     operators that are not known are taken apart as far as torch can.
     """
-    exported = functionalize(exported, is_known)
+    exported, functional = functionalize(exported, is_known)
     names, tensors, transient = _read_tensors(exported)
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
@@ -48,7 +48,7 @@ def canonicalize(
         new[node] = made
         holders[made].append(node)
 
-    for node in exported.graph.nodes:
+    for node in functional.nodes:
         if node.op == "placeholder" and node.name in names:
             if not node.users:
                 continue

@@ -19,6 +19,7 @@ from ..errors import TraceError
 from ..utils import silence_logging
 from .model_state import keep_model
 from .program import BATCH_HINT
+from .recurrent_shapes import quick_recurrent_shapes
 from .torch_internals import is_data_dependent, is_specialization
 
 _OWN = tuple(
@@ -93,7 +94,10 @@ def call_export(model: nn.Module, call: ExportCall) -> torch.export.ExportedProg
     """Export a model, which is left as it was."""
     # A failure is logged and printed with its whole graph, then raised.
     printed = contextlib.redirect_stderr(io.StringIO())
-    with warnings.catch_warnings(), printed, silence_logging(), torch.no_grad(), keep_model(model):
+    quiet = (warnings.catch_warnings(), printed, silence_logging(), torch.no_grad())
+    with contextlib.ExitStack() as stack:
+        for context in (*quiet, keep_model(model), quick_recurrent_shapes()):
+            stack.enter_context(context)
         warnings.simplefilter("ignore")
         return torch.export.export(
             model, call.args, call.kwargs, dynamic_shapes=call.shapes, strict=False

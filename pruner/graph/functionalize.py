@@ -1,9 +1,10 @@
 """Graphs without in-place writes, without graphs inside them, without composite operators unknown.
 
 Most in-place operators write a tensor that nobody else looks at; they are simply replaced by their
-functional twins. Where a write is seen through another view, and where a graph calls another
-(blocks under ``torch.no_grad`` or ``autocast``), torch's own functionalization traces the graph
-once more. So it does where the caller does not know an operator that torch can take apart.
+functional twins. Where a write is seen through another view, it is scattered into what is viewed;
+where that is not plain, and where a graph calls another (blocks under ``torch.no_grad`` or
+``autocast``), torch's own functionalization traces the graph once more. So it does where the caller
+does not know an operator that torch can take apart.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from torch import Tensor, fx
 from .decompositions import find_decompositions
 from .ops import DROPOUTS, is_mutable, operator_arguments, operator_name, producer_of, target_name
 from .torch_internals import HigherOrderOperator, is_operator, operator_schema
+from .write_propagation import propagate_writes
 
 _LIBRARY = torch.library.Library("msprune", "FRAGMENT")
 _END = 2**63 - 1
@@ -45,19 +47,27 @@ _OPAQUE = dict(_define_opaque(name) for name in ("batch_norm", *DROPOUTS))
 
 def functionalize(
     exported: torch.export.ExportedProgram, is_known: Callable[[Any], bool]
-) -> torch.export.ExportedProgram:
-    """Return a program in which every in-place operator that is left has a functional twin.
+) -> tuple[torch.export.ExportedProgram, fx.Graph]:
+    """Return a program, and its graph so that every operator left in-place has a functional twin.
 
-    Operators that are not known are taken apart as far as torch can. The given program is returned
-    where it is such already, else it is left as it was.
+    Operators that are not known are taken apart as far as torch can. The given ones are returned
+    where they are such already, else they are left as they were.
     """
-    if _needs_tracing(exported.graph, set(exported.graph_signature.user_inputs)):
-        exported = _trace_again(exported, {})
     tried: set[Any] = set()
 
     def is_kept(target: Any) -> bool:
         return target_name(target).removesuffix("_") in _REWRITTEN or is_known(target)
 
+    inputs, nodes = set(exported.graph_signature.user_inputs), exported.graph.nodes
+    deeper = any(isinstance(node.target, HigherOrderOperator) for node in nodes)
+    hidden = deeper or _has_hidden_writes(exported.graph, inputs)
+    if hidden and not deeper and not find_decompositions(_walk_targets(exported), is_kept, set()):
+        held = {node.name for node in nodes if node.op == "placeholder"} - inputs
+        graph = propagate_writes(exported.graph, held, find_functional_overload)
+        if graph is not None:
+            return exported, graph
+    if hidden:
+        exported = _trace_again(exported, {})
     while table := find_decompositions(_walk_targets(exported), is_kept, tried):
         tried.update(table)
         try:
@@ -66,7 +76,7 @@ def functionalize(
             for operator_, decompose in table.items():
                 with contextlib.suppress(Exception):
                     exported = _trace_again(exported, {operator_: decompose})
-    return exported
+    return exported, exported.graph
 
 
 def _walk_targets(exported: torch.export.ExportedProgram) -> Iterator[Any]:
@@ -99,15 +109,13 @@ def _replace_targets(graph: fx.Graph, targets: Mapping[Any, Any]) -> None:
             node.target = targets[node.target]
 
 
-def _needs_tracing(graph: fx.Graph, inputs: set[str]) -> bool:
-    """Whether some write is seen through another view, has no functional twin, or lies deeper."""
+def _has_hidden_writes(graph: fx.Graph, inputs: set[str]) -> bool:
+    """Whether some write is seen through another view, or has no functional twin."""
     position = {node: i for i, node in enumerate(graph.nodes)}
     families: dict[fx.Node, list[fx.Node]] = defaultdict(list)
     for node in graph.nodes:
         families[find_memory_owner(node)].append(node)
     for node in graph.nodes:
-        if isinstance(node.target, HigherOrderOperator):
-            return True
         if not is_mutable(node):
             continue
         base = find_memory_owner(node)

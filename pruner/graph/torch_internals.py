@@ -1,12 +1,13 @@
 """Private interfaces of torch that the package relies on, each behind one name."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode as _FakeTensorMode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
@@ -43,6 +44,31 @@ def composite_kernel(target: Any) -> Callable[..., Any] | None:
     if torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), key):
         return partial(target._op_dk, key)
     return None
+
+
+def memory_key(value: Any) -> int | None:
+    """Return what a (fake) tensor's views and it have in common; None of what is no tensor."""
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+
+
+@contextmanager
+def replace_decomposition(operator: Any, function: Callable[..., Any]) -> Iterator[None]:
+    """Let another function say meanwhile what a composite operator gives on fake tensors."""
+    keys = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
+    held = {key: operator.py_kernels[key] for key in keys if key in operator.py_kernels}
+    table = torch._decomp.decomposition_table
+    listed = table.get(operator)
+    try:
+        operator.py_kernels.update(dict.fromkeys(held, function))
+        if listed is not None:
+            table[operator] = function
+        operator._dispatch_cache.clear()
+        yield
+    finally:
+        operator.py_kernels.update(held)
+        if listed is not None:
+            table[operator] = listed
+        operator._dispatch_cache.clear()
 
 
 def io_nesting(graph: fx.Graph) -> tuple[list[str], pytree.TreeSpec, pytree.TreeSpec] | None:
