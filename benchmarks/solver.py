@@ -2,14 +2,17 @@
 
 ``python -m benchmarks.solver`` runs what is missing and prints the table.
 
-Instances are the published MDP solver inputs and fine-grained roofline networks, both read from
-``../shared/instances`` beside the repository. Every case runs in a process of its own, so that its
+Instances are the published MDP solver inputs, problems formulated from networks with flat scores,
+and fine-grained roofline networks, all read from ``../shared/instances`` beside the repository, and
+200 random ones of eight families (:mod:`.solver_families`), on which ``auto`` and ``milp`` have the
+same time. Every case runs in a process of its own, so that its
 peak memory is its own; finished cases are kept in ``results/solver.json`` and not run again on the
 same machine with the same versions, so that an interrupted benchmark goes on where it stopped.
 The table is printed and written to ``results/solver.md``.
 """
 
 import argparse
+import gzip
 import importlib
 import importlib.util
 import json
@@ -28,10 +31,13 @@ import numpy as np
 import solver
 
 from . import record
+from .solver_families import build_family_problem
 
 INSTANCES = record.ROOT.parent / "shared" / "instances"
 SEED = 0
 NETS = ("resnet50", "resnet101", "deit_tiny", "deit_base")
+#: Roofline networks with nearly equal channels, and with three budgets; problems of the race.
+KINDS, FAMILIES = ("alike", "three"), 200
 BUDGETS = (0.7, 0.5, 0.25, 0.15)
 REPEATS = {"auto": 5, "lagrangian": 5, "knapsack": 5, "milp": 5, "mindtpy": 1, "frontier": 1}
 #: Wall seconds for one solve on a roofline network; `milp` alone needs them.
@@ -46,19 +52,32 @@ def list_cases() -> list[tuple[str, str, int]]:
     fine = [f"roofline-{net}-{budget}" for net in NETS for budget in BUDGETS]
     found += [(n, m, REPEATS[m]) for n in fine for m in ("auto", "lagrangian", "knapsack")]
     found.append(("roofline-resnet50-0.5", "frontier", 1))
+    networks = sorted(path.name[: -len(".json.gz")] for path in INSTANCES.glob("network-*.json.gz"))
+    hard = [*networks, *(f"roofline-{net}-0.5-{kind}" for net in NETS for kind in KINDS)]
+    raced = [*hard, *(f"family-{number}" for number in range(FAMILIES))]
+    found += [(n, m, 1) for n in raced for m in ("auto", "milp")]
     found += [(n, "milp", 1) for n in fine]  # minutes; last, and once
     return found
 
 
 def load(instance: str) -> solver.Problem:
     """Read or make the problem of an instance's name."""
+    if instance.startswith("family-"):
+        return build_family_problem(int(instance.split("-")[1]))
+    if instance.startswith("network-"):
+        text = gzip.decompress((INSTANCES / f"{instance}.json.gz").read_bytes())
+        return solver.Problem.from_json(text.decode("utf-8"))
     if not instance.startswith("roofline-"):
         return solver.Problem.from_json(INSTANCES / f"{instance}.json")
-    _, net, budget = instance.split("-")
+    _, net, budget, *kind = instance.split("-")
     spec = importlib.util.spec_from_file_location("roofline", INSTANCES / "roofline.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if kind == ["alike"]:
+        setattr(module, "SPREAD", 0.05)  # noqa: B010
+    if kind == ["three"]:
+        module.ALSO.update({"other_ms": 0.6, "memory": 0.5})
     made = module.make(net, 8, float(budget), SEED)
     tables = [
         solver.Table(t["name"], tuple(t["scope"]), t["value"], t["cost"]) for t in made["tables"]
@@ -72,6 +91,8 @@ def run_case(instance: str, method: str, repeats: int) -> dict[str, Any]:
         importlib.import_module("pyomo.contrib.appsi.solvers")  # no part of a solve's time
     problem = load(instance)
     limit = LIMITS[instance.split("-")[1]] if instance.startswith("roofline-") else 60.0
+    if instance.startswith(("network-", "family-")) or instance.endswith(KINDS):
+        limit = 10.0 if len(problem.budgets) == 1 else 30.0
     if method == "frontier":
         return _run_frontier(problem)
     seconds = []
@@ -157,7 +178,13 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     optima = record.read_json(INSTANCES / "optima.json", {})
     autos = {n: r for (n, method), r in by.items() if method == "auto"}
     published = [n for n in optima if n in autos]
-    fine = [n for n in autos if n.startswith("roofline")]
+    fine = [n for n in autos if n.startswith("roofline") and not n.endswith(KINDS)]
+    raced = [
+        n
+        for n in autos
+        if n.startswith(("network", "family")) or n.endswith(KINDS)
+        if (n, "milp") in by
+    ]
     right = [
         n for n in published
         if autos[n]["status"] == "optimal"
@@ -176,7 +203,14 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
     fronts = [r for (_, method), r in by.items() if method == "frontier"]
     ratios = {n: median[n, "auto"] / median[n, "milp"] for n in autos if (n, "milp") in median}
+    worse = [
+        n for n in raced
+        if (by[n, "milp"]["value"] or -math.inf) > (autos[n]["value"] or -math.inf) * (1 + 1e-9)
+        or (autos[n]["gap"] or 0.0) > max(by[n, "milp"]["gap"] or 0.0, 1e-9)
+    ]  # fmt: skip
     return {
+        "raced": summarize(raced, [n for n in raced if (autos[n]["gap"] or 0.0) <= 1e-6]),
+        "worse": worse,
         "published": summarize(published, right),
         "fine": summarize(fine, closed),
         "fronts": fronts,

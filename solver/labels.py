@@ -1,307 +1,330 @@
-"""Exact dynamic programming over the bucket tree with labels, inside a window below the bound.
+"""Exact dynamic programming over the bucket tree with labels, the most promising ones first.
 
 What the relaxation leaves open is which of the near-optimal choices keep the budgets. Those are
 enumerated: a label is a partial choice of a subtree with its value and costs; subtrees are joined
-bucket by bucket. A label is dropped when its loss against the relaxation exceeds the window (the
-best completion of any label is known exactly from the tree's max-marginals), or when another
-label with the same separator costs no more and brings no less. With the window (threshold, bound]
-every choice worth more than ``threshold`` is either found or dominated by one that is, so the
-best feasible label is optimal if there is one, and ``threshold`` is a proven bound if not. This is
-the core idea of Pisinger's exact multiple-choice knapsack (EJOR 83, 1995) on a tree of tables.
+bucket by bucket. A label goes when its completions cannot beat the incumbent at one of several
+multipliers (:mod:`~solver.outlook`), or when another with the same separator costs no more and
+brings no less. Where more are left than may be held, those with the smallest bounds are dropped,
+and the largest bound dropped is a bound on the problem; so every pass proves something, and a pass
+that drops nothing proves the optimum. This is the core idea of Pisinger's exact multiple-choice
+knapsack (EJOR 83, 1995) on a tree of tables, with a beam.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from .search import EPSILON, Search
+from .dominance import select_undominated
+from .label_arrays import Labels, PartialLabels, count_partners, quantize, ravel_groups
+from .outlook import Outlook
+from .search import Search
 from .tree import Bucket, BucketTree
+from .upper import Guide, LowerLabels, Opened
 
-#: Labels expanded at once; bounds the temporary arrays.
-CHUNK = 2_000_000
-
-
-class TooManyLabels(Exception):
-    """The window holds more labels than allowed."""
-
-
-@dataclass(eq=False)
-class Labels:
-    """Labels of one bucket's subtree, grouped by separator entry (a flat index).
-
-    ``starts`` [separator entries + 1] delimits the groups; within one, ``loss`` ascends. ``search``
-    is group * width + loss, so that one binary search finds how many of a group are affordable.
-    ``entry`` is the bucket's own flat entry, ``steps`` and ``origin`` lead back to the children.
-    """
-
-    starts: np.ndarray
-    value: np.ndarray
-    cost: np.ndarray
-    loss: np.ndarray
-    search: np.ndarray
-    entry: np.ndarray
-    steps: list[tuple[np.ndarray, np.ndarray]]
-    origin: np.ndarray
+#: Pairs made at once; bounds the temporary arrays.
+CHUNK = 1_000_000
+#: Pairs that a join may make, as a multiple of the labels that may be held.
+PAIRS = 64
+#: Pairs of a bucket that may be made before a guide is.
+SMALL = 500_000
 
 
 @dataclass(eq=False)
-class _PartialLabels:
-    """Labels of a bucket while its children are being joined.
+class Beam:
+    """One pass: at most ``width`` labels a join, of bounds above ``floor``.
 
-    ``config`` is the index of the bucket's own entry. ``parent`` and ``partner`` tell which label
-    before the last join, and which of the child's, each was made of.
+    ``dropped`` is the largest bound among the labels dropped for want of room. A ``pessimistic``
+    pass looks for choices only and proves nothing: labels are kept by completions that are sure to
+    fit, of which the guide takes ``seconds`` to find out, roughly.
     """
 
-    config: np.ndarray
-    value: np.ndarray
-    cost: np.ndarray
-    bound: np.ndarray
-    parent: np.ndarray
-    partner: np.ndarray
-
-    def take(self, index: np.ndarray) -> _PartialLabels:
-        """Return the labels at these indices."""
-        return _PartialLabels(*(a[..., index] for a in vars(self).values()))
-
-    def drop_dominated(self) -> _PartialLabels:
-        """Return what :func:`_select_undominated` leaves within each entry of the bucket."""
-        return self.take(_select_undominated(self.config, self.value, self.cost))
-
-
-@dataclass(frozen=True, eq=False)
-class _Window:
-    """What one enumeration looks for: choices whose bound lies above ``floor``.
-
-    In the units of the buckets' arrays, which hold neither constants nor the budgets' worth;
-    ``whole`` is the relaxation's maximum, ``width`` that less ``floor``, ``room`` [R] what the
-    factors may cost.
-    """
-
-    multipliers: np.ndarray
-    room: np.ndarray
-    whole: float
+    tree: BucketTree
+    outlook: Outlook
+    search: Search
     floor: float
-    width: float
+    width: int
+    seconds: float = 1.0
+    pessimistic: bool = False
+    dropped: float = -math.inf
+    found: dict[int, Labels] = field(default_factory=dict)
+    fronts: dict[int, Any] = field(default_factory=dict)
+    guide: Guide | None = None
+    held: int = 0
 
+    def run(self) -> list[int] | None:
+        """Return the best feasible choice seen whose value lies above the floor, if any.
 
-def enumerate_window(
-    tree: BucketTree, multipliers: np.ndarray, threshold: float, search: Search, limit: int
-) -> list[int] | None:
-    """Find the best feasible choice of a scaled value above ``threshold``; None if there is none.
-
-    Args:
-        tree: After a forward pass at ``multipliers`` and a backward pass.
-        multipliers: The multipliers [R] of those passes.
-        threshold: Constants included, in the model's scaled units.
-        search: Its deadline holds.
-        limit: Labels held at once.
-
-    Raises:
-        TooManyLabels: The window is too wide for ``limit``.
-    """
-    model = tree.model
-    room = model.slack + model.tolerances
-    floor = threshold - model.constant_value - float(multipliers @ room)
-    whole = sum(float(b.message) for b in tree.roots)
-    window = _Window(multipliers, room, whole, floor, whole - floor)
-    if window.width <= 0:
-        return None
-    found: dict[int, Labels] = {}
-    held = 0
-    for bucket in tree.buckets:
-        search.check()
-        labels = _build_labels(bucket, window, found, limit - held)
-        if labels is None:
+        No other choice of the tree's model is worth more than the largest of that choice's
+        value, ``floor`` and ``dropped``.
+        """
+        top = Bucket((-1,), ())
+        top.children = self.tree.roots
+        buckets = [*self.tree.buckets, top]
+        self.fronts = {id(b): self._open_bucket(b) for b in buckets}
+        if any(not front.value.size for front, _, _ in self.fronts.values()):
             return None
-        found[id(bucket)] = labels
-        held += len(labels.value)
-    return _pick_best(tree, found, window, search, limit)
+        upper: list[Bucket] = []
+        for bucket in buckets:
+            self.search.check()
+            if bucket is top and not upper:
+                break
+            if bucket is not top and self._is_small(bucket):
+                self.held = max(self.width, SMALL)
+                if not self._close_bucket(bucket):
+                    return None
+            else:
+                upper.append(bucket)
+        if upper and self.outlook.multipliers[0].any():
+            for bucket in upper:
+                bucket.children.sort(key=lambda child: id(child) in self.found)
+                self.fronts[id(bucket)] = self._open_bucket(bucket)
+            self.guide = self._build_guide(upper)
+            for bucket in upper:
+                self._tighten_front(bucket)
+        self.held = self.width
+        for bucket in upper[:-1]:
+            if not self._close_bucket(bucket):
+                return None
+        return self._pick_best(top)
 
+    def _is_small(self, bucket: Bucket) -> bool:
+        """Return whether a bucket's labels are few enough to be made without a guide."""
+        front, groups, _ = self.fronts[id(bucket)]
+        pairs = np.ones(len(front.value))
+        for child, group in zip(bucket.children, groups):
+            if id(child) not in self.found:
+                return False
+            pairs *= np.diff(self.found[id(child)].starts)[group]
+        return float(pairs.sum()) <= SMALL
 
-def _build_labels(
-    bucket: Bucket, window: _Window, found: dict[int, Labels], limit: int
-) -> Labels | None:
-    """Join the labels of a bucket's children with its own entries; None if none is in the window.
+    def _close_bucket(self, bucket: Bucket) -> bool:
+        """Make the labels of a bucket; return whether there are any."""
+        labels = self._build_labels(bucket)
+        if labels is not None:
+            self.found[id(bucket)] = labels
+        return labels is not None
 
-    Args:
-        bucket: With max-marginals.
-        window: What to look for.
-        found: Labels of the buckets before, by ``id``.
-        limit: Labels that a join may make.
-    """
-    multipliers, width = window.multipliers, window.width
-    entries = np.flatnonzero(bucket.array > window.floor)
-    if not entries.size:
-        return None
-    where = dict(zip(bucket.scope, np.unravel_index(entries, bucket.array.shape)))
-    value = np.zeros(entries.size)
-    cost = np.zeros((len(multipliers), entries.size))
-    for array, costs, _ in bucket.factors:
-        index = tuple(
-            np.zeros_like(entries) if n == 1 else where[v]
-            for n, v in zip(array.shape, bucket.scope)
-        )
-        value += array[index]
-        for r, c in costs:
-            cost[r] += c[index]
-    every = np.arange(entries.size)
-    front = _PartialLabels(every, value, cost, bucket.array.ravel()[entries], every, every)
-    steps: list[tuple[np.ndarray, np.ndarray]] = []
-    for child in bucket.children:
-        group = _ravel([where[v] for v in child.separator], child.message.shape, entries.size)
-        front = _join(front, group, found[id(child)], window, limit)
-        if len(front.value) > entries.size:
-            front = front.drop_dominated()
-        steps.append((front.parent, front.partner))
+    def _build_guide(self, upper: list[Bucket]) -> Guide:
+        """Solve the upper part on a grid."""
+        model, prices = self.tree.model, self.outlook.multipliers[0]
+        opened, lower = {}, {}
+        for bucket in upper:
+            front, groups, separator = self.fronts[id(bucket)]
+            opened[id(bucket)] = Opened(front.value, prices @ front.cost, separator, groups)
+            for child in bucket.children:
+                if id(child) in self.found:
+                    labels = self.found[id(child)]
+                    lower[id(child)] = LowerLabels(
+                        labels.starts, labels.value, prices @ labels.cost
+                    )
+        room = float(prices @ (model.slack + model.tolerances))
+        return Guide(upper, opened, lower, room, self.seconds, self.pessimistic)
+
+    def _tighten_front(self, bucket: Bucket) -> None:
+        """Bound the entries of an upper bucket by the guide as well."""
+        assert self.guide is not None
+        front, groups, separator = self.fronts[id(bucket)]
+        bound = self.guide.nodes[id(bucket)].entry_bound
+        assert bound is not None
+        front.least = np.minimum(front.least, bound + self.tree.model.constant_value)
+
+    def _open_bucket(self, bucket: Bucket) -> tuple[PartialLabels, list[np.ndarray], np.ndarray]:
+        """Return the open entries of a bucket as labels, their groups in each child, and above."""
+        multipliers = self.outlook.multipliers
+        if id(bucket) in self.outlook.views:
+            view = self.outlook.views[id(bucket)]
+            good = (view.bound > self.floor).all(axis=0)
+            entries, bound = view.entries[good], view.bound[:, good]
+        else:
+            entries, bound = np.zeros(1, dtype=np.int64), self.outlook.whole[:, None]
+        where = dict(zip(bucket.scope, np.unravel_index(entries, bucket.array.shape)))
+        value = np.zeros(entries.size)
+        cost = np.zeros((multipliers.shape[1], entries.size))
+        for array, costs, _ in bucket.factors:
+            index = tuple(
+                np.zeros_like(entries) if n == 1 else where[v]
+                for n, v in zip(array.shape, bucket.scope)
+            )
+            value += quantize(array[index])
+            for r, c in costs:
+                cost[r] += quantize(c[index])
+        every = np.arange(entries.size)
+        front = PartialLabels(every, value, cost, bound, bound.min(axis=0), every, entries)
+        groups = [
+            ravel_groups([where[v] for v in child.separator], child.message.shape, entries.size)
+            for child in bucket.children
+        ]
+        separator = [where[v] for v in bucket.separator]
+        return front, groups, ravel_groups(separator, bucket.message.shape, entries.size)
+
+    def _build_labels(self, bucket: Bucket) -> Labels | None:
+        """Join the labels of a bucket's children with its own entries; None if none is left."""
+        multipliers = self.outlook.multipliers
+        front, groups, above = self.fronts[id(bucket)]
+        entries = front.partner
+        front = front.take(np.flatnonzero(front.least > self.floor))
         if not front.value.size:
             return None
-    at = [where[v][front.config] for v in bucket.separator]
-    separator = _ravel(at, bucket.message.shape, len(front.value))
-    best = _select_undominated(separator, front.value, front.cost)
-    separator, chosen = separator[best], front.take(best)
-    worth = chosen.value - multipliers @ chosen.cost
-    loss = np.maximum(bucket.message.ravel()[separator] - worth, 0.0)
-    order = np.lexsort((loss, separator))
-    counts = np.bincount(separator, minlength=bucket.message.size)
-    loss = loss[order]
-    return Labels(
-        starts=np.concatenate(([0], np.cumsum(counts))),
-        value=chosen.value[order],
-        cost=chosen.cost[:, order],
-        loss=loss,
-        search=separator[order] * (4.0 * width) + loss,
-        entry=entries[chosen.config[order]],
-        steps=steps,
-        origin=best[order],
-    )
-
-
-def _join(
-    front: _PartialLabels, group: np.ndarray, labels: Labels, window: _Window, limit: int
-) -> _PartialLabels:
-    """Join every label of ``front`` with every affordable one of its group, [config] to group."""
-    first, counts = _count_partners(front, group[front.config], labels, window)
-    if int(counts.sum()) > 8 * limit:
-        raise TooManyLabels
-    pieces: list[_PartialLabels] = []
-    kept = 0
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(counts):
-        base = ends[begin - 1] if begin else 0
-        end = max(int(np.searchsorted(ends, base + CHUNK, side="right")), begin + 1)
-        some = counts[begin:end]
-        parent = np.repeat(np.arange(begin, end), some)
-        within = np.arange(len(parent)) - np.repeat(ends[begin:end] - some - base, some)
-        partner = first[parent] + within
-        bound = front.bound[parent] - labels.loss[partner]
-        good = bound > window.floor
-        parent, partner = parent[good], partner[good]
-        piece = _PartialLabels(
-            front.config[parent],
-            front.value[parent] + labels.value[partner],
-            front.cost[:, parent] + labels.cost[:, partner],
-            bound[good],
-            parent,
-            partner,
+        steps: list[tuple[np.ndarray, np.ndarray]] = []
+        for i, (child, group) in enumerate(zip(bucket.children, groups)):
+            front = self._join(front, group, child, (bucket, i + 1))
+            steps.append((front.parent, front.partner))
+            if not front.value.size:
+                return None
+        separator = above[front.config]
+        best = select_undominated(separator, front.value, front.cost)
+        best = self._drop_least(front.least, best)
+        separator, chosen = separator[best], front.take(best)
+        message = self.outlook.views[id(bucket)].message.reshape(len(multipliers), -1)
+        worth = chosen.value - multipliers @ chosen.cost
+        loss = np.maximum(message[:, separator] - worth, 0.0)
+        # A group is sorted at the multipliers at which its own best bound is smallest.
+        top = np.full((len(multipliers), bucket.message.size), -np.inf)
+        for row, own in zip(top, chosen.bound):
+            np.maximum.at(row, separator, own)
+        pick = top.argmin(axis=0)
+        primary = loss[pick[separator], np.arange(len(separator))]
+        order = np.lexsort((primary, separator))
+        span = 2.0 * float(primary.max()) + 1.0
+        counts = np.bincount(separator, minlength=bucket.message.size)
+        return Labels(
+            starts=np.concatenate(([0], np.cumsum(counts))),
+            value=chosen.value[order],
+            cost=chosen.cost[:, order],
+            loss=loss[:, order],
+            pick=pick,
+            key=separator[order] * span + primary[order],
+            span=span,
+            entry=entries[chosen.config[order]],
+            steps=steps,
+            origin=best[order],
         )
-        if end - begin < len(counts):
-            piece = piece.drop_dominated()
-        pieces.append(piece)
-        kept += len(piece.value)
-        if kept > limit:
-            raise TooManyLabels
-        begin = end
-    if len(pieces) == 1:
-        return pieces[0]
-    columns = zip(*(vars(piece).values() for piece in pieces))
-    return _PartialLabels(*(np.concatenate(arrays, axis=-1) for arrays in columns))
 
+    def _join(
+        self, front: PartialLabels, group: np.ndarray, child: Bucket, place: tuple[Bucket, int]
+    ) -> PartialLabels:
+        """Join every label of ``front`` with the affordable ones of its group [config] in a child.
 
-def _count_partners(
-    front: _PartialLabels, group: np.ndarray, labels: Labels, window: _Window
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return each label's first affordable partner in its group, and how many there may be."""
-    # A label that can lose s before its bound falls to the floor takes partners of loss < s; the
-    # small excess covers rounding in the composite key and is checked again by the join.
-    afford = np.minimum(front.bound - window.floor, 2.0 * window.width)
-    first = labels.starts[group]
-    query = group * (4.0 * window.width) + afford
-    last = np.searchsorted(labels.search, query * (1 + 1e-13) + EPSILON, side="right")
-    last = np.minimum(last, labels.starts[group + 1])
-    return first, np.maximum(last - first, 0)
+        ``place`` is the bucket, and how many children it has joined then.
+        """
+        labels = self.found[id(child)]
+        group = group[front.config]
+        afford = front.bound[labels.pick[group], np.arange(len(group))]
+        floor = self.floor
+        counts = count_partners(labels, group, afford - floor)
+        if int(counts.sum()) > PAIRS * self.held:
+            floor, counts = self._raise_floor(labels, group, afford)
+        pieces: list[PartialLabels] = []
+        ends = np.cumsum(counts)
+        begin = 0
+        while begin < len(counts) or not pieces:
+            self.search.check()
+            base = ends[begin - 1] if begin else 0
+            end = max(int(np.searchsorted(ends, base + CHUNK, side="right")), begin + 1)
+            end = min(end, len(counts))
+            some = counts[begin:end]
+            parent = np.repeat(np.arange(begin, end), some)
+            within = np.arange(len(parent)) - np.repeat(ends[begin:end] - some - base, some)
+            partner = labels.starts[group[parent]] + within
+            for bound, loss in zip(front.bound, labels.loss):
+                good = bound[parent] - loss[partner] > floor
+                parent, partner = parent[good], partner[good]
+            piece = self._make_pairs(front, labels, parent, partner, place)
+            pieces.append(piece.take(select_undominated(piece.config, piece.value, piece.cost)))
+            begin = end
+        if len(pieces) == 1:
+            joined = pieces[0]
+        else:
+            columns = zip(*(vars(piece).values() for piece in pieces))
+            joined = PartialLabels(*(np.concatenate(arrays, axis=-1) for arrays in columns))
+            joined = joined.take(select_undominated(joined.config, joined.value, joined.cost))
+        return joined.take(self._drop_least(joined.least, np.arange(len(joined.value))))
 
+    def _make_pairs(
+        self,
+        front: PartialLabels,
+        labels: Labels,
+        parent: np.ndarray,
+        partner: np.ndarray,
+        place: tuple[Bucket, int],
+    ) -> PartialLabels:
+        """Return the labels that pairs make, those without a future left out."""
+        config = front.config[parent]
+        value = front.value[parent] + labels.value[partner]
+        cost = front.cost[:, parent] + labels.cost[:, partner]
+        guided = np.full(len(parent), math.inf)
+        bucket, joined = place
+        if self.guide is not None and id(bucket) in self.guide.nodes:
+            scalar = self.outlook.multipliers[0] @ cost
+            guided = self.guide.bound_labels(bucket, joined, config, value, scalar)
+            guided += self.tree.model.constant_value
+            good = guided > self.floor
+            parent, partner, config, value = parent[good], partner[good], config[good], value[good]
+            cost, guided = cost[:, good], guided[good]
+        bound = front.bound[:, parent] - labels.loss[:, partner]
+        least = np.minimum(guided, bound.min(axis=0))
+        return PartialLabels(config, value, cost, bound, least, parent, partner)
 
-def _select_undominated(group: np.ndarray, value: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Return indices of the labels that no other of their group beats in value and in every cost.
+    def _raise_floor(
+        self, labels: Labels, group: np.ndarray, afford: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """Find a floor above which there are few enough pairs; note that the rest is dropped."""
+        low, high = self.floor, float(afford.max())
+        counts = np.zeros(len(group), dtype=np.int64)
+        for _ in range(24):
+            middle = 0.5 * (low + high)
+            some = count_partners(labels, group, afford - middle)
+            if int(some.sum()) > PAIRS * self.held:
+                low = middle
+            else:
+                high, counts = middle, some
+                if int(some.sum()) > 0.7 * PAIRS * self.held:
+                    break
+        self.dropped = max(self.dropped, high)
+        return high, counts
 
-    Complete for at most one resource; for several only near neighbours in value are compared (what
-    stays needlessly costs time, never correctness). Of equal labels one stays.
-    """
-    if len(value) < 2:
-        return np.arange(len(value))
-    if len(cost) < 2:
-        order = np.lexsort((-value, *cost, group))
-        ordered = group[order]
-        # Every group's ranks lie above those of the one before it: one running maximum serves all.
-        # Ranks, not values: a shift of floats would swallow small leads, and all of them where
-        # every value is the same.
-        change = np.concatenate(([False], ordered[1:] != ordered[:-1]))
-        rank = np.unique(value, return_inverse=True)[1].ravel()[order]
-        level = rank + np.cumsum(change) * len(order)
-        keep = np.ones(len(order), dtype=bool)
-        keep[1:] = level[1:] > np.maximum.accumulate(level)[:-1]
-        return order[keep]
-    order = np.lexsort((cost.sum(axis=0), -value, group))
-    ordered, level, costs = group[order], value[order], cost[:, order]
-    keep = np.ones(len(order), dtype=bool)
-    for shift in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32):
-        if shift >= len(order):
-            break
-        beaten = (ordered[shift:] == ordered[:-shift]) & (
-            costs[:, shift:] >= costs[:, :-shift]
-        ).all(axis=0)
-        keep[shift:] &= ~beaten
-    return order[keep]
+    def _drop_least(self, least: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Keep the ``width`` labels of ``index`` with the largest bounds; note what goes."""
+        if len(index) <= self.held:
+            return index
+        least = least[index]
+        order = np.argpartition(-least, self.held)
+        self.dropped = max(self.dropped, float(least[order[self.held]]))
+        return index[np.sort(order[: self.held])]
 
-
-def _pick_best(
-    tree: BucketTree, found: dict[int, Labels], window: _Window, search: Search, limit: int
-) -> list[int] | None:
-    """Join the roots of the forest, pick the best feasible label, and walk back to its choice."""
-    none = np.zeros(1, dtype=np.int64)
-    cost = np.zeros((len(window.room), 1))
-    front = _PartialLabels(none, np.zeros(1), cost, np.array([window.whole]), none, none)
-    steps = []
-    for root in tree.roots:
-        search.check()
-        front = _join(front, none, found[id(root)], window, limit).drop_dominated()
-        steps.append((front.parent, front.partner))
-    feasible = np.flatnonzero((front.cost <= window.room[:, None]).all(axis=0))
-    if not feasible.size:
-        return None
-    label = int(feasible[np.argmax(front.value[feasible])])
-    choice = [0] * len(tree.model.sizes)
-    todo: list[tuple[Bucket, int]] = []
-    for root, (parents, partners) in zip(reversed(tree.roots), reversed(steps)):
-        todo.append((root, int(partners[label])))
-        label = int(parents[label])
-    while todo:
-        bucket, label = todo.pop()
-        labels = found[id(bucket)]
-        entry = np.unravel_index(int(labels.entry[label]), bucket.array.shape)
-        choice[bucket.variable] = int(entry[0])
-        at = int(labels.origin[label])
-        for child, (parents, partners) in zip(reversed(bucket.children), reversed(labels.steps)):
-            todo.append((child, int(partners[at])))
-            at = int(parents[at])
-    return choice
-
-
-def _ravel(index: list[np.ndarray], shape: tuple[int, ...], count: int) -> np.ndarray:
-    """Return flat indices [count]; an array of no axes has one entry."""
-    if not shape:
-        return np.zeros(count, dtype=np.int64)
-    return np.ravel_multi_index(tuple(index), shape)
+    def _pick_best(self, top: Bucket) -> list[int] | None:
+        """Join the roots of the forest, pick the best feasible label, walk back to its choice."""
+        model = self.tree.model
+        none = np.zeros(1, dtype=np.int64)
+        front = self.fronts[id(top)][0]
+        steps = []
+        for i, root in enumerate(top.children):
+            front = self._join(front, none, root, (top, i + 1))
+            steps.append((front.parent, front.partner))
+        room = model.slack + model.tolerances
+        feasible = np.flatnonzero((front.cost <= room[:, None]).all(axis=0))
+        if not feasible.size:
+            return None
+        label = int(feasible[np.argmax(front.value[feasible])])
+        choice = [0] * len(model.sizes)
+        todo: list[tuple[Bucket, int]] = []
+        for root, (parents, partners) in zip(reversed(top.children), reversed(steps)):
+            todo.append((root, int(partners[label])))
+            label = int(parents[label])
+        while todo:
+            bucket, label = todo.pop()
+            labels = self.found[id(bucket)]
+            entry = np.unravel_index(int(labels.entry[label]), bucket.array.shape)
+            if bucket.variable >= 0:
+                choice[bucket.variable] = int(entry[0])
+            at = int(labels.origin[label])
+            for child, (parents, partners) in zip(
+                reversed(bucket.children), reversed(labels.steps)
+            ):
+                todo.append((child, int(partners[at])))
+                at = int(parents[at])
+        return choice

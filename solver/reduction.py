@@ -8,31 +8,34 @@ passes through the entry, and the entry goes; likewise an option of which all en
 import numpy as np
 
 from .model import Model
+from .outlook import Outlook
 from .search import EPSILON
 from .tree import BucketTree
 
 
-def reduce(tree: BucketTree, multipliers: np.ndarray, incumbent: float) -> Model | None:
+def reduce(tree: BucketTree, outlook: Outlook, incumbent: float) -> Model | None:
     """Return what can still beat ``incumbent`` (scaled, constants included); None if nothing can.
 
-    The tree must have had a forward pass at ``multipliers`` and a backward pass.
+    The outlook is of the tree, and of an incumbent that was no better.
     """
     model = tree.model
-    room = model.slack + model.tolerances
-    floor = incumbent + EPSILON - model.constant_value - float(multipliers @ room)
+    floor = incumbent + EPSILON
     whole = model.split_from or model
     origin = model.origin or tuple(range(len(model.sizes)))
     alive: list[np.ndarray] = [np.ones(n, dtype=bool) for n in whole.sizes]
     masks: dict[int, np.ndarray] = {}
-    for bucket in tree.buckets:
-        mask = bucket.array > floor
+    buckets = [b for b in tree.buckets if b.variable >= 0]
+    for bucket in buckets:
+        view = outlook.views[id(bucket)]
+        mask = np.zeros(bucket.array.shape, dtype=bool)
+        mask.ravel()[view.entries[(view.bound > floor).all(axis=0)]] = True
         own = np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
         alive[origin[bucket.variable]] &= own  # an option lives where all its copies do
         if not alive[origin[bucket.variable]].any():
             return None
         masks[bucket.variable] = mask
-    by_variable = {b.variable: b for b in tree.buckets}
-    time = {b.variable: i for i, b in enumerate(tree.buckets)}
+    by_variable = {b.variable: b for b in buckets}
+    time = {b.variable: i for i, b in enumerate(buckets)}
     values = []
     for factor in model.factors:
         first = min(factor.scope, key=time.__getitem__)

@@ -238,7 +238,7 @@ def _minimize_by_cuts(
         point, lower = minimum
         if (point >= box * 0.999).any():
             box[point >= box * 0.999] *= 8.0
-        # The rounds and branches that follow refine what a hundredth of the gap leaves open.
+        # The rounds and passes that follow refine what a hundredth of the gap leaves open.
         enough = 0.01 * (dual.bound + model.constant_value - search.value)
         if dual.bound - lower <= max(1e-9, enough if search.choice is not None else 0.0):
             break

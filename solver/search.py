@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,17 @@ EPSILON = 1e-12
 
 class OutOfTime(Exception):
     """The time limit has passed; the search holds what was found."""
+
+
+class Settled(Exception):
+    """A rival has ended the search; there is nothing left to do."""
+
+
+class Rival(Protocol):
+    """Another method that works on the same search beside this one."""
+
+    def exchange(self, search: Search) -> None:
+        """Hand what was found and proven to the search."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Search:
     multipliers: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     interrupted: Sequence[int] = ()
+    rival: Rival | None = None
 
     @classmethod
     def start(
@@ -79,9 +92,16 @@ class Search:
         return cls(problem, budgets, model, gap, now + time_limit_s, now, entries, progress)
 
     def check(self) -> None:
-        """Raise ``OutOfTime`` after the deadline, ``KeyboardInterrupt`` after a SIGINT."""
+        """Raise ``OutOfTime`` after the deadline, ``KeyboardInterrupt`` after a SIGINT.
+
+        Takes what a rival has found, and raises ``Settled`` where that ends the search.
+        """
         if self.interrupted:
             raise KeyboardInterrupt
+        if self.rival is not None:
+            self.rival.exchange(self)
+            if self.done:
+                raise Settled
         if time.perf_counter() > self.deadline:
             raise OutOfTime
 

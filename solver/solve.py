@@ -36,7 +36,7 @@ def solve(
     Args:
         problem: What to solve; not changed.
         method: ``auto`` (Lagrangian relaxation by variable elimination, reduction by max-marginals,
-            enumeration inside the remaining gap, Pyomo and HiGHS for the rest), ``milp`` (exact
+            labels inside the remaining gap, HiGHS beside them), ``milp`` (exact
             linearization, HiGHS), ``lagrangian`` (bound and incumbent only), ``mindtpy`` (the
             published outer approximation), ``knapsack`` (costs at frozen widths; a baseline) or
             ``brute_force`` (every choice; an oracle for small problems).

@@ -29,12 +29,13 @@ class Bucket:
 
     ``scope`` is the eliminated variable followed by its separator; ``array`` [*scope] holds the
     sum of what meets here, and after a backward pass the max-marginals; ``message`` [*separator]
-    the maximum over the variable.
+    the maximum over the variable. A bucket of variable -1 (of one option) eliminates nothing: it
+    only adds up what several children say about the same separator.
     """
 
     def __init__(self, scope: tuple[int, ...], sizes: Sequence[int]) -> None:
         self.scope = scope
-        shape = tuple(sizes[v] for v in scope)
+        shape = tuple(1 if v < 0 else sizes[v] for v in scope)
         self.array = np.empty(shape)
         self.message = np.empty(shape[1:])
         self.factors: list[tuple[np.ndarray, list[tuple[int, np.ndarray]], np.ndarray]] = []
@@ -78,17 +79,45 @@ class BucketTree:
         self.roots: list[Bucket] = []
         for factor in sorted(model.factors, key=lambda f: -f.value.size):  # full arrays first
             self._place_factor(factor, time)
+        self._join_siblings(time)
         for bucket in self.buckets:
-            if not bucket.separator:
+            if bucket.parent < 0:
                 self.roots.append(bucket)
                 continue
-            bucket.parent = time[bucket.separator[0]]
             parent = self.buckets[bucket.parent]
             parent.children.append(bucket)
             parent.inbox.append(_align_axes(bucket.message, bucket.separator, parent.scope))
             bucket.parent_axes = tuple(
                 i for i, v in enumerate(parent.scope) if v not in bucket.separator
             )
+
+    def _join_siblings(self, time: dict[int, int]) -> None:
+        """Set the parents, with a bucket between where siblings share a separator of few axes.
+
+        Blocks along a residual stream meet in an array over the stream's widths alone, not in one
+        over the next stream's as well.
+        """
+        siblings: dict[tuple[int, ...], list[Bucket]] = {}
+        for bucket in self.buckets:
+            if bucket.separator:
+                siblings.setdefault(bucket.separator, []).append(bucket)
+        placed: list[Bucket] = []
+        parents: list[tuple[Bucket, Bucket]] = []
+        before: dict[int, list[Bucket]] = {}
+        for separator, group in siblings.items():
+            parent = self.buckets[time[separator[0]]]
+            if len(group) > 1 and len(separator) < len(parent.scope):
+                between = Bucket((-1, *separator), self.model.sizes)
+                before.setdefault(id(parent), []).append(between)
+                parents += [(child, between) for child in group] + [(between, parent)]
+            else:
+                parents += [(child, parent) for child in group]
+        for bucket in self.buckets:
+            placed += [*before.get(id(bucket), []), bucket]
+        position = {id(bucket): i for i, bucket in enumerate(placed)}
+        for child, parent in parents:
+            child.parent = position[id(parent)]
+        self.buckets = placed
 
     def _place_factor(self, factor: Factor, time: dict[int, int]) -> None:
         """Put a factor into the bucket of the first of its variables to be eliminated."""
@@ -132,7 +161,8 @@ class BucketTree:
         choice = [0] * len(self.model.sizes)
         for bucket in reversed(self.buckets):
             index: tuple[Any, ...] = (slice(None), *(choice[v] for v in bucket.separator))
-            choice[bucket.variable] = int(bucket.array[index].argmax())
+            if bucket.variable >= 0:
+                choice[bucket.variable] = int(bucket.array[index].argmax())
         return choice
 
     def backward(self) -> None:

@@ -1,14 +1,21 @@
-"""The default: relaxation and reduction, exact search inside the gap, the rest as a MILP."""
+"""The default: relaxation and reduction, labels inside the gap, HiGHS beside them."""
 
-from ..branching import branch, close_window
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..beaming import close_by_labels
+from ..errors import MissingSolverError
+from ..highs import HighsRun
+from ..model import Model
 from ..relaxation import Pool
-from ..search import EPSILON, Search
+from ..search import Search, Settled
 from ..tree import BucketTree
 from .lagrangian import solve_lagrangian
-from .milp import solve_remainder
+from .milp import restrict_incumbent, solve_remainder
 
-#: Labels that an enumeration may hold before the problem is cut in two instead.
-LABELS = 100_000
+#: Table entries up to which HiGHS runs along; more would take gigabytes.
+MOST_ENTRIES = 600_000
 
 
 def solve_auto(search: Search, tree: BucketTree | None = None, pool: Pool | None = None) -> None:
@@ -16,10 +23,34 @@ def solve_auto(search: Search, tree: BucketTree | None = None, pool: Pool | None
     rest = solve_lagrangian(search, tree, pool)
     if rest is None or search.done:
         return
-    if rest.exact:
-        left = close_window(search, rest.tree, rest.dual, LABELS, top=True)
-        if left <= search.value + EPSILON or search.done:
-            return
-        if branch(search, rest.model, rest.tree, rest.dual, LABELS):
-            return
-    solve_remainder(search, rest.model)
+    if not rest.exact:
+        solve_remainder(search, rest.model)
+        return
+    passes = close_by_labels(search, rest.model, rest.tree, rest.dual)
+    # Most problems end in the first pass; a rival only comes in where they do not.
+    if next(passes, None) is None:
+        return
+    with _race(search, rest.model), suppress(Settled):
+        for _ in passes:
+            pass
+
+
+@contextmanager
+def _race(search: Search, model: Model) -> Iterator[None]:
+    """Let HiGHS work on ``model`` beside what is done within, on a core of its own."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if (cores or 1) < 2 or model.entries > MOST_ENTRIES or not model.sizes:
+        yield
+        return
+    try:
+        run = HighsRun(search, model, restrict_incumbent(search, model))
+    except MissingSolverError:
+        yield
+        return
+    search.rival = run
+    try:
+        yield
+    finally:
+        search.rival = None
+        run.stop()
+        run.exchange(search)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..model import Model
+from ..outlook import look_out
+from ..polish import polish
 from ..reduction import reduce
 from ..relaxation import Dual, Pool, minimize
 from ..search import Search
@@ -53,6 +55,7 @@ def solve_lagrangian(
         if tree is None:
             tree, pool = build_bucket_tree(model, search), None
         dual = minimize(tree, search, start, pool)
+        polish(search, model)
         if rounds == 1:
             search.multipliers = dual.multipliers
         if dual.bound == -np.inf:
@@ -62,9 +65,7 @@ def solve_lagrangian(
         search.tighten(max(dual.bound, search.value))
         if search.done:
             return None
-        tree.forward(dual.multipliers)
-        tree.backward()
-        smaller = reduce(tree, dual.multipliers, search.value)
+        smaller = reduce(tree, look_out(tree, dual.multipliers[None, :], search), search.value)
         if smaller is None:
             search.tighten(search.value)
             return None

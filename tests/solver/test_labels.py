@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import solver
-from solver.labels import _select_undominated
+from solver.dominance import select_undominated
 
 from .test_optimality import make_settings
 
@@ -86,7 +86,7 @@ def test_only_dominated_labels_are_dropped(data, resources):
     cost = np.array(
         [data.draw(st.lists(numbers, min_size=count, max_size=count)) for _ in range(resources)]
     )
-    kept = _select_undominated(group, value, cost)
+    kept = select_undominated(group, value, cost)
     assert len(set(kept.tolist())) == len(kept)
     for i in range(count):
         same = kept[group[kept] == group[i]]

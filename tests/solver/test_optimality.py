@@ -191,3 +191,12 @@ def test_extreme_offsets_do_not_drown_the_differences():
     ]
     problem = solver.Problem("offsets", {"a": 2, "b": 2}, tables, {"ms": 3.0})
     assert solver.solve(problem).choice == {"a": 0, "b": 1}
+
+
+@make_settings(150)
+@given(small_problems(resources=3))
+def test_guided_labels_are_brute_force(problem):
+    """The guide serves large problems only; here it is made for every one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("solver.labels.SMALL", 0)
+        check(problem, solver.solve(problem), solver.solve(problem, "brute_force"))
