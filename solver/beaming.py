@@ -20,8 +20,8 @@ from .relaxation import Dual, minimize
 from .search import EPSILON, Search
 from .tree import BucketTree
 
-#: Labels that the first passes may hold, and how many times more the later ones.
-WIDTH, WIDER = 4_000, 4
+#: Labels that the first passes may hold, and how many times more the later ones, at most.
+WIDTH, WIDER, WIDEST = 4_000, 4, 256_000
 #: Seconds of the first guides.
 SECONDS = 0.2
 #: The first window, of scaled value, where there is no incumbent.
@@ -64,7 +64,7 @@ def close_by_labels(search: Search, model: Model, tree: BucketTree, dual: Dual) 
             beam = Beam(tree, outlook, search, floor, width // 4, seconds, pessimistic=True)
             _offer(search, tree, beam.run())
             search.report("enumeration")
-            width, seconds = width * WIDER, seconds * WIDER
+            width, seconds = min(width * WIDER, WIDEST), seconds * WIDER
         if search.value == before:
             window *= 4
             continue
