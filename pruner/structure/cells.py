@@ -14,6 +14,7 @@ from ..axes import (
     Axis,
     AxisMap,
     atoms_of,
+    factors_of,
     is_free,
     is_pointwise,
     resolve_axis,
@@ -278,10 +279,14 @@ def _specify_weighted(
     ]
     c_in, c_out = resolve_axis(x_axes[channel]), resolve_axis(out[channel])
     sizes: tuple[str, ...] = ("in_channels", "out_channels")
+    if isinstance(groups, fx.Node):  # a group an image, or a channel: what is left of one image
+        c_in, c_out = (_take_one_image(axis) for axis in (c_in, c_out))
+        depthwise = axis_map.shape_of(weight)[1] == 1 and "transpose" not in name
+        groups = c_in.size if depthwise else 1
     widths: tuple[Axis, ...] = (c_in, c_out)
     if groups == 1:
         kind = "dense"
-    elif groups == shape[channel]:
+    elif groups == c_in.size:
         kind, sizes, widths = "depthwise", ("channels",), (c_in,)
         attributes.append(("multiplier", c_out.size // groups))
     else:
@@ -290,3 +295,9 @@ def _specify_weighted(
         widths = (resolve_axis(next(iter(symbolic.values()))), c_in, c_out)
     attributes.append(("grouping", kind))
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), widths
+
+
+def _take_one_image(axis: Axis) -> Axis:
+    """Return an axis without the batch, where that and one other factor make it up."""
+    others = [factor for factor in factors_of(axis) if factor.size != BATCH_HINT]
+    return others[0] if len(others) == 1 else axis

@@ -1,5 +1,9 @@
 """Convolutions and matrix products: they end the axis that they sum over and begin a new one."""
 
+import operator
+from typing import Any
+
+import torch
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
@@ -22,23 +26,22 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """
     args = operator_arguments(node)
     x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
-    groups, channel = args["groups"], len(x) - len(weight) + 1
+    channel = len(x) - len(weight) + 1
     transposed = operator_name(node).startswith("conv_transpose")
-    plain = isinstance(groups, int)
-    if not plain:  # as many as images: every one has a kernel of its own
-        inner = axis_map.shape_of(args["weight"])[0 if transposed else 1]
-        groups = 1 if transposed else axis_map.shape_of(args["input"])[channel] // inner
+    groups = args["groups"]
+    if isinstance(groups, fx.Node):  # as many as batch * channels: the kernel is computed
+        groups = axis_map.shape_of(args["input"])[channel] // weight[1].size
+        each, rest = divmod(groups, axis_map.batch.size)
+        if transposed or rest or (each != 1 and weight[1].size != 1):
+            return axis_map.freeze_node(node, "a number of groups that the graph computes")
+        _count_groups(axis_map, node, channel)
     freeze_axes(x[channel + 1 :], MAP)
     freeze_axes(weight[2:], KERNEL)
     split = split_product(x[channel], groups)
     written = (weight[0], weight[1]) if transposed else split_product(weight[0], groups)
     if split is None or written is None:
         return axis_map.freeze_node(node, f"{groups} groups that cut across joined channels")
-    if not plain:
-        freeze_axes((split[0], written[0]), "computed groups")
     if transposed:
-        if not plain:
-            return axis_map.freeze_node(node, "a transposed convolution in computed groups")
         axis_map.unify(multiply(split), weight[0], node)
         written = (split[0], weight[1])
         # one group each is depthwise: then the group is the channel that is written
@@ -50,13 +53,35 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
         roles = ("out", "in")
     for i, role in enumerate(roles):
         axis_map.set_role(args["weight"], i, role)
-    if groups > 1 and plain:
+    if isinstance(args["groups"], int) and groups > 1:
         place = list(args).index("groups")
         axis_map.set_symbolic(node, (place if place < len(node.args) else "groups",), split[0])
     out = multiply(written)
     _match_bias(axis_map, node, args["bias"], out)
     maps = axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP)
     return [*x[:channel], out, *maps]
+
+
+def _count_groups(axis_map: AxisMap, node: fx.Node, channel: int) -> None:
+    """Let a convolution's number of groups, which the graph computes, follow what it reads."""
+    args = operator_arguments(node)
+    graph = axis_map.program.graph
+
+    def call(target: Any, *arguments: Any) -> fx.Node:
+        made = graph.call_function(target, arguments)
+        made.meta = {**node.meta, "shape": None, "dtype": None}
+        axis_map.axes[made] = []
+        return made
+
+    with graph.inserting_before(node):
+        size = torch.ops.aten.sym_size.int
+        whole, part = call(size, args["input"], channel), call(size, args["weight"], 1)
+        groups = call(operator.floordiv, whole, part)
+    place = list(args).index("groups")
+    if place < len(node.args):
+        node.args = (*node.args[:place], groups, *node.args[place + 1 :])
+    else:
+        node.kwargs = {**node.kwargs, "groups": groups}
 
 
 @rule("linear")
