@@ -10,13 +10,13 @@ from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
 from .rules.base import has_rule, is_pointwise
 from .rules.contraction import CONVOLUTIONS, MAP
-from .rules.reduction import REDUCTIONS
+from .rules.reduction import EXTREMES, REDUCTIONS
 from .slicing import cut_program
 from .validate import validate_axes
 
 __all__ = [
-    "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "Keep", "MAP", "Product", "REDUCTIONS",
-    "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of", "has_rule",
+    "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "EXTREMES", "Keep", "MAP", "Product",
+    "REDUCTIONS", "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of", "has_rule",
     "is_free", "is_pointwise", "kept_mask", "owner_indices", "parts_of", "propagate_axes",
     "resolve_axis", "validate_axes",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..axes import REDUCTIONS, Atom, Axes, Keep, kept_mask, resolve_axis
+from ..axes import EXTREMES, REDUCTIONS, Atom, Axes, Keep, kept_mask, resolve_axis
 from ..graph import is_mutable, operator_arguments, operator_name
 from ..structure import Network, Plan, get_batch_size
 from .topk_alignment import AlignedInterpreter
@@ -76,7 +76,7 @@ class MaskedInterpreter(AlignedInterpreter):
             return self._normalize(n, x, kept)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         target: Any = n.target
-        if name in REDUCTIONS:
+        if name in (*REDUCTIONS, *EXTREMES):
             return target(_select_kept(x, kept), *args[1:], **kwargs)
         if "softmax" in name or name == "batch_norm":
             return _scatter_kept(target(_select_kept(x, kept), *args[1:], **kwargs), x, kept)

@@ -16,7 +16,10 @@ REDUCTIONS = (
 )  # fmt: skip
 """Defined over any number of positions: their axis may be cut, as a normalization's may."""
 
-POSITIONS = ("max", "min", "argmax", "argmin", "any", "all", "prod", "median")
+EXTREMES = ("max", "min")
+"""Reductions too, unless the positions that they find are read."""
+
+POSITIONS = ("argmax", "argmin", "any", "all", "prod", "median")
 """What they give depends on the positions themselves: their axis may not be cut."""
 
 
@@ -26,17 +29,18 @@ def _read_dims(dims: Any, rank: int) -> set[int]:
     return {d % rank for d in chosen} if rank else set()
 
 
-@rule(*REDUCTIONS, *POSITIONS)
+@rule(*REDUCTIONS, *EXTREMES, *POSITIONS)
 def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
     """End the axes that are reduced over; the others pass."""
     args, x = operator_arguments(node), axis_map.axes_of(node.args[0])
     if "other" in args:  # max and min of two tensors: element-wise
         return match_pointwise(axis_map, node)
     reduced = _read_dims(args.get("dim"), len(x))
-    if operator_name(node) in REDUCTIONS:
+    name = operator_name(node)
+    if name in REDUCTIONS or (name in EXTREMES and not _reads_positions(node)):
         axis_map.reduction_axes[node] = tuple(sorted(reduced))
     else:
-        freeze_axes([x[d] for d in reduced], f"reduced by {operator_name(node)}")
+        freeze_axes([x[d] for d in reduced], f"reduced by {name}")
     kept: Axes = [
         UNIT if d in reduced else axis
         for d, axis in enumerate(x)
@@ -44,6 +48,12 @@ def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
     ]
     shape = node.meta["shape"]
     return [list(kept) for _ in shape] if isinstance(shape, list) else kept
+
+
+def _reads_positions(node: fx.Node) -> bool:
+    """Whether more of an extreme is read than its value."""
+    several = isinstance(node.meta["shape"], list)
+    return several and any(operator_name(u) != "getitem" or u.args[1] != 0 for u in node.users)
 
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax")
