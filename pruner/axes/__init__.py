@@ -16,7 +16,8 @@ from .validate import validate_axes
 
 __all__ = [
     "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "EXTREMES", "Keep", "MAP", "Product",
-    "REDUCTIONS", "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of", "has_rule",
+    "REDUCTIONS", "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of",
+    "has_rule",
     "is_free", "is_pointwise", "kept_mask", "owner_indices", "parts_of", "propagate_axes",
     "resolve_axis", "validate_axes",
 ]  # fmt: skip
