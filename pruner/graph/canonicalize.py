@@ -77,6 +77,10 @@ def canonicalize(
             made.target = torch.ops.aten.reshape.default
         put(node, simplify_writes(graph, made))
     remove_dead_nodes(graph)
+    for node in list(graph.nodes):
+        # A token of side effects that are left out.
+        if not node.users and node.name in exported.graph_signature.input_tokens:
+            graph.erase_node(node)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     tied = _find_tied(model, used)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}

@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from .decompositions import find_decompositions
 from .ops import DROPOUTS, is_mutable, operator_arguments, operator_name, producer_of, target_name
 from .torch_internals import HigherOrderOperator, is_operator, operator_schema
+from .weight_scales import WHOLE
 from .write_propagation import propagate_writes
 
 _LIBRARY = torch.library.Library("msprune", "FRAGMENT")
@@ -56,7 +57,8 @@ def functionalize(
     tried: set[Any] = set()
 
     def is_kept(target: Any) -> bool:
-        return target_name(target).removesuffix("_") in _REWRITTEN or is_known(target)
+        name = target_name(target).removesuffix("_")
+        return name in (*_REWRITTEN, *WHOLE) or is_known(target)
 
     inputs, nodes = set(exported.graph_signature.user_inputs), exported.graph.nodes
     deeper = any(isinstance(node.target, HigherOrderOperator) for node in nodes)

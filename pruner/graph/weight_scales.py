@@ -20,7 +20,7 @@ from .program import Program
 
 _WEIGHTED = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
              "conv_transpose3d")  # fmt: skip
-_WHOLE = ("matrix_exp", "linalg_matrix_exp", "linalg_qr", "linalg_householder_product", "inverse",
+WHOLE = ("matrix_exp", "linalg_matrix_exp", "linalg_qr", "linalg_householder_product", "inverse",
           "linalg_inv", "linalg_inv_ex", "linalg_solve", "linalg_solve_ex", "linalg_svd",
           "linalg_cholesky", "linalg_eigh")  # fmt: skip
 """Every number of what they give depends on all that they read."""
@@ -40,7 +40,7 @@ def hold_weight_scales(program: Program) -> Program:
     for layer, weight in _find_computed_weights(graph).items():
         path = str(layer.meta.get("path") or "")
         sources = _list_sources(graph, weight)
-        if any(operator_name(node) in _WHOLE for node in sources):
+        if any(operator_name(node) in WHOLE for node in sources):
             held = nn.Parameter(_compute(sources, tensors)[weight].clone())
             _replace(graph, weight, _add_tensor(f"{path}.weight", held, tensors))
             notes[f"{path}: its weight is computed as a whole: it is held as it is"] = None

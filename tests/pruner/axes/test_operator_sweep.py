@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pruner import Plan, trace, verify
+from pruner.axes import has_rule
+from pruner.graph.decompositions import find_decompositions
 
 from ..networks import shake
 
