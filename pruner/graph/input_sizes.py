@@ -15,7 +15,9 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
+from .ops import operator_name
 from .program import BATCH_HINT, Program
+from .recurrent_shapes import RECURRENT
 
 _MOST_SECONDS = 20.0
 """After so long, sizes that were not tried are kept."""
@@ -165,7 +167,10 @@ def _run_program(program: Program, leaves: Sequence[Any]) -> Any:
         if node.op in ("placeholder", "get_attr")
     }
     interpreter = fx.Interpreter(nn.Module(), graph=program.graph)
-    return interpreter.run(initial_env=given, enable_io_processing=False)
+    # oneDNN's recurrent layers write beyond a state of another batch; torch's own raise.
+    recurrent = any(operator_name(node) in RECURRENT for node in program.graph.nodes)
+    with torch.backends.mkldnn.flags(enabled=not recurrent):
+        return interpreter.run(initial_env=given, enable_io_processing=False)
 
 
 def _agree(got: list[Any] | None, expected: list[Any] | None) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .torch_internals import replace_decomposition
 
-_OPERATORS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def quick_recurrent_shapes() -> Iterator[None]:
     network of long sequences, are computed for their shapes and thrown away.
     """
     with ExitStack() as stack:
-        for name in _OPERATORS:
+        for name in RECURRENT:
             operator = getattr(torch.ops.aten, name).input
             stack.enter_context(replace_decomposition(operator, _make_results))
         yield

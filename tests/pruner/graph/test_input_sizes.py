@@ -116,3 +116,17 @@ def test_arguments_of_equal_sizes_are_varied_together():
     assert net.program.sizes == {"ids": (None, 7), "mask": (None, 7)}
     with pytest.raises(PrunerError, match="Trace the model with the size"):
         net.module(*longer)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_states_of_recurrent_layers_are_of_their_batch(kind, batch_first):
+    """A state of another batch made oneDNN write beyond it, and the process abort."""
+    model = kind(4, 6, 2, bidirectional=True, batch_first=batch_first).eval()
+    net = pruner.trace(model, (torch.randn(3, 5, 4),))
+    longer = torch.randn(3, 7, 4)
+    if batch_first:
+        assert torch.allclose(net.module(longer)[0], model(longer)[0], atol=1e-5)
+    else:
+        with pytest.raises(PrunerError, match="takes an input of"):
+            net.module(longer)
