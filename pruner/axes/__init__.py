@@ -11,13 +11,13 @@ from .propagate import propagate_axes
 from .rules.base import has_rule, is_pointwise
 from .rules.contraction import CONVOLUTIONS, MAP
 from .rules.reduction import EXTREMES, REDUCTIONS
-from .slicing import cut_program
+from .slicing import cut_program, group_by_module, list_modules_around
 from .validate import validate_axes
 
 __all__ = [
     "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "EXTREMES", "Keep", "MAP", "Product",
     "REDUCTIONS", "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of",
-    "has_rule",
-    "is_free", "is_pointwise", "kept_mask", "owner_indices", "parts_of", "propagate_axes",
-    "resolve_axis", "validate_axes",
+    "group_by_module", "has_rule", "is_free", "is_pointwise", "kept_mask",
+    "list_modules_around", "owner_indices", "parts_of", "propagate_axes", "resolve_axis",
+    "validate_axes",
 ]  # fmt: skip

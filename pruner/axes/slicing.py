@@ -34,22 +34,25 @@ def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) ->
             _write_argument(own, path, int(kept_mask(axis, keep).sum()))
     drop_blocks(graph, dropped)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    inside, before = _list_modules(used), _list_modules(tensors)
+    before, left = group_by_module(tensors), group_by_module(used)
     for name, tensor in program.tensors.items():  # counters and the like, read by no operator
-        if name not in tensors:
-            around = next((one for one in _walk_out(name) if one in before), None)
-            if around in inside:
-                tensors[name] = _slice(tensor, [])
-                used.add(name)
+        holder = next((one for one in list_modules_around(name) if one in before), None)
+        if name not in tensors and holder in left:
+            tensors[name] = _slice(tensor, [])
+            used.add(name)
     return replace(program, graph=graph, tensors={k: v for k, v in tensors.items() if k in used})
 
 
-def _list_modules(names: Iterable[str]) -> set[str]:
-    """Return the modules that tensors of these names lie in, at any depth."""
-    return {module for name in names for module in _walk_out(name)}
+def group_by_module(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the modules that tensors of these names lie in, at any depth, with the names."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for module in list_modules_around(name):
+            found.setdefault(module, []).append(name)
+    return found
 
 
-def _walk_out(name: str) -> Iterator[str]:
+def list_modules_around(name: str) -> Iterator[str]:
     """Yield the modules around a tensor, innermost first, the network ("") last."""
     while name:
         name = name.rpartition(".")[0]

@@ -37,22 +37,31 @@ class InputSize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x; PrunerError where a size is another."""
-        for axis, size in enumerate(self.sizes):
-            if size is not None and x.shape[axis] != size:
-                raise PrunerError(
-                    f"the network takes an input of {self}, got {'x'.join(map(str, x.shape))}: its "
-                    "code reads sizes of the input, which tracing made constants. Trace the model "
-                    "with the size that is wanted"
-                )
-        return x
-
-    def __str__(self) -> str:
-        """Return the sizes as ``*x3x224x224``."""
-        return "x".join("*" if size is None else str(size) for size in self.sizes)
+        return check_size(x, self.sizes)
 
     def extra_repr(self) -> str:
         """Return the settings, as torch prints them."""
-        return str(self)
+        return _format_sizes(self.sizes)
+
+
+def check_size(x: Tensor, sizes: Sequence[int | None]) -> Tensor:
+    """Return x; PrunerError where a size is another (None: any)."""
+    for axis, size in enumerate(sizes):
+        if size is not None and x.shape[axis] != size:
+            raise PrunerError(
+                f"the network takes an input of {_format_sizes(sizes)}, got "
+                f"{_format_sizes(x.shape)}: its code reads sizes of the input, which tracing made "
+                "constants. Trace the model with the size that is wanted"
+            )
+    return x
+
+
+fx.wrap("check_size")  # torch.fx traces networks again: it cannot look at sizes
+
+
+def _format_sizes(sizes: Sequence[int | None]) -> str:
+    """Return sizes as ``*x3x224x224``."""
+    return "x".join("*" if size is None else str(size) for size in sizes)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from latency_tables import LatencyTable
 from solver import Table
 
-from ..axes import Axis
 from ..errors import PrunerError
 from ..structure import (
     Allocation,
@@ -147,15 +146,16 @@ class Limit:
             return named, {self.name: sum_ms}
         if self.resource == MEMORY:
             return _tabulate_memory(net, builder, limit)
-        if self.resource == MACS:
-            products: Iterable[tuple[Sequence[Axis], Sequence[str]]] = list_macs(net)
-        else:
-            products = [(one.axes, one.blocks) for one in list_weights(net) if one.trained]
         collected = _TableCollector(self.name)
-        for axes, blocks in products:
-            width = builder.multiply(axes)
-            gates, gated = gate(blocks, width.values.astype(float))
-            collected.add(self.name, (*gates, *width.variables), gated)
+        if self.resource == MACS:
+            for axes, blocks in list_macs(net):
+                width = builder.multiply(axes)
+                gates, gated = gate(blocks, width.values.astype(float))
+                collected.add(self.name, (*gates, *width.variables), gated)
+        for one in list_weights(net) if self.resource == PARAMETERS else ():
+            if one.trained:
+                counted = replace(one, item_bytes=1)
+                collected.add(self.name, *_tabulate_allocation(net, builder, counted, ()))
         return collected.tables(builder), {self.name: limit}
 
 

@@ -1,9 +1,10 @@
 """What a traced network is made of: Dims, Blocks, Cells, and Plans of what to keep of them."""
 
+from .allocations import Allocation, list_weights
 from .choice import decode_choice, encode_choice, keep_variable, size_variable, sum_variable
 from .cost import count_macs, count_parameters, list_macs
 from .importance import Importance
-from .memory import Allocation, count_memory, find_memory_points, get_batch_size, list_weights
+from .memory import count_memory, find_memory_points, get_batch_size
 from .network import Dim, Frozen, LocatedCell, Network, Slot
 from .plan import Plan, rank_indices
 from .trace import build_network, trace

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
-from torch import fx, nn
+from torch import fx
 
 from ..axes import CONVOLUTIONS, Axes, axis_size
 from ..graph import operator_arguments, operator_name
+from .allocations import list_weights
 from .network import Network
-from .residual_blocks import find_shared_blocks, index_blocks
+from .residual_blocks import index_blocks
 
 
 def count_macs(
@@ -56,11 +57,8 @@ def count_parameters(
 ) -> int:
     """Return the number of parameters (not buffers)."""
     by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    gone, around = set(dropped), index_blocks(net.blocks)
-    total = 0
-    for node in net.axis_map.tensor_nodes():
-        readers = {user.name for user in node.users}
-        counts = isinstance(net.program.tensors[str(node.target)], nn.Parameter)
-        if counts and not gone.intersection(find_shared_blocks(readers, around)):
-            total += prod(axis_size(axis, by_atom) for axis in net.axis_map.axes_of(node))
-    return total
+    return sum(
+        prod(axis_size(axis, by_atom) for axis in one.axes)
+        for one in list_weights(net)
+        if one.trained and one.is_present(dropped)
+    )

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from ..axes import Axis, axis_size
 from ..graph import FakeTensorMode, is_repeated
+from .allocations import Allocation, Clause, list_weights
 from .network import Network
-from .residual_blocks import find_shared_blocks, index_blocks
-
-Clause: TypeAlias = tuple[tuple[str, ...], ...]
-"""True where all Blocks of one of its members are kept."""
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Memory that a tensor takes.
-
-    Attributes:
-        name: The parameter, buffer, or operator whose result it is; views of it are included.
-        axes: The tensor's axes.
-        item_bytes: Bytes of one element.
-        clauses: It is there where all of these are true.
-        trained: Whether it is a parameter.
-    """
-
-    name: str
-    axes: tuple[Axis, ...]
-    item_bytes: int
-    clauses: tuple[Clause, ...]
-    trained: bool = False
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """The Blocks that its presence depends on."""
-        return tuple(dict.fromkeys(b for clause in self.clauses for term in clause for b in term))
-
-    def is_present(self, dropped: Collection[str]) -> bool:
-        """Return whether it is there when these Blocks are dropped."""
-        return all(
-            any(not any(block in dropped for block in term) for term in clause)
-            for clause in self.clauses
-        )
+from .residual_blocks import index_blocks
 
 
 @dataclass(frozen=True)
@@ -90,20 +57,6 @@ def count_memory(
         if not set(dropped).intersection(point.blocks)
     ]
     return add_up(list_weights(net)) + max(peaks, default=0)
-
-
-def list_weights(net: Network) -> tuple[Allocation, ...]:
-    """Return every parameter and buffer that the graph reads."""
-    around = index_blocks(net.blocks)
-    result = []
-    for node in net.axis_map.tensor_nodes():
-        name = str(node.target)
-        blocks = find_shared_blocks({user.name for user in node.users}, around)
-        axes, tensor = tuple(net.axis_map.axes_of(node)), net.program.tensors[name]
-        clauses = ((blocks,),) if blocks else ()
-        trained = isinstance(tensor, nn.Parameter)
-        result.append(Allocation(name, axes, tensor.element_size(), clauses, trained))
-    return tuple(result)
 
 
 def get_batch_size(net: Network) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from ...errors import PrunerError
 from ...utils import silence_logging
 from ..exporting import ExportCall, free_batch
 from ..torch_internals import child_modules, io_nesting, share_contents
@@ -54,6 +56,7 @@ def to_onnx(
     Raises:
         ValueError: The module is in training mode (what is exported is inference), or a
             ``GraphModule`` takes another number of values.
+        PrunerError: An operator has no ONNX form.
     """
     if module.training:
         raise ValueError("to_onnx exports inference: call module.eval() first")
@@ -115,12 +118,29 @@ def _export(
         exported = torch.export.export(
             module, call.args, call.kwargs, dynamic_shapes=call.shapes, strict=False
         )
-        program = torch.onnx.export(exported, dynamo=True, verbose=False)
+        try:
+            program = torch.onnx.export(exported, dynamo=True, verbose=False)
+        except torch.onnx.OnnxExporterError as error:
+            raise PrunerError(_explain(error)) from error
         if program is not None and _reads_unwritten(program.model_proto):
             # The exporter's simplification loses a bound where one value is clamped twice.
             program = torch.onnx.export(exported, dynamo=True, verbose=False, optimize=False)
     assert program is not None
     return program.model_proto
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line which operator ONNX cannot take."""
+    said = f"{error} {error.__cause__}"
+    found = re.search(r"target=torch\.ops\.(\w+\.\w+)", said) or re.search(
+        r"<OpOverload\(op='([\w.]+)'", said
+    )
+    operator = f"operator {found[1]}" if found else "one of its operators"
+    kind = " of complex numbers" if "complex" in said else ""
+    return (
+        f"the network cannot be written as ONNX: {operator}{kind} has no ONNX form. ONNX Runtime, "
+        "OpenVINO and TensorRT read networks as ONNX; measure with --engine torch"
+    )
 
 
 def _reads_unwritten(model: onnx.ModelProto) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 import pruner.graph.onnx.template_cache as probe_export
-from pruner import trace
+from pruner import PrunerError, trace
 from pruner.graph.onnx.export import to_onnx
 from tests.latency_tables.nets import Tiny
 
@@ -233,3 +233,20 @@ def test_what_the_exporter_alone_gets_wrong(module, shape):
     model = to_onnx(traced, (torch.randn(shape),), dynamic_batch=True)
     x = torch.randn(3, *shape[1:])
     assert np.allclose(run(model, x), module(x).detach().numpy(), atol=1e-5)
+
+
+class Spectral(nn.Module):
+    """Channels mixed by a complex weight between a Fourier transform and its inverse."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3, dtype=torch.cfloat))
+
+    def forward(self, x):
+        spectrum = torch.fft.rfft2(x)
+        return torch.fft.irfft2(torch.einsum("bchw,cd->bdhw", spectrum, self.weight))
+
+
+def test_what_onnx_has_no_form_for_is_one_line_with_the_operator():
+    with pytest.raises(PrunerError, match="complex numbers has no ONNX form.*--engine torch"):
+        to_onnx(Spectral().eval(), (torch.randn(1, 3, 8, 8),))
