@@ -15,6 +15,7 @@ from .model import Model
 from .search import Search
 
 _INFEASIBLE = ("kInfeasible", "kUnboundedOrInfeasible")
+_INCONSISTENT = "optimal, by a value that is not its bound"
 
 
 class HighsRun:
@@ -81,10 +82,11 @@ class HighsRun:
             if self._stop:
                 return
             status = self._solve(program, presolve=True)
-            if status in _INFEASIBLE:
+            if status in (*_INFEASIBLE, _INCONSISTENT):
                 # HiGHS's presolve is known to call some feasible programs infeasible (HiGHS issues
-                # 2204, 3296; one of this package's random tests meets it): only the search itself
-                # is believed.
+                # 2204, 3296), and hands some start back as optimal with a bound that is not its
+                # value; random tests of this package meet both. Only the search is believed.
+                self.start = None
                 status = self._solve(program, presolve=False)
             if status in _INFEASIBLE:
                 self.bound, self.done = -math.inf, True
@@ -122,6 +124,12 @@ class HighsRun:
         highs.run()
         status = highs.getModelStatus().name
         info = highs.getInfo()
+        if status == "kOptimal":
+            value = float(program.objective @ np.array(highs.getSolution().col_value))
+            allowed = max(1e-6 * max(1.0, abs(value)), self.gap_units * scale)
+            if not abs(info.mip_dual_bound - value) <= 2 * allowed:
+                self.bound = math.inf
+                return _INCONSISTENT
         if status == "kOptimal" and not self._stop:
             self._columns = np.array(highs.getSolution().col_value)
             self.done = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,3 +201,10 @@ def test_guided_labels_are_brute_force(problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("solver.labels.SMALL", 0)
         check(problem, solver.solve(problem), solver.solve(problem, "brute_force"))
+
+
+def test_a_start_that_highs_calls_optimal_is_not_believed():
+    """HiGHS 1.16 hands this problem's start back as optimal, its bound that of nothing."""
+    problem = solver.Problem.from_json(Path(__file__).with_name("start_called_optimal.json"))
+    split = solver.solve(problem, memory_limit_mb=1e-4)
+    check(problem, split, solver.solve(problem, "brute_force"))
