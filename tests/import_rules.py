@@ -21,7 +21,7 @@ ROOMS = {
     ),
     "pruner": (
         "errors", "moved", "utils", "demo", "graph", "axes", "structure", "surgery",
-        "reconstruction", "problem", "tuning", "importance", "search", "data", "models", "run",
+        "reconstruction", "problem", "data", "tuning", "importance", "search", "models", "run",
     ),
 }  # fmt: skip
 """The rooms of a package, bottom to top: each imports only those before it."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data import TaskData
 from ..errors import PrunerError
 from ..utils import derive_seed
 from .attention_transfer import find_shared_maps
@@ -27,36 +28,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class EpochBatches(Protocol):
-    """Batches whose order the epoch's number fixes; `pruner.data.Batches` are such."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield an epoch's batches from number start on."""
-
-
-class TuningData(Protocol):
-    """Training and test batches; `pruner.data.ImageData` is one."""
-
-    def train(
-        self, batch: int = ..., *, augment: bool = ..., seed: int = ..., limit: int | None = ...,
-        shard: tuple[int, int] = ...,
-    ) -> EpochBatches:  # fmt: skip
-        """Return batches of training images."""
-
-    def test(self, batch: int = ..., *, shard: tuple[int, int] = ...) -> EpochBatches:
-        """Return batches of test images."""
-
-    def fingerprint(self) -> str:
-        """Return a digest that tells this data set from others."""
-
-
 class TrainingLoop:
     """One tuning run, in one of its processes; see `pruner.tuning.finetune` for the arguments."""
 
     def __init__(
-        self, module: nn.Module, teacher: nn.Module | None, data: TuningData, epochs: int,
+        self, module: nn.Module, teacher: nn.Module | None, data: TaskData, epochs: int,
         recipe: Recipe, seed: int, accelerator: Accelerator,
         progress: Callable[[TuneEvent], None] | None,
     ) -> None:  # fmt: skip

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ..data import TaskData
 from ..utils import wrong_value
 from .checkpoint import CHECKPOINT
-from .loop import TrainingLoop, TuningData
+from .loop import TrainingLoop
 from .recipe import Recipe
 from .reporting import History, TuneEvent
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def finetune(
     module: nn.Module,
     teacher: nn.Module | None,
-    data: TuningData,
+    data: TaskData,
     epochs: int,
     *,
     recipe: Recipe | None = None,
