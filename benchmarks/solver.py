@@ -144,6 +144,11 @@ def _run_frontier(problem: solver.Problem) -> dict[str, Any]:
 
 
 def _read_peak_mb() -> float:
+    """Return the largest resident memory of this process since it began."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts the parent's memory before exec too
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
     unit = 1e6 if sys.platform == "darwin" else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
