@@ -10,8 +10,9 @@ Each of OUT/train and OUT/val has
     masks/00000.png     the class of every pixel, as a palette's index; 0 is the photograph
     depth/00000.png     16 bit: how far away every pixel is, times 10,000; photographs: 50,000
     annotations.json    COCO: boxes around what is visible of every cut-out
-OUT/classes.txt names the classes of masks, and OUT/sheet.png shows the first of OUT/val. Every fifth cut-out of a class and every fifth
-photograph are in OUT/val only. The same pictures, size and seed give the same scenes.
+OUT/classes.txt names the classes of masks, and OUT/sheet.png shows the first of OUT/val. Every
+fifth cut-out of a class and every fifth photograph are in OUT/val only. The same pictures, size and
+seed give the same scenes.
 """
 
 from __future__ import annotations
