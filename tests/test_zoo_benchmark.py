@@ -64,6 +64,35 @@ def test_what_is_silently_wrong_elsewhere_fails(subject: Subject, column: str) -
         columns.CHECKS[column](wrong)
 
 
+class PooledFlat(nn.Module):
+    """Folds channels with the map, and heads with the batch: positions that sizes decide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 1)
+        self.qkv, self.last = nn.Linear(16, 48), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.mix(self.stem(x).relu())
+        y = (y.flatten(1) * 2).view(x.shape[0], 16, -1).transpose(1, 2)
+        q, k, v = self.qkv(y).view(x.shape[0], -1, 3, 4, 4).permute(2, 0, 3, 1, 4).flatten(1, 2)
+        y = torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v)
+        return self.last(y.view(x.shape[0], 4, -1, 4).mean(2).flatten(1))
+
+
+@pytest.mark.parametrize("column", ["batch", "size"])
+def test_a_cut_that_is_wrong_at_other_inputs_fails(column: str) -> None:
+    torch.manual_seed(0)
+    model, x = PooledFlat().eval(), torch.randn(2, 3, 32, 32)
+    net = pruner.trace(model, (x,))
+    right = Subject(model, (x,), {}, net, pruner.Plan.random(net, 0.5))
+    assert columns.CHECKS[column](right) is None
+    wrong = replace(right)
+    vars(wrong)["small"] = Swapped(right.small, x.shape)
+    with pytest.raises(Failure, match="differs from the masked"):
+        columns.CHECKS[column](wrong)
+
+
 def test_lost_names_fail(subject: Subject) -> None:
     model = Residual()
     model.register_buffer("extra", torch.zeros(3))

@@ -25,7 +25,7 @@ def check_inspect(subject: Subject) -> None:
 
 
 def check_batch(subject: Subject) -> str | None:
-    """Run dense and pruned network on another batch; the dense one is as the user's model.
+    """Run dense and pruned network on another batch: as the user's model, as the masked one.
 
     A refusal in one line passes, and is told.
     """
@@ -66,8 +66,11 @@ def _resize_images(x: Any, factor: float) -> Any:
 
 
 def _compare_changed(subject: Subject, change: Callable[[Any], Any]) -> str | None:
-    """Compare the dense networks on changed inputs, and run the pruned one on them."""
+    """Compare networks on changed inputs: dense with the model, pruned with masked dense."""
+    from torch.utils import _pytree as pytree
+
     from pruner import PrunerError
+    from pruner.surgery import compare_masked
 
     try:
         expected = subject.call(subject.model, change)
@@ -75,12 +78,14 @@ def _compare_changed(subject: Subject, change: Callable[[Any], Any]) -> str | No
         return f"not even the model: {type(error).__name__}"
     try:
         require_equal(subject.call(subject.net.module, change), expected)
-        got = select_tensors(subject.call(subject.small, change))
+        got = select_tensors(subject.call(subject.small, change), floats=True)
     except PrunerError as error:
         return f"refused: {str(error).splitlines()[0][:120]}"
-    if [x.shape for x in got] != [x.shape for x in select_tensors(expected)]:
-        raise Failure("the pruned network's outputs have other shapes")
-    if not all(bool(x.isfinite().all()) for x in got if x.is_floating_point()):
+    inputs = pytree.tree_leaves(subject.change(change))
+    delta = compare_masked(subject.small, subject.net, subject.plan, inputs)
+    if not delta <= 1e-4:
+        raise Failure(f"the pruned network differs from the masked one by {delta:.1e}")
+    if not all(bool(x.isfinite().all()) for x in got):
         finite = [bool(x.isfinite().all()) for x in select_tensors(expected, floats=True)]
         if all(finite):
             raise Failure("the pruned network's outputs are not finite")

@@ -35,14 +35,20 @@ class Subject:
     def call(self, module: Any, change: Callable[[Any], Any] | None = None) -> Any:
         """Call a module as the example does, its tensors changed."""
         import torch
+
+        args, kwargs = self.change(change)
+        with torch.no_grad():
+            return module(*args, **kwargs)
+
+    def change(self, change: Callable[[Any], Any] | None) -> Any:
+        """Return the example's (args, kwargs), their tensors changed."""
+        import torch
         from torch.utils import _pytree as pytree
 
         def change_tensor(leaf: Any) -> Any:
             return change(leaf) if change and isinstance(leaf, torch.Tensor) else leaf
 
-        args, kwargs = pytree.tree_map(change_tensor, (self.args, self.kwargs))
-        with torch.no_grad():
-            return module(*args, **kwargs)
+        return pytree.tree_map(change_tensor, (self.args, self.kwargs))
 
 
 def require_equal(got: Any, expected: Any, most: float = 1e-4) -> float:

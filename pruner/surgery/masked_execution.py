@@ -8,18 +8,15 @@ runs along a cut axis (normalization, mean, softmax) sees the kept positions onl
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..axes import EXTREMES, REDUCTIONS, Atom, Axes, Keep, kept_mask, resolve_axis
+from ..axes import EXTREMES, REDUCTIONS
 from ..graph import is_mutable, operator_arguments, operator_name
-from ..structure import Network, Plan, get_batch_size
+from ..structure import Network, Plan
+from .kept_positions import Kept, KeptPositions
 from .topk_alignment import AlignedInterpreter
-
-Kept = dict[int, Tensor]
-"""Axis -> [kept positions] int, of the axes that are cut."""
 
 
 class MaskedInterpreter(AlignedInterpreter):
@@ -36,37 +33,34 @@ class MaskedInterpreter(AlignedInterpreter):
         self.joins = {
             net.blocks[name].join: net.blocks[name].nodes for name in plan.dropped_blocks()
         }
-        # The batch is whole, at the size of the example inputs: heads may be folded into it.
-        whole = resolve_axis(net.axis_map.batch)  # rules may have found it to be another atom
-        batch = {whole: np.ones(get_batch_size(net), bool)} if isinstance(whole, Atom) else {}
-        keep, axes = plan.atom_masks(net) | batch, net.axis_map.axes
-        self.kept: dict[str, Any] = {n.name: _find_kept(axes[n], keep) for n in axes}
-        self.reduced: dict[str, Kept] = {}
-        self.groups: dict[str, int] = {}
-        for node, dims in net.axis_map.reduction_axes.items():
-            kept = _find_kept(net.axis_map.axes_of(node.all_input_nodes[0]), keep)
-            reduced = {d: index for d, index in kept.items() if d in dims}
-            if reduced:
-                self.reduced[node.name] = reduced
-            if operator_name(node) == "group_norm":
-                groups = net.axis_map.symbolic_arguments[node].get((1,))
-                self.groups[node.name] = int(kept_mask(groups, keep).sum()) if groups else 1
+        self.axis_map = net.axis_map
+        self.positions = KeptPositions(net.axis_map, plan.atom_masks(net))
+        self.found: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node as if the removed positions were not there."""
         nodes = self.joins.get(n.name)
         if nodes is not None:
             skip = next(s for s in n.args[:2] if isinstance(s, fx.Node) and s.name not in nodes)
+            self.found[n] = self.positions.find(n, self.env[skip])
             return self.env[skip]
+        reduced = self._find_reduced(n)
         if n.op == "get_attr":
             value: Any = self.tensors[str(n.target)].detach()
             if any(is_mutable(user) for user in n.users):
                 value = value.clone()
-        elif n.name in self.reduced:
-            value = self._reduce(n, self.reduced[n.name])
+        elif reduced:
+            value = self._reduce(n, reduced)
         else:
             value = super().run_node(n)
-        return _silence(value, self.kept.get(n.name))
+        self.found[n] = self.positions.find(n, value)
+        return _silence(value, self.found[n])
+
+    def _find_reduced(self, n: fx.Node) -> Kept:
+        """Return the kept positions of the cut axes that an operator works along."""
+        dims = self.axis_map.reduction_axes.get(n, ())
+        kept: Kept = self.found[n.all_input_nodes[0]] if dims else {}
+        return {d: index for d, index in kept.items() if d in dims}
 
     def _reduce(self, n: fx.Node, kept: Kept) -> Any:
         """Run an operator that works along cut axes over their kept positions."""
@@ -95,23 +89,15 @@ class MaskedInterpreter(AlignedInterpreter):
             t if t is None else _select_kept(t, own) for t in (values["weight"], values.get("bias"))
         )
         shape, eps = list(small.shape[first:]), values["eps"]
-        if n.name in self.groups:
-            value = functional.group_norm(small, self.groups[n.name], weight, bias, eps)
+        if operator_name(n) == "group_norm":
+            axis = self.axis_map.symbolic_arguments[n].get((1,))
+            groups = self.positions.count(axis) if axis else 1
+            value = functional.group_norm(small, groups, weight, bias, eps)
         elif operator_name(n) == "rms_norm":
             value = functional.rms_norm(small, shape, weight, eps)
         else:
             value = functional.layer_norm(small, shape, weight, bias, eps)
         return _scatter_kept(value, x, kept)
-
-
-def _find_kept(axes: Axes | list[Axes], keep: Keep) -> Any:
-    """Return the kept positions of every axis that is cut, of each of several results a row."""
-    if axes and isinstance(axes[0], list):
-        return [_find_kept(row, keep) for row in axes if isinstance(row, list)]
-    masks = {d: kept_mask(axis, keep) for d, axis in enumerate(axes)}  # type: ignore[arg-type]
-    return {
-        d: torch.from_numpy(np.flatnonzero(kept)) for d, kept in masks.items() if not kept.all()
-    }
 
 
 def _silence(value: Any, kept: Any) -> Any:

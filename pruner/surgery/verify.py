@@ -1,12 +1,12 @@
 """Verifies a plan: the cut network must equal the dense one with the same indices silenced."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerWarning
@@ -17,34 +17,56 @@ from .masked_execution import MaskedInterpreter
 from .topk_alignment import find_selections, record_selections
 
 
-def verify(model: nn.Module, net: Network, plan: Plan, seed: int = 0) -> float:
+def verify(
+    model: nn.Module, net: Network, plan: Plan, seed: int = 0, inputs: Sequence[Any] | None = None
+) -> float:
     """Apply a plan, compare with the masked dense network and return the largest difference.
 
     Masked: the dense graph is run with every position of every value that belongs to a removed
     index set to zero, so that it neither writes nor is read; a dropped block's join gives what
     skips it; a normalization over a cut axis takes its statistics from the kept positions. The
     dense graph in turn is compared with the model. What is left is rounding. The difference is
-    relative to the largest value of each output, on normally distributed inputs. Where rounding
-    decides what a ``topk`` or ``sort`` selects, the masked network selects what the pruned one
-    does, and the graph is not compared with the model, which cannot be made to.
+    relative to the largest value of each output. Where rounding decides what a ``topk`` or ``sort``
+    selects, the masked network selects what the pruned one does, and the graph is not compared with
+    the model, which cannot be made to.
+
+    Args:
+        model: The model that was traced.
+        net: The Network that `trace` made of it.
+        plan: What to keep of it.
+        seed: Of the normally distributed values that take the place of the example inputs.
+        inputs: Other arguments, of another batch or image size for instance, nested ones taken
+            apart as in ``net.inputs``; they are compared as they are.
+
+    Raises:
+        PrunerError: The network does not take inputs of these sizes.
     """
     model = unwrap_model(model)
-    generator = torch.Generator().manual_seed(seed)
-    inputs = tuple(_randomize(x, generator) for x in net.inputs)
-    small = apply(net, plan)
-    oracle, dense = MaskedInterpreter(net, plan), MaskedInterpreter(net, Plan({}, {}))
+    if inputs is None:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = [_randomize(x, generator) for x in net.inputs]
+    worst = compare_masked(apply(net, plan), net, plan, inputs)
+    dense = MaskedInterpreter(net, Plan({}, {}))
+    if find_selections(dense.graph):
+        return worst
     with torch.no_grad():
-        got = call_flat(small, net, inputs)
-        selects = find_selections(small.graph)
-        if selects:
-            oracle.choices = record_selections(small, inputs)
-        worst = largest_difference(got, oracle.run(*inputs, enable_io_processing=False))
-        if selects:
-            return worst
         with _left_alone(model):
-            expected = call_flat(model, net, inputs)
+            expected = call_flat(model, net, tuple(inputs))
         faithful = largest_difference(dense.run(*inputs, enable_io_processing=False), expected)
     return faithful if faithful > worst or faithful != faithful else worst
+
+
+@torch.no_grad()
+def compare_masked(small: fx.GraphModule, net: Network, plan: Plan, inputs: Sequence[Any]) -> float:
+    """Return the largest difference between what a plan left and the masked dense network.
+
+    See `verify`; the inputs are flat. Raises PrunerError where small refuses their sizes, or the
+    positions that stay cannot be told at these.
+    """
+    got, oracle = call_flat(small, net, tuple(inputs)), MaskedInterpreter(net, plan)
+    if find_selections(oracle.graph):
+        oracle.choices = record_selections(small, tuple(inputs))
+    return largest_difference(got, oracle.run(*inputs, enable_io_processing=False))
 
 
 @contextmanager

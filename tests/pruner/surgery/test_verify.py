@@ -75,3 +75,27 @@ def test_a_graph_that_is_not_its_model_is_seen():
     net = pruner.trace(model, (torch.randn(2, 3, 8, 8),))
     model.change = functional.silu
     assert pruner.verify(model, net, pruner.Plan.random(net, macs=0.5)) > 1e-3
+
+
+def fold_maps(x):
+    """Multiply channels that stand folded with the map, whose size the input decides."""
+    return (x.flatten(1) * 2).unflatten(1, (16, -1)).unsqueeze(-1).softmax(1)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (5, 3, 8, 8), (2, 3, 12, 10), (3, 3, 9, 16)])
+def test_other_batches_and_sizes_are_verified(shape):
+    torch.manual_seed(0)
+    model, x = Along(fold_maps).eval(), torch.randn(shape)
+    net = pruner.trace(model, (torch.randn(2, 3, 8, 8),))
+    plan = pruner.Plan.random(net, macs=0.5, seed=1)
+    assert len(plan.keep) == 1 and len(*plan.keep.values()) < 16
+    assert pruner.verify(model, net, plan, inputs=[x]) < 1e-5
+    model.last.forward = lambda y: functional.conv2d(y, model.last.weight, model.last.bias) + 1
+    assert pruner.verify(model, net, plan, inputs=[x]) > 1e-3
+
+
+def test_sizes_that_a_network_does_not_take_are_refused():
+    model = Along(lambda x: x.flatten(1).view(x.shape)).eval()
+    net = pruner.trace(model, (torch.randn(2, 3, 8, 8),))
+    with pytest.raises(pruner.PrunerError, match="takes an input of"):
+        pruner.verify(model, net, pruner.Plan.dense(net), inputs=[torch.randn(2, 3, 9, 8)])
