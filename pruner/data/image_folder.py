@@ -5,7 +5,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,11 @@ import torch
 
 from ..errors import PrunerError, PrunerWarning
 from .decoding import find_readable_endings
+from .folders import exists, find_splits, walk_files
 from .loader import Batches, Split
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-_TRAIN = ("train", "training")
 _EXPECTED = "expected train/CLASS/*.jpg and val/CLASS/*.jpg or test/CLASS/*.jpg"
-_HELD_OUT = ("val", "test", "valid", "validation", "testing")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def open_images(
     root = Path(folder)
     height, width = (size, size) if isinstance(size, int) else size
     preprocessing = Preprocessing((height, width), tuple(mean), tuple(std), crop, interpolation)
-    splits = _find_splits(root)
+    splits = find_splits(root, _EXPECTED)
     listed = {name: _find_images(place) for name, place in splits.items()}
     found = {name: images for name, (images, _) in listed.items()}
     classes = tuple(sorted({label for images in found.values() for label in images}))
@@ -136,19 +135,6 @@ def open_images(
     return ImageData(root, classes, preprocessing, workers, tuple(notes), train, test_split)
 
 
-def _find_splits(root: Path) -> dict[str, Path]:
-    """Return the folders of the images to train on and to test on, the latter if there is one."""
-    if not root.is_dir():
-        raise PrunerError(f"{root}: no such data folder")
-    folders = {p.name.casefold(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
-    train = next((folders[name] for name in _TRAIN if name in folders), None)
-    if train is None:
-        inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
-        raise PrunerError(f"{root}: no train folder; {_EXPECTED}, found {inside}")
-    held_out = next((folders[name] for name in _HELD_OUT if name in folders), None)
-    return {"train": train} if held_out is None else {"train": train, "test": held_out}
-
-
 def _find_images(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     """Return the image files by class folder, in the order of their paths, and the other files.
 
@@ -163,30 +149,10 @@ def _find_images(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
         if not entry.is_dir():
             left_out.append(entry)
             continue
-        files = sorted(Path(p) for p in _walk_files(str(entry), set()))
-        images[entry.name] = [p for p in files if p.suffix.lower() in endings and _exists(p)]
+        files = sorted(Path(p) for p in walk_files(str(entry), set()))
+        images[entry.name] = [p for p in files if p.suffix.lower() in endings and exists(p)]
         left_out += sorted({*files} - {*images[entry.name]})
     return images, left_out
-
-
-def _exists(path: Path) -> bool:
-    return not path.is_symlink() or path.exists()
-
-
-def _walk_files(folder: str, seen: set[str]) -> Iterator[str]:
-    """Yield the files below a folder; of folders that link to each other, each once."""
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    with os.scandir(folder) as entries:  # which asks the disk once a folder, not once a file
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk_files(entry.path, seen)
-            else:
-                yield entry.path
 
 
 def _describe_gaps(

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import PrunerError
-from ..utils import derive_seed, make_generator, wrong_value
+from ..utils import derive_seed, make_generator
+from .order import EpochOrder
 from .preprocessing import (
     Preprocessing,
     normalize,
@@ -36,13 +37,14 @@ class Split:
     def fits_memory(self) -> bool:
         """Whether the decoded images may be kept in memory."""
         height, width = self.preprocessing.size
-        return len(self.files) * 3 * height * width <= self.cache_bytes
+        return len(self.files) * self.preprocessing.channels * height * width <= self.cache_bytes
 
     def load_pixels(self) -> Tensor:
-        """Return all images as evaluation sees them, uint8 [n, 3, H, W], decoded only once."""
+        """Return all images as evaluation sees them, uint8 [n, C, H, W], decoded only once."""
         pixels: Tensor | None = self.__dict__.get("_pixels")
         if pixels is None:
-            pixels = torch.empty(len(self.files), 3, *self.preprocessing.size, dtype=torch.uint8)
+            shape = (len(self.files), self.preprocessing.channels, *self.preprocessing.size)
+            pixels = torch.empty(shape, dtype=torch.uint8)
             # Decoding releases the interpreter's lock, so threads are enough.
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 read = partial(read_for_evaluation, preprocessing=self.preprocessing)
@@ -54,7 +56,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Batches:
-    """Pairs (float32 [n, 3, H, W], int64 [n]) of a split.
+    """Pairs (float32 [n, C, H, W], int64 [n]) of a split.
 
     Attributes:
         split: Where the images come from.
@@ -77,49 +79,36 @@ class Batches:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch < self.shard[1]:
-            expected = f"at least one image for each of {self.shard[1]} processes"
-            raise wrong_value("batch", expected, self.batch)
+        self._build_order()
+
+    def _build_order(self) -> EpochOrder:
+        rows = len(self.split.files)
+        return EpochOrder(rows, self.batch, self.shuffle, self.seed, self.limit, self.shard)
 
     @property
     def images(self) -> int:
         """Number of images that an epoch draws from, over all processes."""
-        return min(len(self.split.files), self.limit or len(self.split.files))
+        return self._build_order().samples
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
-        if self.shuffle and self.images >= self.batch:
-            return self.images // self.batch
-        return -(-self.images // self.batch)
+        return len(self._build_order())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.epoch(0)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch from number start on, the same whatever came before."""
-        rows = self._draw_order(epoch)
-        chunks = [rows[k * self.batch : (k + 1) * self.batch] for k in range(start, len(self))]
+        order = self._build_order()
+        chunks = order.list_batches(epoch, start)
         # Large training images are read for every epoch anew, so keeping them would be in vain.
         if self.split.fits_memory and (self.split.preprocessing.small or not self.shuffle):
-            yield from self._read_memory(chunks, epoch, start)
+            yield from self._read_memory(order, chunks, epoch, start)
         else:
-            yield from self._read_files(chunks, epoch)
-
-    def _draw_order(self, epoch: int) -> Tensor:
-        rows = torch.arange(len(self.split.files))
-        if self.images < len(rows):
-            draw = torch.randperm(len(rows), generator=make_generator("limit", self.seed))
-            rows = draw[: self.images].sort().values
-        if self.shuffle:
-            order = torch.randperm(len(rows), generator=make_generator("order", self.seed, epoch))
-            rows = rows[order]
-        return rows
-
-    def _take_shard(self, rows: Tensor) -> Tensor:
-        return rows[self.shard[0] :: self.shard[1]]
+            yield from self._read_files(order, chunks, epoch)
 
     def _read_memory(
-        self, chunks: Sequence[Tensor], epoch: int, start: int
+        self, order: EpochOrder, chunks: Sequence[Tensor], epoch: int, start: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         pixels = self.split.load_pixels()
         for step, rows in enumerate(chunks, start):
@@ -127,14 +116,17 @@ class Batches:
             if self.augment:
                 images = shift_and_flip(images, make_generator("augment", self.seed, epoch, step))
             # Sharded after random numbers are drawn: a run does not depend on the processes.
-            images, labels = self._take_shard(images), self._take_shard(self.split.labels[rows])
+            images, labels = order.take_shard(images), order.take_shard(self.split.labels[rows])
             yield normalize(images, self.split.preprocessing), labels
 
-    def _read_files(self, chunks: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read_files(
+        self, order: EpochOrder, chunks: Sequence[Tensor], epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         files = _Files(
             self.split, derive_seed("augment", self.seed, epoch) if self.augment else None
         )
-        batches = [self._take_shard(rows).tolist() for rows in chunks]
+        # Of an incomplete last batch a process may have no image.
+        batches = [mine.tolist() for rows in chunks if len(mine := order.take_shard(rows))]
         loader = DataLoader(files, batch_sampler=batches, num_workers=self.workers)
         for images, labels, errors in loader:
             if any(errors):
@@ -160,5 +152,6 @@ class _Files(Dataset[tuple[Tensor, int, str]]):
                 rng = random.Random(derive_seed(self.seed, row))
                 image = read_for_training(self.files[row], self.preprocessing, rng)
         except PrunerError as error:
-            return torch.empty(3, *self.preprocessing.size, dtype=torch.uint8), -1, str(error)
+            shape = (self.preprocessing.channels, *self.preprocessing.size)
+            return torch.empty(shape, dtype=torch.uint8), -1, str(error)
         return image, self.labels[row], ""

@@ -1,6 +1,7 @@
 """Resize, augment and normalize images, with PIL and torch alone.
 
-Images are uint8 [3, H, W] up to the last step, `normalize`, which makes floats of a whole batch.
+Images are uint8 [C, H, W] up to the last step, `normalize`, which makes floats of a whole batch; C
+is 3, or 1 where the network reads grey images.
 """
 
 import math
@@ -29,8 +30,8 @@ class Preprocessing:
 
     Attributes:
         size: Height and width of the network's input.
-        mean: Of red, green and blue, in units of the full range 0..1.
-        std: Of the three, in the same units.
+        mean: Of red, green and blue, in units of the full range 0..1; one number: grey images.
+        std: Of the same channels, in the same units.
         crop: Evaluation of large images: the shorter side is resized to the input's side / crop,
             then the centre is cut out (0.875: 256 and 224). Small images (input up to 64) are not
             cropped.
@@ -46,9 +47,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
             raise wrong_value("image size", "(height, width)", self.size)
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
             raise PrunerError(
-                "mean and std: expected three numbers each, std above 0, "
+                "mean and std: expected three numbers each (or one, for grey), std above 0, "
                 f"got {self.mean!r} and {self.std!r}"
             )
         if not 0 < self.crop <= 1:
@@ -57,15 +58,29 @@ class Preprocessing:
             raise wrong_value("interpolation", f"one of {sorted(_FILTERS)}", self.interpolation)
 
     @property
+    def channels(self) -> int:
+        """Of the network's input: 3, or 1 for grey images."""
+        return len(self.mean)
+
+    @property
+    def resample(self) -> Image.Resampling:
+        """Pillow's filter of the interpolation."""
+        return _FILTERS[self.interpolation]
+
+    @property
     def small(self) -> bool:
         """Whether the input is CIFAR-like: cached in memory, augmented by shifts and flips."""
         return max(self.size) <= SMALL
 
 
 def read_for_evaluation(path: Path, preprocessing: Preprocessing) -> Tensor:
-    """Read an image, resize its shorter side and crop the centre: uint8 [3, H, W]."""
+    """Read an image, resize its shorter side and crop the centre: uint8 [C, H, W]."""
+    return show_for_evaluation(decode_image(path), preprocessing)
+
+
+def show_for_evaluation(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    """Resize an image's shorter side and crop the centre: uint8 [C, H, W]."""
     height, width = preprocessing.size
-    image = decode_image(path)
     if image.size != (width, height) or not preprocessing.small:
         crop = 1.0 if preprocessing.small else preprocessing.crop
         scale = max(height / image.height, width / image.width) / crop
@@ -74,22 +89,28 @@ def read_for_evaluation(path: Path, preprocessing: Preprocessing) -> Tensor:
             max(width, int(image.width * scale + 1e-6)),
             max(height, int(image.height * scale + 1e-6)),
         )
-        image = image.resize(resized, _FILTERS[preprocessing.interpolation])
+        image = image.resize(resized, preprocessing.resample)
         left = round((image.width - width) / 2)
         top = round((image.height - height) / 2)
         image = image.crop((left, top, left + width, top + height))
-    return _to_tensor(image)
+    return _to_tensor(image, preprocessing.channels)
 
 
 def read_for_training(path: Path, preprocessing: Preprocessing, rng: random.Random) -> Tensor:
     """Read a random 8-100% of an image's area (Szegedy et al. 2015), flipped half of the time."""
-    image = decode_image(path, preprocessing.size)
+    return show_for_training(decode_image(path, preprocessing.size), preprocessing, rng)
+
+
+def show_for_training(
+    image: Image.Image, preprocessing: Preprocessing, rng: random.Random
+) -> Tensor:
+    """Show a random 8-100% of an image's area, flipped half of the time: uint8 [C, H, W]."""
     height, width = preprocessing.size
     box = _draw_box(image.width, image.height, rng)
-    image = image.resize((width, height), _FILTERS[preprocessing.interpolation], box=box)
+    image = image.resize((width, height), preprocessing.resample, box=box)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _to_tensor(image)
+    return _to_tensor(image, preprocessing.channels)
 
 
 def shift_and_flip(images: Tensor, rng: torch.Generator, padding: int = 4) -> Tensor:
@@ -111,14 +132,17 @@ def shift_and_flip(images: Tensor, rng: torch.Generator, padding: int = 4) -> Te
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return (pixel / 255 - mean) / std of uint8 [n, 3, H, W], as float32."""
-    mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1) * 255
-    std = torch.tensor(preprocessing.std).view(1, 3, 1, 1) * 255
+    """Return (pixel / 255 - mean) / std of uint8 [n, C, H, W], as float32."""
+    mean = torch.tensor(preprocessing.mean).view(1, -1, 1, 1) * 255
+    std = torch.tensor(preprocessing.std).view(1, -1, 1, 1) * 255
     return images.float().sub_(mean).div_(std).contiguous()
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image, np.uint8)).permute(2, 0, 1).contiguous()
+def _to_tensor(image: Image.Image, channels: int) -> Tensor:
+    mode = "RGB" if channels == 3 else "L"
+    values = np.array(image if image.mode == mode else image.convert(mode), np.uint8)
+    values = values[..., None] if values.ndim == 2 else values
+    return torch.from_numpy(values).permute(2, 0, 1).contiguous()
 
 
 def _draw_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
