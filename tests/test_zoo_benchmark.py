@@ -80,15 +80,24 @@ class PooledFlat(nn.Module):
         return self.last(y.view(x.shape[0], 4, -1, 4).mean(2).flatten(1))
 
 
-@pytest.mark.parametrize("column", ["batch", "size"])
-def test_a_cut_that_is_wrong_at_other_inputs_fails(column: str) -> None:
+@pytest.fixture(scope="module")
+def folded() -> Subject:
     torch.manual_seed(0)
     model, x = PooledFlat().eval(), torch.randn(2, 3, 32, 32)
     net = pruner.trace(model, (x,))
-    right = Subject(model, (x,), {}, net, pruner.Plan.random(net, 0.5))
-    assert columns.CHECKS[column](right) is None
-    wrong = replace(right)
-    vars(wrong)["small"] = Swapped(right.small, x.shape)
+    return Subject(model, (x,), {}, net, pruner.Plan.random(net, 0.5))
+
+
+def test_budgets_are_of_one_image_where_heads_are_folded_with_the_batch(folded: Subject) -> None:
+    assert max(size for cell in folded.net.cells() for size in cell.dense_sizes) == 48
+    assert solve_budgets(folded)["solve30"] == "optimal"
+
+
+@pytest.mark.parametrize("column", ["batch", "size"])
+def test_a_cut_that_is_wrong_at_other_inputs_fails(folded: Subject, column: str) -> None:
+    assert columns.CHECKS[column](folded) is None
+    wrong = replace(folded)
+    vars(wrong)["small"] = Swapped(folded.small, folded.args[0].shape)
     with pytest.raises(Failure, match="differs from the masked"):
         columns.CHECKS[column](wrong)
 

@@ -4,7 +4,18 @@ An axis is a sum of products of atoms (`algebra`); rules, one an operator family
 one (`rules`, `propagate`); a trial cut freezes what they got wrong (`validate`); `slicing` cuts.
 """
 
-from .algebra import Atom, Axis, Product, Sum, atoms_of, factors_of, is_free, parts_of, resolve_axis
+from .algebra import (
+    Atom,
+    Axis,
+    Product,
+    Sum,
+    atoms_of,
+    factors_of,
+    is_free,
+    parts_of,
+    remove_atom,
+    resolve_axis,
+)
 from .axis_map import Axes, AxisMap
 from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
@@ -18,6 +29,6 @@ __all__ = [
     "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "EXTREMES", "Keep", "MAP", "Product",
     "REDUCTIONS", "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of",
     "group_by_module", "has_rule", "is_free", "is_pointwise", "kept_mask",
-    "list_modules_around", "owner_indices", "parts_of", "propagate_axes", "resolve_axis",
-    "validate_axes",
+    "list_modules_around", "owner_indices", "parts_of", "propagate_axes", "remove_atom",
+    "resolve_axis", "validate_axes",
 ]  # fmt: skip

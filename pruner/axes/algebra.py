@@ -132,6 +132,16 @@ def atoms_of(axis: Axis) -> Iterator[Atom]:
             yield from atoms_of(child)
 
 
+def remove_atom(axis: Axis, atom: Atom) -> Axis:
+    """Return an axis as it is where an (unbound) atom has one index."""
+    known = resolve_axis(axis)
+    if isinstance(known, Atom):
+        return UNIT if known is atom else known
+    if isinstance(known, Sum):
+        return concatenate([remove_atom(part, atom) for part in known.parts])
+    return multiply([remove_atom(factor, atom) for factor in known.factors])
+
+
 def freeze_axes(axes: Iterable[Axis], reason: str) -> None:
     """Forbid to cut any index of axes; the first reason given for an atom stays."""
     for axis in axes:

@@ -17,6 +17,7 @@ from ..axes import (
     factors_of,
     is_free,
     is_pointwise,
+    remove_atom,
     resolve_axis,
 )
 from ..graph import (
@@ -63,6 +64,8 @@ def find_cells(
     for anchor, nodes in members.items():
         name = choose_unused_name(_name_cell(anchor), names)
         spec, widths = _specify(axis_map, anchor, nodes)
+        # Sizes are those of one image: a table is of one batch, which its device says.
+        widths = tuple(remove_atom(width, axis_map.batch) for width in widths)
         used = dict.fromkeys(
             name_of[a] for width in widths for a in atoms_of(width) if a in name_of
         )
