@@ -5,15 +5,21 @@ from .coco import BoxSamples, open_coco
 from .collate import collate
 from .framing import Framing
 from .image_folder import ImageData, open_images
+from .image_texts import ImageTextSamples, open_image_texts
 from .loader import Batches
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from .protocol import Batch, EpochBatches, TaskData
 from .sample_batches import SampleBatches
 from .sample_data import SampleData
 from .samples import Sample, Samples
+from .text_lines import LineSamples, open_text_lines
+from .tokens import FolderTokenizer, Tokenizer
+from .value_maps import MapSamples, open_maps
 
 __all__ = [
-    "Batch", "Batches", "BoxSamples", "EpochBatches", "Framing", "IMAGENET_MEAN", "IMAGENET_STD",
-    "ImageData", "MaskSamples", "Preprocessing", "Sample", "SampleBatches", "SampleData", "Samples",
-    "TaskData", "collate", "open_coco", "open_images", "open_masks",
+    "Batch", "Batches", "BoxSamples", "EpochBatches", "FolderTokenizer", "Framing",
+    "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples", "LineSamples", "MapSamples",
+    "MaskSamples", "Preprocessing", "Sample", "SampleBatches", "SampleData", "Samples",
+    "TaskData", "Tokenizer", "collate", "open_coco", "open_image_texts", "open_images",
+    "open_maps", "open_masks", "open_text_lines",
 ]  # fmt: skip

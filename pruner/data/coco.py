@@ -22,7 +22,7 @@ _TRAIN = ("train", "training")
 _HELD_OUT = ("val", "valid", "validation", "test", "testing")
 _EXPECTED = (
     "expected annotations/*train*.json with images under train*/ or images/train*/, or "
-    "train/_annotations.coco.json beside its images, and val or test likewise"
+    "train/_annotations.coco.json beside its images or the folder of them, and val or test likewise"
 )
 
 
@@ -93,8 +93,8 @@ def open_coco(
 
     Args:
         folder: Holds ``annotations/*train*.json`` with the images under ``train*/`` or
-            ``images/train*/``, or ``train/_annotations.coco.json`` beside its images (any
-            ``train/*.json`` that is the only one); val or test likewise.
+            ``images/train*/``, or ``train/_annotations.coco.json`` (any ``train/*.json`` that is
+            the only one) beside its images or ``train/images/``; val or test likewise.
         preprocessing: The network's input.
         framing: What of an image is shown; None: all of it, 25-100% in training.
         train: The training split's (JSON file, folder of images), relative to the folder, where
@@ -121,7 +121,7 @@ def open_coco(
     notes: list[str] = []
     splits = {}
     for name, (coco, images) in found.items():
-        files, missing = _find_files(coco, [images, root])
+        files, missing = _find_files(coco, [images, images / "images", root])
         notes += coco.notes
         if missing:
             text = f"{len(missing)} of {len(files)} images of {coco.path} are not under {images}"

@@ -82,7 +82,7 @@ def _scale_grey(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "F":
         white = 1.0 if most <= 1 else 255.0
     else:
-        white = 2.0 ** _find_depth(image) - 1
+        white = 2.0 ** find_depth(image) - 1
     if not (least >= 0 and most <= white):
         raise PrunerError(
             f"{name}: grey values from {least:g} to {most:g}, of which none is known to be white; "
@@ -91,7 +91,9 @@ def _scale_grey(image: Image.Image, name: str) -> np.ndarray:
     return np.rint(values * (255 / white)).astype(np.uint8)
 
 
-def _find_depth(image: Image.Image) -> int:
-    """Return the bits of a grey value: a TIFF declares them; else 16, as in PNG and PGM."""
+def find_depth(image: Image.Image) -> int:
+    """Return the bits of a channel's value: 8, or what a TIFF declares; else 16, as in PNG, PGM."""
+    if image.mode.partition(";")[0] != "I":
+        return 8
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 16)
     return int(bits[0] if isinstance(bits, tuple) else bits)

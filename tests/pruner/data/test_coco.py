@@ -72,7 +72,7 @@ def test_boxes_enclose_what_they_enclosed(tmp_path, fit):
     assert seen > 5
 
 
-@pytest.mark.parametrize("layout", ["coco", "roboflow", "images", "flat", "named"])
+@pytest.mark.parametrize("layout", ["coco", "roboflow", "images", "flat", "inner", "named"])
 def test_layouts(tmp_path, layout):
     named = {}
     for split in ("train", "valid"):
@@ -80,6 +80,7 @@ def test_layouts(tmp_path, layout):
             "coco": (f"annotations/{split}.json", split),
             "roboflow": (f"{split}/_annotations.coco.json", split),
             "images": (f"annotations/instances_{split}.json", f"images/{split}"),
+            "inner": (f"{split}/annotations.json", f"{split}/images"),
             "flat": (f"{split}.json", "images"),
             "named": (f"my_{split}_file.json", "somewhere"),
         }[layout]

@@ -124,15 +124,17 @@ def test_data_without_test_samples_says_so():
 def test_samples_are_joined_leaf_by_leaf():
     Point = namedtuple("Point", "x y")
     joined = collate([
-        {"a": torch.ones(2), "b": (1, 2.5), "c": [np.float64(k), True], "d": "word", "e": None,
+        {"a": torch.ones(2), "b": (1, 2.5), "c": [np.ones(k), "x"], "d": "word", "e": None,
          "f": Point(np.arange(2), torch.zeros(k)), "g": np.ones(3, ">f8")}
         for k in (1, 2)
     ])  # fmt: skip
     assert joined["a"].shape == (2, 2) and joined["g"].dtype == torch.float32
     assert joined["b"][0].tolist() == [1, 1] and joined["b"][0].dtype == torch.int64
-    assert joined["b"][1].dtype == torch.float32 and joined["c"][1].dtype == torch.bool
+    assert joined["b"][1].dtype == torch.float32 and joined["c"][1] == ["x", "x"]
     assert joined["d"] == ["word", "word"] and joined["e"] is None
     assert isinstance(joined["f"], Point) and joined["f"].x.shape == (2, 2)
     assert [one.shape for one in joined["f"].y] == [(1,), (2,)]  # ragged
     assert collate([{"a": 1}, {"b": 1}]) == [{"a": 1}, {"b": 1}]
-    assert collate([[1], [1, 2]]) == [[1], [1, 2]]
+    assert collate([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]]
+    assert [one.tolist() for one in collate([[1], [1, 2]])] == [[1], [1, 2]]
+    assert collate([["a", torch.ones(2)]] * 3)[1].shape == (3, 2)
