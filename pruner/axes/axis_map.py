@@ -14,6 +14,7 @@ from .algebra import UNIT, Atom, Axis, freeze_axes, unify_axes
 Axes: TypeAlias = list[Axis]
 Result: TypeAlias = Axes | list[Axes]
 Path: TypeAlias = tuple[int | str, ...]
+COMPUTED = "its size is computed in the graph"
 
 
 class AxisMap:
@@ -33,6 +34,9 @@ class AxisMap:
         reduction_axes: Node -> the axes of its first argument that it normalizes or reduces over.
             Where they are cut it runs over what is left, so that the masked dense network must do
             so as well.
+        extents: Node that computes a number -> the axis whose size that is.
+        sequences: Nodes that make constants whose numbers depend on their positions: a cut leaves
+            a part of them, which stands in a buffer then.
         unsupported: Nodes without a rule.
         batch: The axis of the batch.
     """
@@ -46,6 +50,8 @@ class AxisMap:
         self.computed_roles: dict[tuple[fx.Node, int], str] = {}
         self.readers: dict[str, dict[str, None]] = {}
         self.reduction_axes: dict[fx.Node, tuple[int, ...]] = {}
+        self.extents: dict[fx.Node, Axis] = {}
+        self.sequences: list[fx.Node] = []
         self.unsupported: list[fx.Node] = []
         self.batch = Atom(program.batch, "the batch")
 
@@ -81,6 +87,30 @@ class AxisMap:
     def new_frozen_axes(self, shape: tuple[int, ...], reason: str) -> Axes:
         """Return a frozen axis for every size of a shape."""
         return [self.new_axis(size, reason) for size in shape]
+
+    def new_extent(self, node: fx.Node, path: Path, size: int) -> Axis:
+        """Return an axis of the size that stands as a number at a place in a node's arguments.
+
+        A plain number follows the axis; of one that the graph computes it is the axis that is
+        known of it, or else a frozen one.
+        """
+        given: Any = node.args
+        for step in path:
+            given = given[step]
+        if isinstance(given, int):
+            axis = self.new_axis(size)
+            self.set_symbolic(node, path, axis)
+            return axis
+        known = self.extents.get(given)
+        return self.new_axis(size, COMPUTED) if known is None or known.size != size else known
+
+    def match_extent(self, number: fx.Node, axis: Axis, node: fx.Node) -> None:
+        """Make an axis the one whose size a number is; freeze it where none is known."""
+        known = self.extents.get(number)
+        if known is None:
+            freeze_axes([axis], COMPUTED)
+        else:
+            self.unify(known, axis, node)
 
     def set_symbolic(self, node: fx.Node, path: Path, axis: Axis) -> None:
         """Note that the number at a place in a node's arguments is the size of an axis."""

@@ -13,6 +13,7 @@ from .axis_map import AxisMap, describe_node
 from .roles import pass_roles_on
 from .rules import RULES
 from .rules.base import is_pointwise
+from .rules.constants import multiply_sizes
 from .rules.elementwise import match_pointwise
 
 
@@ -67,7 +68,7 @@ def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:
     name = operator_name(node)
     rule = RULES.get(name) or (match_pointwise if is_pointwise(node) else None)
     if node.meta["shape"] is None and operator_schema(node.target) is None:
-        return []  # arithmetic on sizes
+        return multiply_sizes(axis_map, node)
     if rule is not None and (not is_mutable(node) or _writes_buffer(node)):
         try:
             result = rule(axis_map, node)

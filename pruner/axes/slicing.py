@@ -1,7 +1,7 @@
 """Cuts a Program: slices its tensors, drops blocks, rewrites the sizes that stand in it."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..graph import Block, Program, drop_blocks
+from ..utils import choose_unused_name
 from .axis_map import AxisMap
 from .positions import Keep, kept_mask
 
@@ -24,7 +25,8 @@ def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) ->
     program = axis_map.program
     graph = copy.deepcopy(program.graph)
     tensors: dict[str, Tensor] = {}
-    for node, own in zip(program.graph.nodes, graph.nodes):
+    copies = dict(zip(program.graph.nodes, graph.nodes))
+    for node, own in copies.items():
         if node.op == "get_attr":
             name = str(node.target)
             tensors[name] = _slice(
@@ -32,6 +34,8 @@ def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) ->
             )
         for path, axis in axis_map.symbolic_arguments.get(node, {}).items():
             _write_argument(own, path, int(kept_mask(axis, keep).sum()))
+    made = _cut_sequences(axis_map, keep, copies)
+    tensors.update(made)
     drop_blocks(graph, dropped)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     before, left = group_by_module(tensors), group_by_module(used)
@@ -40,7 +44,35 @@ def cut_program(axis_map: AxisMap, keep: Keep, dropped: Sequence[Block] = ()) ->
         if name not in tensors and holder in left:
             tensors[name] = _slice(tensor, [])
             used.add(name)
-    return replace(program, graph=graph, tensors={k: v for k, v in tensors.items() if k in used})
+    return replace(
+        program,
+        graph=graph,
+        tensors={k: v for k, v in tensors.items() if k in used},
+        transient=program.transient.union(made),
+    )
+
+
+def _cut_sequences(
+    axis_map: AxisMap, keep: Keep, copies: Mapping[fx.Node, fx.Node]
+) -> dict[str, Tensor]:
+    """Put a buffer in the place of each constant of the graph that is cut; return the buffers."""
+    made: dict[str, Tensor] = {}
+    for node in axis_map.sequences:
+        masks = [kept_mask(axis, keep) for axis in axis_map.axes_of(node)]
+        if all(mask.all() for mask in masks):
+            continue
+        path, own = node.meta.get("path"), copies[node]
+        name = choose_unused_name(
+            f"{path}.{node.name}" if path else node.name, {*axis_map.program.tensors, *made}
+        )
+        target: Any = node.target
+        made[name] = _slice(target(*node.args, **node.kwargs), masks)
+        with own.graph.inserting_before(own):
+            held = own.graph.get_attr(name)
+        held.meta = dict(own.meta)
+        own.replace_all_uses_with(held)
+        own.graph.erase_node(own)
+    return made
 
 
 def group_by_module(names: Iterable[str]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import OutputKind
 
+from ..errors import TraceError
 from .functionalize import (
     fill_positional_arguments,
     find_functional_overload,
@@ -37,7 +38,11 @@ def canonicalize(
 
     The number ``batch`` stands for the dynamic batch; the model tells the names of tied tensors;
     operators that are not known are taken apart as far as torch can.
+
+    Raises:
+        TraceError: The graph needs objects that are no tensors.
     """
+    _refuse_objects(exported, model)
     exported, functional = functionalize(exported, is_known)
     names, tensors, transient = _read_tensors(exported)
     graph = fx.Graph()
@@ -86,6 +91,16 @@ def canonicalize(
     tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
     spec = exported.call_spec
     return Program(graph, tensors, spec.in_spec, spec.out_spec, batch, tied, transient)
+
+
+def _refuse_objects(exported: torch.export.ExportedProgram, model: nn.Module) -> None:
+    held = exported.graph_signature.inputs_to_lifted_custom_objs
+    if held:
+        kinds = {type(exported.constants.get(name)).__name__ for name in held.values()}
+        raise TraceError(
+            f"{type(model).__name__} makes objects in its forward that no graph holds "
+            f"({', '.join(sorted(kinds))}): keep the tensors that they give as buffers instead"
+        )
 
 
 def _read_tensors(

@@ -20,7 +20,12 @@ from ..utils import silence_logging
 from .model_state import keep_model
 from .program import BATCH_HINT
 from .recurrent_shapes import quick_recurrent_shapes
-from .torch_internals import is_data_dependent, is_specialization
+from .torch_internals import (
+    forget_guards,
+    given_causality,
+    is_data_dependent,
+    is_specialization,
+)
 
 _OWN = tuple(
     os.path.dirname(os.path.abspath(file)) + os.sep
@@ -96,12 +101,14 @@ def call_export(model: nn.Module, call: ExportCall) -> torch.export.ExportedProg
     printed = contextlib.redirect_stderr(io.StringIO())
     quiet = (warnings.catch_warnings(), printed, silence_logging(), torch.no_grad())
     with contextlib.ExitStack() as stack:
-        for context in (*quiet, keep_model(model), quick_recurrent_shapes()):
+        for context in (*quiet, keep_model(model), quick_recurrent_shapes(), given_causality()):
             stack.enter_context(context)
         warnings.simplefilter("ignore")
-        return torch.export.export(
+        exported = torch.export.export(
             model, call.args, call.kwargs, dynamic_shapes=call.shapes, strict=False
         )
+    forget_guards(exported)
+    return exported
 
 
 def free_batch(

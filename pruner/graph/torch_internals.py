@@ -71,6 +71,31 @@ def replace_decomposition(operator: Any, function: Callable[..., Any]) -> Iterat
         operator._dispatch_cache.clear()
 
 
+@contextmanager
+def given_causality() -> Iterator[None]:
+    """Let ``nn.Transformer`` believe meanwhile what it is told of its masks, and look at no values.
+
+    Told nothing, it compares a mask with the causal one, and asks for the answer in Python. A mask
+    that is not taken for causal is added to the scores like any other: the numbers are the same.
+    """
+    module = nn.modules.transformer
+    held = module._detect_is_causal_mask
+    module._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        module._detect_is_causal_mask = held
+
+
+def forget_guards(exported: torch.export.ExportedProgram) -> None:
+    """Forget the conditions on inputs, which torch spells wrongly where forward takes ``**kwargs``.
+
+    Tracing again fails then on a name that is not defined.
+    """
+    if hasattr(exported, "_guards_code"):
+        exported._guards_code = []
+
+
 def io_nesting(graph: fx.Graph) -> tuple[list[str], pytree.TreeSpec, pytree.TreeSpec] | None:
     """Return the names of forward's arguments, their and the results' specs; None: all is flat."""
     info = getattr(graph._codegen, "pytree_info", None)

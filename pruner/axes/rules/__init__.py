@@ -5,6 +5,7 @@ An operator without a rule freezes every axis that it touches and is named in th
 
 from . import (
     attention,
+    constants,
     contraction,
     elementwise,
     normalization,
@@ -18,6 +19,6 @@ from . import (
 from .base import RULES
 
 __all__ = [
-    "RULES", "attention", "contraction", "elementwise", "normalization", "patches", "quantization",
-    "recurrent", "reduction", "shape", "spatial",
+    "RULES", "attention", "constants", "contraction", "elementwise", "normalization", "patches",
+    "quantization", "recurrent", "reduction", "shape", "spatial",
 ]  # fmt: skip

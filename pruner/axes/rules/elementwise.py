@@ -66,6 +66,12 @@ def view_as_complex(axis_map: AxisMap, node: fx.Node) -> Axes:
     return x[:-1]
 
 
+@rule("outer", "ger")
+def outer(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Return the axes of both vectors: every position of the one times every one of the other."""
+    return [axis for source in node.args[:2] for axis in axis_map.axes_of(source)]
+
+
 @rule("to", "type_as")
 def cast(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Return the axes of the first tensor: a second one gives its type only."""

@@ -1,8 +1,7 @@
-"""Operators that only rearrange: reshape, permute, concatenate, split, select, pad, constants."""
+"""Operators that only rearrange: reshape, permute, concatenate, split, select, pad."""
 
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 from torch import fx
 
@@ -23,10 +22,10 @@ from ..algebra import (
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 
-CONSTANT = "a constant's extent"
+RESHAPES = ("view", "reshape", "_unsafe_view", "unflatten")
 
 
-@rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "reshape_as", "view_as")
+@rule(*RESHAPES, "flatten", "reshape_as", "view_as")
 def reshape(axis_map: AxisMap, node: fx.Node) -> Result:
     """Split the row-major product of all axes anew from the left."""
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
@@ -69,9 +68,9 @@ def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
     if len(computed) == 1 and -1 not in given:  # e.g. batch * heads, folded into one axis
         given[computed[0]] = -1
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
-    elif computed:
-        freeze_axes([axes[i] for i in computed], "its size is computed in the graph")
     for i, number in enumerate(given):
+        if isinstance(number, fx.Node):
+            axis_map.match_extent(number, axes[i], node)
         if isinstance(number, int) and number != -1:
             axis_map.set_symbolic(node, (place, i), axes[i])
 
@@ -114,23 +113,23 @@ def expand(axis_map: AxisMap, node: fx.Node) -> Axes:
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
     result: Axes = []
     for i, (axis, size) in enumerate(zip(padded, shape)):
-        new = resolve_axis(axis).size != size
-        if new and size == axis_map.program.batch:
-            result.append(axis_map.batch)
-            continue
-        result.append(axis_map.new_axis(size) if new else axis)
-        if isinstance(given[i], int) and given[i] != -1:
-            axis_map.set_symbolic(node, (1, i), result[-1])
+        if resolve_axis(axis).size != size:
+            batch = size == axis_map.program.batch
+            axis = axis_map.batch if batch else axis_map.new_extent(node, (1, i), size)
+        elif isinstance(given[i], int) and given[i] != -1:
+            axis_map.set_symbolic(node, (1, i), axis)
+        elif isinstance(given[i], fx.Node):
+            axis_map.match_extent(given[i], axis, node)  # type: ignore[arg-type]
+        result.append(axis)
     return result
 
 
 @rule("repeat", "tile")
 def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
     """Put the whole axis so many times one after the other: copies * axis."""
-    x, counts = axis_map.axes_of(node.args[0]), list(node.args[1])  # type: ignore[arg-type]
+    x, counts = axis_map.axes_of(node.args[0]), node.args[1]
     shape = axis_map.shape_of(node)
-    offset = len(shape) - len(counts)
-    counts = [1] * offset + counts
+    offset = len(shape) - len(counts)  # type: ignore[arg-type]
     padded = [UNIT] * (len(shape) - len(x)) + list(x)
     result: Axes = []
     for i, (axis, size) in enumerate(zip(padded, shape)):
@@ -140,10 +139,7 @@ def repeat(axis_map: AxisMap, node: fx.Node) -> Result:
         elif old == 1 and size == axis_map.program.batch:
             result.append(axis_map.batch)
         else:  # as many copies as what they meet has positions
-            plain = isinstance(counts[i], int)
-            copies = axis_map.new_axis(size // old, None if plain else "a count of copies")
-            if plain:
-                axis_map.set_symbolic(node, (1, i - offset), copies)
+            copies = axis_map.new_extent(node, (1, i - offset), size // old)
             result.append(multiply((copies, axis)))
     return result
 
@@ -304,24 +300,3 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
                 axis_map.set_symbolic(node, (1, 2 * i + k), side)
         result[d] = concatenate([sides[0], x[d], sides[1]])
     return result
-
-
-@rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty")
-def constant(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Return new axes: a constant may shrink with what it is joined to."""
-    place = 1 if operator_name(node).startswith("new_") else 0
-    result: Axes = []
-    for i, size in enumerate(axis_map.shape_of(node)):
-        number: Any = node.args[place][i]  # type: ignore[index]
-        plain = isinstance(number, int)
-        result.append(axis_map.new_axis(size, None if plain else CONSTANT))
-        if plain:
-            axis_map.set_symbolic(node, (place, i), result[-1])
-    return result
-
-
-@rule("arange", "linspace", "eye", "scalar_tensor", "sym_size", "meshgrid", "one_hot", "outer",
-      "searchsorted", "bucketize", "nonzero", "tril_indices", "triu_indices")  # fmt: skip
-def freeze_constant(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Freeze what a constant that depends on positions reads and what it gives."""
-    return axis_map.freeze_node(node, CONSTANT)
