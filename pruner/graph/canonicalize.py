@@ -38,15 +38,12 @@ def canonicalize(
 
     The number ``batch`` stands for the dynamic batch; the model tells the names of tied tensors;
     operators that are not known are taken apart as far as torch can.
-
-    Raises:
-        TraceError: The graph needs objects that are no tensors.
+    A graph that needs objects which are no tensors is a TraceError.
     """
     _refuse_objects(exported, model)
     exported, functional = functionalize(exported, is_known)
     names, tensors, transient = _read_tensors(exported)
-    graph = fx.Graph()
-    new: dict[fx.Node, fx.Node] = {}
+    graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
     holders: dict[fx.Node, list[fx.Node]] = defaultdict(list)  # the inverse of new
 
     def put(node: fx.Node, made: fx.Node) -> None:
