@@ -61,9 +61,8 @@ def find_width(features: nn.Sequential) -> int:
 def make_mobilenet_pyramid(weights: Path | None) -> Pyramid:
     """Return maps at strides 16, 32, 64, 128 and 256, cut where SSDLite cuts MobileNetV2."""
     features = make_mobilenet(weights)
-    wide = list(
-        features[14].get_submodule("conv").children()
-    )  # expansion at stride 16, then the convolution that strides
+    # The expansion at stride 16, then the convolution that strides, and the projection.
+    wide = list(features[14].get_submodule("conv").children())
     stages: list[nn.Module] = [
         nn.Sequential(*features[:14], wide[0]),
         nn.Sequential(*wide[1:], *features[15:]),
