@@ -3,6 +3,7 @@
 from .class_masks import MaskSamples, open_masks
 from .coco import BoxSamples, open_coco
 from .collate import collate
+from .dataset_samples import DatasetSamples
 from .framing import Framing
 from .image_folder import ImageData, open_images
 from .image_texts import ImageTextSamples, open_image_texts
@@ -14,12 +15,14 @@ from .sample_data import SampleData
 from .samples import Sample, Samples
 from .text_lines import LineSamples, open_text_lines
 from .tokens import FolderTokenizer, Tokenizer
+from .user_datasets import open_factory, wrap_datasets
 from .value_maps import MapSamples, open_maps
 
 __all__ = [
-    "Batch", "Batches", "BoxSamples", "EpochBatches", "FolderTokenizer", "Framing",
-    "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples", "LineSamples", "MapSamples",
-    "MaskSamples", "Preprocessing", "Sample", "SampleBatches", "SampleData", "Samples",
-    "TaskData", "Tokenizer", "collate", "open_coco", "open_image_texts", "open_images",
-    "open_maps", "open_masks", "open_text_lines",
+    "Batch", "Batches", "BoxSamples", "DatasetSamples", "EpochBatches", "FolderTokenizer",
+    "Framing", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples", "LineSamples",
+    "MapSamples", "MaskSamples", "Preprocessing", "Sample", "SampleBatches", "SampleData",
+    "Samples", "TaskData", "Tokenizer", "collate", "open_coco", "open_factory",
+    "open_image_texts", "open_images", "open_maps", "open_masks", "open_text_lines",
+    "wrap_datasets",
 ]  # fmt: skip

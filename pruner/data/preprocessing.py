@@ -113,6 +113,20 @@ def show_for_training(
     return _to_tensor(image, preprocessing.channels)
 
 
+def show_image(
+    image: Image.Image, preprocessing: Preprocessing, rng: random.Random | None
+) -> Tensor:
+    """Return one image as the network sees it, float32 [C, H, W]; changed at random by rng."""
+    if rng is None or preprocessing.small:
+        pixels = show_for_evaluation(image, preprocessing)
+    else:
+        pixels = show_for_training(image, preprocessing, rng)
+    if rng is not None and preprocessing.small:
+        dice = torch.Generator().manual_seed(rng.getrandbits(62))
+        pixels = shift_and_flip(pixels[None], dice)[0]
+    return normalize(pixels[None], preprocessing)[0]
+
+
 def shift_and_flip(images: Tensor, rng: torch.Generator, padding: int = 4) -> Tensor:
     """Shift images by up to padding pixels, black beyond the edge, and flip half of them.
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import PrunerError, PrunerWarning, first_line
@@ -78,6 +79,7 @@ class SampleBatches:
         loader = DataLoader(
             reader, batch_sampler=rows, num_workers=min(self.workers, len(rows)),
             collate_fn=reader.collate,
+            generator=torch.Generator(),  # the loader draws from it, and not from the global one
         )  # fmt: skip
         for batch, broken, failure in loader:
             for row, message in broken:

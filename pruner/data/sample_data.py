@@ -9,8 +9,10 @@ from typing import Generic, TypeVar
 from ..errors import PrunerError, PrunerWarning
 from ..utils import digest_json
 from .order import EpochOrder
+from .protocol import EpochBatches
 from .sample_batches import BrokenSamples, SampleBatches, check_on_error
 from .samples import Samples
+from .streams import StreamBatches, StreamSamples
 
 S = TypeVar("S", bound=Samples)
 
@@ -57,14 +59,14 @@ class SampleData(Generic[S]):
         seed: int = 0,
         limit: int | None = None,
         shard: tuple[int, int] = (0, 1),
-    ) -> SampleBatches:
+    ) -> EpochBatches:
         """Return shuffled training batches; see `pruner.data.TaskData` for the arguments."""
         order = EpochOrder(len(self.training), batch, True, seed, limit, shard)
         return self._make_batches(self.training, order, augment)
 
     def test(
         self, batch: int = 32, *, limit: int | None = None, shard: tuple[int, int] = (0, 1)
-    ) -> SampleBatches:
+    ) -> EpochBatches:
         """Return batches of all test samples, in order; PrunerError where there are none."""
         if self.testing is None or not len(self.testing):
             raise PrunerError(f"{self.where}: no samples to test on; give a val or test split")
@@ -77,7 +79,9 @@ class SampleData(Generic[S]):
         parts = [None if one is None else one.fingerprint() for one in splits]
         return digest_json([parts, self.classes, self.on_error])
 
-    def _make_batches(self, samples: Samples, order: EpochOrder, augment: bool) -> SampleBatches:
+    def _make_batches(self, samples: Samples, order: EpochOrder, augment: bool) -> EpochBatches:
+        if isinstance(samples, StreamSamples):
+            return StreamBatches(samples, order, augment)
         workers = min(8, os.cpu_count() or 1) if self.workers is None else self.workers
         skip = self.on_error == "skip"
         return SampleBatches(samples, order, augment, workers, skip, self._broken)

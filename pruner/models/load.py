@@ -9,9 +9,7 @@ the parameters are random.
 import importlib
 import inspect
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from torch import nn
 from ..data import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import PrunerError, first_line
 from ..graph import unwrap_model
+from ..utils import search_current_folder
 from . import huggingface as hf
 from .example_inputs import MakeExample, make_images_example, make_pair_example, make_tensor_example
 from .input_config import InputPreset
@@ -160,7 +159,7 @@ _BUILDERS = {"timm": _build_timm, "torchvision": _build_torchvision, "demo": _bu
 
 def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str, Any]) -> Built:
     name = f"{module_name}:{attribute}"
-    with _search_current_folder():
+    with search_current_folder():
         try:
             found: Any = importlib.import_module(module_name)
         except Exception as error:
@@ -178,20 +177,6 @@ def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str,
         module = found if isinstance(found, nn.Module) else _build_module(name, found, **keywords)
     config = getattr(module, "default_cfg", None)
     return module, _read_preset(config if isinstance(config, Mapping) else {}), make_tensor_example
-
-
-@contextmanager
-def _search_current_folder() -> Iterator[None]:
-    """Import from the current folder too, as ``python -m`` does and a console script does not."""
-    folder = os.getcwd()
-    added = folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if added and folder in sys.path:
-            sys.path.remove(folder)
 
 
 def _build_module(name: str, factory: Any, *values: Any, **keywords: Any) -> nn.Module:

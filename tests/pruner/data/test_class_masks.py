@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pruner.data import Framing, Preprocessing, open_masks
-from pruner.data.class_masks import read_mask
+from pruner.data.mask_values import read_mask
 from pruner.errors import PrunerError, PrunerWarning
 
 HOW = Preprocessing((8, 12), (0.0,) * 3, (1.0,) * 3)
