@@ -40,10 +40,10 @@ import pruner
 import solver
 from latency_tables import Engine, LatencyTable
 from pruner import Plan, PrunerError
-from pruner.graph import extract_logits
 from pruner.models import load_model
 from pruner.run import FewerImages
 from pruner.surgery import load, save
+from pruner.tasks import extract_scores
 from pruner.tuning import Recipe, evaluate, finetune, recalibrate
 from pruner.utils import digest_json
 
@@ -151,10 +151,10 @@ class CachingClassifier(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of a batch."""
         if inputs.is_cuda:
-            return extract_logits(self.module(inputs))
+            return extract_scores(self.module(inputs))
         key = hashlib.blake2b(inputs.cpu().contiguous().numpy().data, digest_size=16).digest()
         if key not in self.known:
-            self.known[key] = extract_logits(self.module(inputs))
+            self.known[key] = extract_scores(self.module(inputs))
         return self.known[key]
 
 

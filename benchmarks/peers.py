@@ -22,10 +22,10 @@ import pruner
 import solver
 from latency_tables import LatencyTable
 from pruner import Importance, Network, Plan
-from pruner.graph import extract_logits
 from pruner.problem import LATENCY
 from pruner.search import STEPS
 from pruner.surgery import replace_tensors, silence_removed
+from pruner.tasks import extract_scores
 from pruner.tuning import evaluate, recalibrate
 
 from . import record
@@ -75,7 +75,7 @@ class Method:
 
 def compute_loss(results: Any, labels: torch.Tensor) -> torch.Tensor:
     """Compute the loss of whatever the network returns."""
-    return cross_entropy(extract_logits(results), labels)
+    return cross_entropy(extract_scores(results), labels)
 
 
 def make_msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:

@@ -19,10 +19,12 @@ from .reconstruction import repair
 from .search import evaluate_candidates
 from .structure import Dim, Frozen, Importance, Network, Plan, Slot, trace
 from .surgery import apply, load, rotate, save, verify
+from .tasks import Task, make_task
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",
-    "TraceError", "apply", "evaluate_candidates", "formulate", "load", "predict", "repair",
+    "Task", "TraceError", "apply", "evaluate_candidates", "formulate", "load", "make_task",
+    "predict", "repair",
     "rotate", "save", "score", "splice", "trace", "tried", "verify",
 ]  # fmt: skip
 

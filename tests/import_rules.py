@@ -20,8 +20,8 @@ ROOMS = {
         "regression", "measurement",
     ),
     "pruner": (
-        "errors", "moved", "utils", "demo", "graph", "axes", "structure", "surgery",
-        "reconstruction", "problem", "data", "tuning", "importance", "search", "models", "run",
+        "errors", "moved", "utils", "demo", "graph", "axes", "structure", "data", "tasks",
+        "surgery", "reconstruction", "problem", "tuning", "importance", "search", "models", "run",
     ),
 }  # fmt: skip
 """The rooms of a package, bottom to top: each imports only those before it."""

@@ -1,5 +1,6 @@
 """Reads data sets as batches of tensors, in an order that seed and epoch fix."""
 
+from .batch import count_samples, split_batch
 from .class_masks import MaskSamples, open_masks
 from .coco import BoxSamples, open_coco
 from .collate import collate
@@ -22,7 +23,7 @@ __all__ = [
     "Batch", "Batches", "BoxSamples", "DatasetSamples", "EpochBatches", "FolderTokenizer",
     "Framing", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples", "LineSamples",
     "MapSamples", "MaskSamples", "Preprocessing", "Sample", "SampleBatches", "SampleData",
-    "Samples", "TaskData", "Tokenizer", "collate", "open_coco", "open_factory",
+    "Samples", "TaskData", "Tokenizer", "collate", "count_samples", "open_coco", "open_factory",
     "open_image_texts", "open_images", "open_maps", "open_masks", "open_text_lines",
-    "wrap_datasets",
+    "split_batch", "wrap_datasets",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ Everything here knows operators and tensors and nothing of pruning.
 from .blocks import Block, drop_blocks, is_repeated
 from .capture import capture_program
 from .eval_mode import evaluation_mode, find_device, move_to_device
-from .io_spec import decode_spec, encode_spec, extract_logits
+from .io_spec import decode_spec, encode_spec, flatten_arguments, nest_results
 from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
 from .linear_layers import (
     LinearLayer,
@@ -56,12 +56,13 @@ __all__ = [
     "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule", "StagedExecution",
     "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "copy_model", "decode_spec",
-    "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode", "extract_logits",
-    "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_io", "get_layer",
+    "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
+    "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_arguments",
+    "flatten_io", "get_layer",
     "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",
     "is_repeated", "is_speakable", "is_ungrouped", "keep_model", "layer_settings",
-    "materialize", "move_to_device", "named_tensors", "only_user", "operator_arguments",
-    "order_tensors",
+    "materialize", "move_to_device", "named_tensors", "nest_results", "only_user",
+    "operator_arguments", "order_tensors",
     "operator_name", "operator_schema", "producer_of", "put_missing_tensors", "put_module",
     "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names", "set_io_nesting",
     "share_layers", "target_name", "to_onnx", "unwrap_model",

@@ -12,11 +12,11 @@ from collections import OrderedDict, namedtuple
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
-from .torch_internals import spec_children
+from .torch_internals import io_nesting, spec_children
 
 _LIBRARY = re.compile(r"transformers\.(modeling_outputs|models\.\w+\.modeling_\w+)\.(\w+)")
 
@@ -118,23 +118,18 @@ def _import_class(name: str) -> Any:
     return found if isinstance(found, type) and issubclass(found, base) else None
 
 
-def extract_logits(results: Any, kind: type = Tensor) -> Any:
-    """Return the scores among a network's results: the tensor, or a record's entry ``logits``.
+def flatten_arguments(
+    module: fx.GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """Return a call's arguments one after the other, in the order of the graph's placeholders."""
+    nesting = io_nesting(module.graph)
+    if nesting is not None:  # in the order in which the network was traced
+        kwargs = {name: kwargs[name] for name in nesting[0] if name in kwargs} or kwargs
+    return tuple(pytree.tree_leaves((args, dict(kwargs))))
 
-    Args:
-        results: What a network returns; of Hugging Face's classifiers a record.
-        kind: ``fx.Node`` for what a graph returns.
 
-    Raises:
-        PrunerError: Anything else: which of several results is meant, nobody can know.
-    """
-    if isinstance(results, kind):
-        return results
-    record = results if isinstance(results, Mapping) else {}
-    if isinstance(record.get("logits"), kind):
-        return record["logits"]
-    named = f" with {', '.join(map(str, record))}" if record is results else ""
-    raise PrunerError(
-        f"the network returns a {type(results).__name__}{named}, not class scores: a tensor, or a "
-        "mapping with logits"
-    )
+def nest_results(module: fx.GraphModule) -> Any:
+    """Return what a graph returns, nested as its module does, with nodes in the values' places."""
+    graph = module.graph
+    output = next(node for node in graph.nodes if node.op == "output")
+    return graph.process_outputs(output.args[0])

@@ -17,7 +17,7 @@ class StagedExecution:
     def __init__(
         self,
         module: fx.GraphModule,
-        inputs: Sequence[tuple[Tensor, ...]],
+        inputs: Sequence[tuple[Any, ...]],
         memory_bytes: float = 2**30,
     ) -> None:
         """Start at the graph's first node.

@@ -35,7 +35,7 @@ class SampleCriterion(Criterion):
     def watch(self, subject: Subject, slots: Iterable[Slot]) -> Iterator[None]:
         """Hook every layer that a slot's values can be seen at, and take the hooks off again."""
         self._seen = {}
-        handles = [subject.module.register_forward_pre_hook(self._begin_batch)]
+        handles = []
         keys = dict.fromkeys(_find_values(subject, slot) for slot in slots)
         for name, side in filter(None, keys):
             layer = subject.module.get_submodule(name)
@@ -64,9 +64,10 @@ class SampleCriterion(Criterion):
             return torch.zeros(1, len(slot.owner))
         return found
 
-    def _begin_batch(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def begin_batch(self, samples: int) -> None:
+        """Forget the batch before."""
         self._seen.clear()
-        self._samples = len(inputs[0])
+        self._samples = samples
 
     def _see_input(self, name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         # A view of its own: its gradient is that of this reader, not of all of them.
@@ -83,10 +84,11 @@ class SampleCriterion(Criterion):
     ) -> None:
         """Add up values times their gradient, once the backward pass reaches graph."""
         kept, axis = values.detach(), channel_axis(layer, values)
+        samples = self._count_rows(values)
 
         def receive(gradient: Tensor) -> None:
             # The loss is the samples' mean: times their number, each has the gradient of its own.
-            self._accumulate(key, kept * gradient * self._samples, axis)
+            self._accumulate(key, kept * gradient * samples, axis)
 
         if graph.requires_grad:
             graph.register_hook(receive)
@@ -94,8 +96,12 @@ class SampleCriterion(Criterion):
     def _accumulate(self, key: tuple[str, str], values: Tensor, axis: int) -> None:
         """Sum over each sample's positions; a layer that runs twice is seen twice."""
         rows = values.double().movedim(axis, -1)
-        rows = rows.reshape(self._samples, -1, rows.shape[-1]).sum(1)
+        rows = rows.reshape(self._count_rows(values), -1, rows.shape[-1]).sum(1)
         self._seen[key] = self._seen[key] + rows if key in self._seen else rows
+
+    def _count_rows(self, values: Tensor) -> int:
+        """Return the samples that can be told apart: one where rows are no samples (regions)."""
+        return self._samples if len(values) % self._samples == 0 else 1
 
 
 def channel_axis(layer: nn.Module, values: Tensor) -> int:

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data import Batch
 from ..errors import PrunerError
-from ..graph import BatchNorm, find_device, move_to_device
+from ..graph import BatchNorm, move_to_device
 from ..structure import Dim, Slot
+from ..tasks import Task
 
-Batch = tuple[Any, Any]
-"""Inputs, a tensor or a tuple of them, and targets."""
 Loss = Callable[[Any, Any], Tensor]
 """loss(outputs, targets) -> scalar, the mean over the batch."""
 Callback = Callable[[int, "int | None"], None] | None
@@ -37,17 +37,19 @@ class Subject:
     Attributes:
         module: The network in evaluation mode.
         parameters: Its parameters by their ``state_dict`` name; tied ones under every name.
+        task: Calls the network on a batch.
         gradients: Of the present batch's loss, by the same names; empty without data.
     """
 
     module: nn.Module
     parameters: Mapping[str, Tensor]
+    task: Task = field(default_factory=Task)
     gradients: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def wrap(cls, module: nn.Module) -> Subject:
-        """List a module's parameters."""
-        return cls(module, dict(module.named_parameters(remove_duplicate=False)))
+    def wrap(cls, module: nn.Module, task: Task | None = None) -> Subject:
+        """List a module's parameters; a task of None calls it with the inputs as its arguments."""
+        return cls(module, dict(module.named_parameters(remove_duplicate=False)), task or Task())
 
     def find_layer(self, tensor: str) -> nn.Module:
         """Return the module that holds a tensor."""
@@ -55,8 +57,8 @@ class Subject:
 
     def run(self, batch: Batch) -> tuple[Any, Any]:
         """Run the module on a batch: outputs, and the targets on their device."""
-        outputs = self.module(*prepare_inputs(self.module, batch[0]))
-        return outputs, move_to_device(batch[1], next(iter(self.parameters.values())).device)
+        inputs, targets = move_to_device(batch, next(iter(self.parameters.values())).device)
+        return self.task.forward(self.module, inputs, targets), targets
 
     def update_gradients(self, loss: Tensor) -> None:
         """Replace the gradients by those of a loss."""
@@ -133,6 +135,10 @@ class Criterion(ABC):
         """Hook what must be seen of the batches that run within this context."""
         return nullcontext()
 
+    def begin_batch(self, samples: int) -> None:
+        """Take note of the samples of the batch that runs next."""
+        return
+
     def rise(self, total: Tensor) -> Tensor:
         """Estimate the rise of the loss from a Dim's signed sums over tensors: [n, dim size]."""
         return total.abs()
@@ -165,17 +171,6 @@ class CustomCriterion(Elementwise):
     def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
         """Call the user's function."""
         return self.function(name, parameter, gradient)
-
-
-def prepare_inputs(module: nn.Module, inputs: Any) -> tuple[Any, ...]:
-    """Move a batch's inputs to a module's device, as its positional arguments."""
-    moved = move_to_device(inputs, find_device(module))
-    return moved if isinstance(moved, tuple) else (moved,)
-
-
-def count_images(batch: Batch) -> int:
-    """Count the images of a batch, by its first input."""
-    return len(batch[0][0] if isinstance(batch[0], tuple) else batch[0])
 
 
 def sum_to_axis(values: Tensor, axis: int) -> Tensor:

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ..data import Batch
 from ..structure import Importance, Network, Plan
-from .base import Batch, Callback, Loss
+from ..tasks import Task
+from .base import Callback, Loss
 from .candidate_sample import CandidateSample
 from .measured import MeasuredCriterion
 
@@ -24,7 +26,7 @@ class CalibratedCriterion(MeasuredCriterion):
     makes worse. So random structures are cut and repaired as they would be used, their divergence
     from the dense network is measured, and factors are fitted such that the objective foretells it,
     in relative error; a ridge holds them near a common one. Structures are repaired on
-    some images and measured on the others.
+    some samples and measured on the others.
     """
 
     name = "calibrated"
@@ -34,8 +36,9 @@ class CalibratedCriterion(MeasuredCriterion):
         self.structures = structures
 
     def score(
-        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
-    ) -> Importance:
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None,
+        task: Task | None = None,
+    ) -> Importance:  # fmt: skip
         """Measure single cuts, then whole structures; see `NetworkCriterion.score`."""
         batches, cuts = list(batches), self.count_cuts(net)
 
@@ -43,7 +46,8 @@ class CalibratedCriterion(MeasuredCriterion):
             if progress is not None:
                 progress(done, cuts + self.structures)
 
-        sample = CandidateSample.prepare(net, super().score(net, batches, loss, report), batches)
+        single_cuts = super().score(net, batches, loss, report, task)
+        sample = CandidateSample.prepare(net, single_cuts, batches, task=task)
         for number, plan in enumerate(self.draw_plans(sample), cuts + 1):
             sample.add(plan)
             report(number, None)

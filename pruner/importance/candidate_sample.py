@@ -3,74 +3,83 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, nnls
-from torch import Tensor, nn
+from torch import nn
 
+from ..data import Batch, count_samples
+from ..graph import find_device, move_to_device
 from ..problem import objective_terms
 from ..structure import Importance, Network, Plan
-from .base import Batch, count_images, prepare_inputs
+from ..tasks import NetworkCalls, Task
 from .divergence import run_batches, structure_divergence
 from .short_finetune import distill_briefly
 
 Floats = NDArray[np.float64]
 
 REPAIRED_ON = 128
-"""Images that a structure is repaired on; it is measured on the others."""
+"""Samples that a structure is repaired on; it is measured on the others."""
 RIDGE = 0.1
 LEAST = 0.1
 
 
 @dataclass
 class CandidateSample:
-    """Structures that were cut, repaired on few images and run on the others.
+    """Structures that were cut, repaired on few samples and run on the others.
 
     Attributes:
         net: The dense network.
         single_cuts: The scores of single cuts.
-        repair_batches: Images to repair on.
-        test_batches: Images to measure on.
-        dense: The dense network's class scores of these.
+        task: Calls the networks and compares their outputs.
+        repair_calls: What the network is called with on the samples to repair on.
+        test_batches: Samples to measure on.
+        dense: The dense network's outputs of these.
         examples: What a structure is tuned on before it is run (see `distill_briefly`).
         steps: Of that tuning.
         terms: [structures, terms] of the objective by single_cuts.
-        losses: [structures] divergence from the dense network, in nats.
+        losses: [structures] divergence from the dense network.
     """
 
     net: Network
     single_cuts: Importance
-    repair_batches: list[Batch]
+    task: Task
+    repair_calls: NetworkCalls
     test_batches: list[Batch]
-    dense: list[Tensor]
-    examples: list[tuple[tuple[Tensor, ...], Tensor]]
+    dense: list[Any]
+    examples: list[tuple[Any, Any]]
     steps: int
     terms: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     @classmethod
     def prepare(
-        cls, net: Network, single_cuts: Importance, batches: list[Batch], steps: int = 0
-    ) -> CandidateSample:
+        cls, net: Network, single_cuts: Importance, batches: list[Batch], steps: int = 0,
+        task: Task | None = None,
+    ) -> CandidateSample:  # fmt: skip
         """Share out the batches and run the dense network; no structure is measured yet."""
-        few = [b for k, b in enumerate(batches) if k * count_images(b) < REPAIRED_ON]
+        task = task or Task()
+        few = [b for k, b in enumerate(batches) if k * count_samples(b[0]) < REPAIRED_ON]
         others = batches[len(few) :] or batches
         train: list[Batch] = []
         if steps:  # what was learnt by heart does not count
             train = [b for k, b in enumerate(batches) if k % 4 != 3]
             others = batches[3::4] or batches
-        inputs = [prepare_inputs(net.module, x) for x, _ in train]
-        examples = list(zip(inputs, run_batches(net.module, train), strict=True))
-        dense = list(run_batches(net.module, others))
-        return cls(net, single_cuts, few, others, dense, examples, steps)
+        inputs = [move_to_device(x, find_device(net.module)) for x, _ in train]
+        examples = list(zip(inputs, run_batches(net.module, train, task), strict=True))
+        dense = list(run_batches(net.module, others, task))
+        calls = NetworkCalls.record(task, net.module, few)
+        return cls(net, single_cuts, task, calls, others, dense, examples, steps)
 
     def add(self, plan: Plan, loss: float | None = None) -> float:
         """Return what a structure loses, measured unless given; it joins the sample if finite."""
         if loss is None:
             loss = structure_divergence(
-                self.net, plan, self.repair_batches, self.test_batches, self.dense, then=self._tune
-            )
+                self.net, plan, self.repair_calls, self.test_batches, self.dense,
+                task=self.task, then=self._tune,
+            )  # fmt: skip
         if np.isfinite(loss):
             values = objective_terms(
                 self.net, self.single_cuts, plan.sizes(), plan.dropped_blocks()
@@ -81,7 +90,7 @@ class CandidateSample:
 
     def _tune(self, module: nn.Module) -> None:
         if self.steps:
-            distill_briefly(module, self.examples, self.steps)
+            distill_briefly(module, self.examples, self.steps, self.task)
 
     def fit_importance(self, name: str) -> Importance:
         """Multiply each curve and Block of the single cuts by its fitted factor."""

@@ -1,89 +1,96 @@
-"""Divergence of a pruned network's class probabilities from the dense network's."""
+"""Divergence of a pruned network's outputs from the dense network's, as the task measures it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from ..graph import evaluation_mode, extract_logits
+from ..data import Batch, count_samples
+from ..errors import PrunerError
+from ..graph import evaluation_mode
 from ..reconstruction import repair
 from ..structure import Network, Plan
 from ..surgery import apply
-from .base import Batch, count_images, prepare_inputs
+from ..tasks import NetworkCalls, Task
 
 MEASURED_ON = 128
-"""Images that every cut is measured on: what costs the time, and tells a divergence well enough."""
+"""Samples that every cut is measured on: what costs time, and tells a divergence well enough."""
 
 
 def split_holdout(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
     """Split batches into those to fit on and, of every four the last, those to measure on.
 
-    The latter end at `MEASURED_ON` images. Of too few batches both parts are all.
+    The latter end at `MEASURED_ON` samples. Of too few batches both parts are all.
     """
     fits: list[Batch] = []
     held_out: list[Batch] = []
-    images = 0
+    samples = 0
     for k, batch in enumerate(batches):
-        if k % 4 == 3 and images < MEASURED_ON:
+        if k % 4 == 3 and samples < MEASURED_ON:
             held_out.append(batch)
-            images += count_images(batch)
+            samples += count_samples(batch[0])
         else:
             fits.append(batch)
     return fits, held_out or batches
 
 
 @torch.no_grad()
-def run_batches(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
-    """Compute a network's class scores in evaluation mode, batch by batch."""
+def run_batches(
+    module: nn.Module, batches: Iterable[Batch], task: Task | None = None
+) -> Iterator[Any]:
+    """Compute a network's outputs in evaluation mode, batch by batch."""
+    task = task or Task()
     with evaluation_mode(module):
         for inputs, _ in batches:
-            yield extract_logits(module(*prepare_inputs(module, inputs)))
+            yield task.forward(module, inputs)
 
 
-def kl_divergence(target: Tensor, found: Tensor) -> Tensor:
-    """Sum KL(target || found) of class scores [n, classes], or of maps [n, classes, H, W]."""
-    axis = 1 if target.ndim == 4 else -1
-    p, q = (torch.log_softmax(v, axis) for v in (target, found))
-    return (p.exp() * (p - q)).sum()
-
-
-def count_predictions(scores: Tensor) -> int:
-    """Count the distributions that class scores hold: one an image, or one a pixel."""
-    return scores.numel() // scores.shape[1 if scores.ndim == 4 else -1]
-
-
-def mean_divergence(found: Iterable[Tensor], dense: Sequence[Tensor]) -> float:
-    """Average KL(dense || cut) of batches' class scores, in nats, over images or maps' pixels."""
+def mean_divergence(found: Iterable[Any], dense: Sequence[Any], task: Task | None = None) -> float:
+    """Average the divergence of batches' outputs from the dense network's over predictions."""
+    task = task or Task()
     total, count = 0.0, 0
-    for scores, target in zip(found, dense, strict=True):
-        total += float(kl_divergence(target.double(), scores.double()))
-        count += count_predictions(target)
+    for outputs, target in zip(found, dense, strict=True):
+        part = task.divergence(_to_double(outputs), _to_double(target))
+        total += float(part.value)
+        count += part.count
+    if not count:
+        raise PrunerError(f"task {task.name!r} compared no prediction: the batches are empty")
     return total / count
+
+
+def _to_double(outputs: Any) -> Any:
+    return pytree.tree_map_only(
+        Tensor, lambda x: x.double() if x.is_floating_point() else x, outputs
+    )
 
 
 def structure_divergence(
     net: Network,
     plan: Plan,
-    fits: list[Batch],
+    fits: Iterable[Batch] | NetworkCalls,
     measured: list[Batch],
-    dense: Sequence[Tensor],
+    dense: Sequence[Any],
     *,
+    task: Task | None = None,
     layers: int | None = None,
     then: Callable[[nn.Module], None] | None = None,
 ) -> float:
-    """Cut a network, repair it, and measure its divergence from the dense one, in nats.
+    """Cut a network, repair it, and measure its divergence from the dense one.
 
     Args:
         net: The dense network.
         plan: What to cut.
-        fits: Images to repair on.
-        measured: Images to measure on.
-        dense: The dense network's class scores of these.
+        fits: Samples to repair on.
+        measured: Samples to measure on.
+        dense: The dense network's outputs of these.
+        task: Calls the networks and compares their outputs (None: by the outputs' kind).
         layers: How many layers to repair; see `pruner.repair`.
         then: What else is to be done to the cut network before it is measured.
     """
     small = apply(net, plan)
-    repair(small, net, plan, fits, layers=layers)
+    repair(small, net, plan, fits, layers=layers, task=task)
     if then is not None:
         then(small)
-    return mean_divergence(run_batches(small, measured), dense)
+    return mean_divergence(run_batches(small, measured, task), dense, task)

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..data import Batch
 from ..errors import PrunerError
 from ..graph import evaluation_mode
 from ..structure import Importance, Network, Slot
+from ..tasks import Task
 from ..utils import make_generator
-from .base import Batch, Callback, Loss, Subject, fold_positions, select_gates, sum_to_axis
+from .base import Callback, Loss, Subject, fold_positions, select_gates, sum_to_axis
 from .network_criterion import NetworkCriterion
 
 
@@ -42,12 +44,13 @@ class Hessian(NetworkCriterion):
         self.draws = draws
 
     def score(
-        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
-    ) -> Importance:
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None,
+        task: Task | None = None,
+    ) -> Importance:  # fmt: skip
         """Estimate the curvature of the loss along every gate; see `NetworkCriterion.score`."""
         if loss is None:
             raise PrunerError(f"criterion {self.name!r} needs a loss: loss(outputs, targets)")
-        subject = Subject.wrap(net.module)
+        subject = Subject.wrap(net.module, task)
         plan = [(name, s) for name, dim in net.dims.items() for s in select_gates(subject, dim)]
         sums: dict[str, dict[str, Tensor]] = defaultdict(dict)
         batches = list(batches)

@@ -1,6 +1,6 @@
 """Calibration statistics: what reads each Dim and skips each Block, from one dense pass."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,13 @@ from ..graph import (
 )
 from ..reconstruction import Moments, draw_positions, fit_ridge, mark_holdout, sample_inputs
 from ..structure import Dim, Network, Slot
+from ..tasks import NetworkCalls
 from ..utils import make_generator
-from .base import Batch, prepare_inputs, sum_to_axis
+from .base import sum_to_axis
 from .obs import Elimination, LinearReader, eliminate
 
 CHUNK = 10
-"""Images at a time, since the values of all layers are held at once."""
+"""Samples at a time, since the values of all layers are held at once."""
 
 
 @dataclass(frozen=True)
@@ -159,26 +160,22 @@ class CalibrationStatistics:
 
 @torch.no_grad()
 def collect_statistics(
-    net: Network, batches: Iterable[Batch], spatial_samples: int
+    net: Network, calls: NetworkCalls, spatial_samples: int
 ) -> CalibrationStatistics:
-    """Run the dense network over the batches; every fifth image is held out to choose ridges.
+    """Run the dense network over batches; every fifth sample is held out to choose ridges.
 
     Args:
         net: In evaluation mode.
-        batches: Calibration images.
-        spatial_samples: Positions used of each image, drawn at random.
+        calls: What it is called with on the calibration samples.
+        spatial_samples: Positions used of each sample, drawn at random.
     """
-    inputs = [
-        chunk
-        for x, _ in batches
-        for chunk in zip(*(a.split(CHUNK) for a in prepare_inputs(net.module, x)), strict=True)
-    ]
-    calls = _find_ungrouped_calls(net)
+    inputs = [chunk for arguments in calls.arguments for chunk in _split_arguments(arguments)]
+    readers_of = _find_ungrouped_calls(net)
     slots = {
-        name: [s for s in dim.slots if s.role == "in" and s.tensor in calls]
+        name: [s for s in dim.slots if s.role == "in" and s.tensor in readers_of]
         for name, dim in net.dims.items()
     }
-    used = {s.tensor: calls[s.tensor] for found in slots.values() for s in found}
+    used = {s.tensor: readers_of[s.tensor] for found in slots.values() for s in found}
     names = {n.name for nodes in used.values() for node in nodes for n in (node, producer_of(node))}
     names.update(name for b in net.blocks.values() for name in (b.skip, b.join))
     sums: dict[str, list[Moments]] = {}
@@ -197,10 +194,24 @@ def collect_statistics(
                     for n in (block.skip, block.join))  # fmt: skip
             _add_rows(bypasses, name, x, y)
     readers = {
-        name: [_summarize_reader(net.module, calls[s.tensor][0], s, sums[s.tensor]) for s in found]
+        name: [
+            _summarize_reader(net.module, readers_of[s.tensor][0], s, sums[s.tensor]) for s in found
+        ]
         for name, found in slots.items()
     }
     return CalibrationStatistics(net, readers, bypasses)
+
+
+def _split_arguments(arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Split a call into several of few samples, where every tensor has one row for each."""
+    rows = {len(a) if a.ndim else -1 for a in arguments if isinstance(a, Tensor)}
+    count = rows.pop() if len(rows) == 1 else -1
+    if count <= CHUNK:
+        return [arguments]
+    return [
+        tuple(a[k : k + CHUNK] if isinstance(a, Tensor) else a for a in arguments)
+        for k in range(0, count, CHUNK)
+    ]
 
 
 def _find_ungrouped_calls(net: Network) -> dict[str, list[fx.Node]]:

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
-from ..graph import Block, StagedExecution, evaluation_mode, extract_logits
+from ..data import Batch, count_samples
+from ..graph import Block, StagedExecution, evaluation_mode, nest_results
 from ..structure import Dim, Importance, Network, Plan
-from .base import Batch, Callback, Loss, count_images, prepare_inputs
+from ..tasks import NetworkCalls, Task
+from .base import Callback, Loss
 from .divergence import mean_divergence, split_holdout, structure_divergence
 from .layer_statistics import CalibrationStatistics, collect_statistics
 from .network_criterion import NetworkCriterion
@@ -17,22 +22,21 @@ from .reconstruction import build_loss_curve, rank_by_elimination
 
 Floats = NDArray[np.float64]
 
-# Images that repair the layers behind a dropped block, and how many of those layers.
+# Samples that repair the layers behind a dropped block, and how many of those layers.
 BYPASSED, REPAIRED = 128, 8
 SHARES = (0.9, 0.75, 0.55, 0.35, 0.15)
 
 
 class MeasuredCriterion(NetworkCriterion):
-    """Divergence of the class probabilities from the dense network's, cut by cut.
+    """Divergence of the outputs from the dense network's, cut by cut.
 
     For each Dim and some of its sizes, the indices that `Reconstruction` would keep are kept, its
     consumers refitted by least squares, and the network is run; a Block is dropped and the next
-    layers are repaired (`pruner.repair`). The measure is KL(dense || cut), the rise of the expected
-    cross-entropy if labels were drawn from what the dense network says: it needs no labels, and is
-    smooth on few images. Between measured sizes it is interpolated as a power of the
+    layers are repaired (`pruner.repair`). The measure is the task's divergence: it needs no labels,
+    and is smooth on few samples. Between measured sizes it is interpolated as a power of the
     reconstruction's error. Layers before a cut are run once for all its sizes. Of four batches
     three are for the fits, one for the measurement, as long as that has less than ``MEASURED_ON``
-    images: what a fit has learnt by heart does not count.
+    samples: what a fit has learnt by heart does not count.
     """
 
     name = "measured"
@@ -40,25 +44,27 @@ class MeasuredCriterion(NetworkCriterion):
     def __init__(
         self, *, spatial_samples: int = 64, shares: tuple[float, ...] = SHARES, places: int = 0
     ) -> None:
-        """Set the positions sampled of each image (places is the former name) and the widths."""
+        """Set the positions sampled of each input (places is the former name) and the widths."""
         self.spatial_samples, self.shares = places or spatial_samples, shares
 
     def score(
-        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
-    ) -> Importance:
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None,
+        task: Task | None = None,
+    ) -> Importance:  # fmt: skip
         """Measure every cut by itself; see `NetworkCriterion.score`."""
         fits, held_out = split_holdout(list(batches))
-        few = [b for k, b in enumerate(fits) if k * count_images(b) < BYPASSED]
+        few = [b for k, b in enumerate(fits) if k * count_samples(b[0]) < BYPASSED]
+        task = task or Task()
         scores: dict[str, dict[str, Floats]] = {}
         curves: dict[str, Floats] = {}
         blocks: dict[str, float] = {}
         done, total = 0, self.count_cuts(net)
         with evaluation_mode(net.module):
-            statistics = collect_statistics(net, fits, self.spatial_samples)
-            inputs = [prepare_inputs(net.module, x) for x, _ in held_out]
-            execution = StagedExecution(net.module, inputs)
-            output = _find_output(net)
-            dense = [values[output] for values in execution.values([output])]
+            record = partial(NetworkCalls.record, task, net.module)
+            statistics = collect_statistics(net, record(fits), self.spatial_samples)
+            few_calls, calls = record(few), record(held_out)
+            execution = StagedExecution(net.module, calls.arguments)
+            dense = list(_run_stage(net, execution, calls))
             for start, part in _order_cuts(net, statistics, execution):
                 name = part.name
                 for _ in execution.values([], before=start):
@@ -66,7 +72,7 @@ class MeasuredCriterion(NetworkCriterion):
                 if isinstance(part, Block):
                     plan = Plan({}, {name: False})
                     blocks[name] = structure_divergence(
-                        net, plan, few, held_out, dense, layers=REPAIRED
+                        net, plan, few_calls, held_out, dense, task=task, layers=REPAIRED
                     )
                     done += 1
                 else:
@@ -76,8 +82,8 @@ class MeasuredCriterion(NetworkCriterion):
                     for size in sizes:
                         changes = statistics.simulate_cut(part, found, size)
                         with _swap_parameters(net.module, changes):
-                            results = (values[output] for values in execution.values([output]))
-                            measured[size] = mean_divergence(results, dense)
+                            results = _run_stage(net, execution, calls)
+                            measured[size] = mean_divergence(results, dense, task)
                     curves[name] = interpolate_curve(part, found.errors, measured)
                     scores[name] = {"": rank_by_elimination(found, curves[name], part)}
                     done += len(measured)
@@ -120,11 +126,15 @@ def interpolate_curve(dim: Dim, errors: Mapping[int, float], known: Mapping[int,
     return build_loss_curve(dim, values)
 
 
-def _find_output(net: Network) -> str:
-    """Name the node of the class scores."""
-    graph = net.module.graph
-    node = next(n for n in graph.nodes if n.op == "output")
-    return str(extract_logits(graph.process_outputs(node.args[0]), fx.Node).name)
+def _run_stage(net: Network, execution: StagedExecution, calls: NetworkCalls) -> Iterator[Any]:
+    """Yield the task's outputs, batch by batch, from where the execution stands."""
+    nested = nest_results(net.module)
+    names = {leaf.name for leaf in pytree.tree_leaves(nested) if isinstance(leaf, fx.Node)}
+
+    def fill_in(values: Mapping[str, Any]) -> Any:
+        return pytree.tree_map_only(fx.Node, lambda node: values[node.name], nested)
+
+    return calls.complete(map(fill_in, execution.values(names)))
 
 
 def _order_cuts(

@@ -3,8 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+from ..data import Batch
 from ..structure import Importance, Network
-from .base import Batch, Callback, Loss
+from ..tasks import Task
+from .base import Callback, Loss
 
 
 class NetworkCriterion(ABC):
@@ -20,8 +22,9 @@ class NetworkCriterion(ABC):
 
     @abstractmethod
     def score(
-        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
-    ) -> Importance:
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None,
+        task: Task | None = None,
+    ) -> Importance:  # fmt: skip
         """Score a traced network, which is left as it was.
 
         Args:
@@ -29,4 +32,6 @@ class NetworkCriterion(ABC):
             batches: What can be gone through again and again.
             loss: Needed by those on gradients only.
             progress: Called with (steps done, steps in all).
+            task: Calls the network, and tells how far outputs are from the dense ones (None: the
+                inputs are its arguments; see `pruner.tasks.compare_outputs`).
         """

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Batch
 from ..graph import evaluation_mode
 from ..structure import Dim, Importance, Network
-from .base import Batch, Callback, Loss
+from ..tasks import NetworkCalls, Task
+from .base import Callback, Loss
 from .layer_statistics import collect_statistics
 from .network_criterion import NetworkCriterion
 from .obs import Elimination
@@ -28,11 +30,13 @@ class Reconstruction(NetworkCriterion):
         self.spatial_samples = places or spatial_samples
 
     def score(
-        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None
-    ) -> Importance:
+        self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None,
+        task: Task | None = None,
+    ) -> Importance:  # fmt: skip
         """Refit every layer that reads a Dim, at all widths; see `NetworkCriterion.score`."""
         with evaluation_mode(net.module):
-            statistics = collect_statistics(net, batches, self.spatial_samples)
+            calls = NetworkCalls.record(task or Task(), net.module, batches)
+            statistics = collect_statistics(net, calls, self.spatial_samples)
         curves, parts = {}, {}
         for done, (name, dim) in enumerate(net.dims.items(), 1):
             found = statistics.eliminate(dim)

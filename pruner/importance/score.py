@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import Batch, count_samples
 from ..errors import PrunerError
 from ..graph import evaluation_mode
 from ..structure import Dim, Importance, Network
-from .base import Batch, Callback, Criterion, Loss, Subject, UserCriterion, fold_positions
+from ..tasks import Task
+from .base import Callback, Criterion, Loss, Subject, UserCriterion, fold_positions
 from .network_criterion import NetworkCriterion
 from .registry import resolve_criterion
 
@@ -23,6 +25,8 @@ def score(
     loss: Loss | None,
     criterion: str | Criterion | NetworkCriterion | UserCriterion = "measured",
     progress: Callback = None,
+    *,
+    task: Task | None = None,
 ) -> Importance:
     """Estimate what every index of every Dim is worth.
 
@@ -37,28 +41,35 @@ def score(
 
     Args:
         net: The traced network; left as it was: mode, weights, statistics, gradients.
-        batches: Pairs (inputs, targets); inputs is a tensor or a tuple of them. None for criteria
-            that look at weights alone.
-        loss: loss(outputs, targets) -> scalar, the mean over the batch.
+        batches: Pairs (inputs, targets); inputs is a tensor, a tuple of positional or a dict of
+            keyword arguments. None for criteria that look at weights alone.
+        loss: loss(outputs, targets) -> scalar, the mean over the batch (None: the task's).
         criterion: A name (see `pruner.importance.CRITERIA`), a Criterion, or a function (name,
             parameter, gradient or None) -> contributions in the parameter's shape, used on the
             parameters that write each Dim.
         progress: Called with (batches done, batches in all or None).
+        task: Calls the network, and tells how far outputs are from the dense network's. None: the
+            inputs are its arguments, and outputs are compared by their kind (see
+            `pruner.tasks.compare_outputs`).
 
     Raises:
         PrunerError: The criterion is unknown, or needs data where there is none; or scores are not
             finite.
     """
     method = resolve_criterion(criterion, batches)
+    if loss is None and task is not None and (task.has_loss or method.needs == "gradients"):
+        loss = task.mean_loss
     if isinstance(method, NetworkCriterion):
         if not isinstance(net, Network):
             raise PrunerError(f"criterion {method.name!r} needs a network that pruner.trace made")
         assert batches is not None
-        return method.score(net, list(batches), loss, progress)
+        if task is None:
+            return method.score(net, list(batches), loss, progress)
+        return method.score(net, list(batches), loss, progress, task)
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
     with evaluation_mode(net.module, gradients=True):
-        tally = _Tally(method, Subject.wrap(net.module), net.dims)
+        tally = _Tally(method, Subject.wrap(net.module, task), net.dims)
         if method.needs == "weights":
             tally.add()
         else:
@@ -80,6 +91,10 @@ def _run_batches(
     count = 0
     with method.watch(subject, [slot for slots in tally.slots.values() for slot in slots]):
         for count, batch in enumerate(batches, 1):
+            samples = count_samples(batch[0])
+            if not samples:
+                raise PrunerError(f"criterion {method.name!r}: batch {count} is empty")
+            method.begin_batch(samples)
             with torch.set_grad_enabled(with_gradients):
                 outputs, targets = subject.run(batch)
             if with_gradients:

@@ -1,5 +1,6 @@
 """Builds the network that a MODEL string names, with its weights, preset and example inputs."""
 
+from .example_inputs import Example
 from .load import DenseModel, load_model
 from .model_names import resolve_name
 from .submodule import (
@@ -11,6 +12,6 @@ from .submodule import (
 )
 
 __all__ = [
-    "DenseModel", "capture_arguments", "find_submodule", "find_traceable_parts",
+    "DenseModel", "Example", "capture_arguments", "find_submodule", "find_traceable_parts",
     "list_submodules", "load_model", "resolve_name", "splice",
 ]  # fmt: skip

@@ -1,20 +1,20 @@
 """``repair``: reconstruct a cut network, layer by layer, from what the dense one computes."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from ..data import Batch
 from ..graph import (
     BatchNorm,
     StagedExecution,
     batch_norm_scale,
     evaluation_mode,
-    find_device,
     producer_of,
 )
 from ..structure import Network, Plan
+from ..tasks import NetworkCalls, Task
 from .layer_samples import draw_positions, mark_holdout, sample_inputs, sample_outputs, split_groups
 from .ridge import Moments, RidgeFit, fit_ridge
 from .tasks import LayerTask, find_kept_outputs, list_tasks
@@ -24,8 +24,9 @@ def repair(
     module: fx.GraphModule,
     net: Network,
     plan: Plan,
-    batches: Iterable[tuple[Any, Any]],
+    batches: Iterable[Batch] | NetworkCalls,
     *,
+    task: Task | None = None,
     spatial_samples: int = 128,
     memory_mb: float = 2048,
     layers: int | None = None,
@@ -51,9 +52,10 @@ def repair(
         module: The cut network (`pruner.apply`), changed in place.
         net: The network that it was cut from.
         plan: How it was cut.
-        batches: Calibration images and labels, which are not looked at; a fifth of the images
-            chooses each layer's ridge.
-        spatial_samples: Output positions used of each image, drawn at random.
+        batches: Calibration samples and targets, which are not looked at, or what the network is
+            called with on them; a fifth of the samples chooses each layer's ridge.
+        task: Calls the network (None: with the inputs as its arguments).
+        spatial_samples: Output positions used of each sample, drawn at random.
         memory_mb: For activations kept from layer to layer; with less, more is run again.
         layers: Stop after that many (None: fit all).
         progress: Called with the layers done and their number.
@@ -63,27 +65,21 @@ def repair(
         The names of the layers that were fitted.
     """
     samples = spatial_samples if places is None else places
-    inputs = [_move_inputs(module, x) for x, _ in batches]
+    inputs = NetworkCalls.record(task or Task(), net.module, batches).arguments
     if not inputs:
         return ()
     with evaluation_mode(module, net.module):
-        tasks = list(list_tasks(module, net, plan))[:layers]
+        fits = list(list_tasks(module, net, plan))[:layers]
         cut, dense = (StagedExecution(m, inputs, memory_mb * 2**19) for m in (module, net.module))
-        for done, task in enumerate(tasks, 1):
-            if isinstance(task, LayerTask):
-                kept = find_kept_outputs(net, plan.keep, str(task.node.target))
-                _fit_layer(module, task, kept, cut, dense, samples)
+        for done, fit in enumerate(fits, 1):
+            if isinstance(fit, LayerTask):
+                kept = find_kept_outputs(net, plan.keep, str(fit.node.target))
+                _fit_layer(module, fit, kept, cut, dense, samples)
             else:
-                _estimate_statistics(module, task, cut)
+                _estimate_statistics(module, fit, cut)
             if progress is not None:
-                progress(done, len(tasks))
-    return tuple(str(task.node.target) for task in tasks if isinstance(task, LayerTask))
-
-
-def _move_inputs(module: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
-    """Return the arguments of a call, on the module's device."""
-    device = find_device(module)
-    return tuple(x.to(device) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+                progress(done, len(fits))
+    return tuple(str(fit.node.target) for fit in fits if isinstance(fit, LayerTask))
 
 
 @torch.no_grad()

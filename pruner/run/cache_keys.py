@@ -3,17 +3,18 @@
 | step      | depends on                                                                  |
 |-----------|-----------------------------------------------------------------------------|
 | measure   | section measure                                                             |
-| dense     | images                                                                      |
-| rotate    | images, how many of them score, seed                                        |
-| score     | section score, images, seed                                                 |
-| round K   | sections rounds, score, solve, finetune; seed, K, budget in ms, images      |
-| solve     | budget, sections solve, score, measure; as a round; images, seed, tables    |
-| reference | section finetune, images, seed                                              |
-| finetune  | section finetune, images, plan, the solve, seed                             |
-| frontier  | number of points, sections solve, score, measure; images, seed, tables      |
+| dense     | task                                                                        |
+| rotate    | task, how many samples score, seed                                          |
+| score     | section score, task, seed                                                   |
+| round K   | sections rounds, score, solve, finetune; seed, K, budget in ms, task        |
+| solve     | budget, sections solve, score, measure; as a round; task, seed, tables      |
+| reference | section finetune, task, seed                                                |
+| finetune  | section finetune, task, plan, the solve, seed                               |
+| frontier  | number of points, sections solve, score, measure; task, seed, tables        |
 | bench     | number of runs                                                              |
 
-What all steps depend on, the network, its weights and input, is the RUN's identity. The digests are
+A task says by its fingerprint what it is, how it is set and what data it has. What all steps depend
+on, the network, its weights and input, is the RUN's identity. The digests are
 stored in RUNs: they stay as they are.
 """
 
@@ -37,12 +38,12 @@ class CacheKeys:
 
     Attributes:
         config: The resolved configuration.
-        digest_images: Gives the digest of the images, which are opened where a step needs them.
+        digest_task: Gives the digest of the task and its data, opened where a step needs them.
         digest_tables: Gives the digests of the other RUNs' tables that latency is limited by.
     """
 
     config: Config
-    digest_images: Callable[[], str]
+    digest_task: Callable[[], str]
     digest_tables: Callable[[], list[str]] = list
 
     @property
@@ -52,13 +53,13 @@ class CacheKeys:
 
     @property
     def dense(self) -> str:
-        """The dense network's accuracy."""
-        return digest_json(self.digest_images())
+        """The dense network's metric."""
+        return digest_json(self.digest_task())
 
     @property
     def rotate(self) -> str:
         """The dense network in its principal directions."""
-        return digest_json([self.digest_images(), self.config.score.images, self.config.seed])
+        return digest_json([self.digest_task(), self.config.score.images, self.config.seed])
 
     @property
     def score(self) -> str:
@@ -75,13 +76,13 @@ class CacheKeys:
 
     @property
     def reference(self) -> str:
-        """The dense network's accuracy after the pruned one's fine-tune."""
+        """The dense network's metric after the pruned one's fine-tune."""
         config = self.config
-        return digest_json([asdict(config.finetune), self.digest_images(), config.seed])
+        return digest_json([asdict(config.finetune), self.digest_task(), config.seed])
 
     def of_round(self, number: int, budget_ms: float) -> str:
         """Return the key of a round on the way to a budget."""
-        return digest_json([self._take_rounds(), number, budget_ms, self.digest_images()])
+        return digest_json([self._take_rounds(), number, budget_ms, self.digest_task()])
 
     def of_finetune(self, plan: Plan, solve: str) -> str:
         """Return the key of the fine-tune of a plan that a solve with that key made."""
@@ -110,8 +111,8 @@ class CacheKeys:
         return result
 
     def _take_common(self) -> dict[str, Any]:
-        images = None if self.config.data is None else self.digest_images()
-        return {"data": images, "seed": self.config.seed}
+        has_task = self.config.data is not None or self.config.task is not None
+        return {"data": self.digest_task() if has_task else None, "seed": self.config.seed}
 
     def _take_rounds(self) -> dict[str, Any]:
         """Return what the rounds depend on; nothing where there is but one."""

@@ -42,7 +42,7 @@ MEASURE_OPTIONS = {
     "--quick": "measure.quick", "--library": "measure.library",
 }  # fmt: skip
 SOLVE_OPTIONS = {
-    "--budget": "budgets", "--data": "data", "--criterion": "score.criterion",
+    "--budget": "budgets", "--data": "data", "--task": "task", "--criterion": "score.criterion",
     "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
     "--trials": "solve.trials", "--margin": "solve.margin", "--time-limit": "solve.time_limit_s",
     "--no-check": "solve.check", "--also": "solve.also", "--keep": "solve.keep",
@@ -52,14 +52,16 @@ SOLVE_OPTIONS = {
 _ONE_STRUCTURE = ("--budget", "--rounds", "--round-epochs", "--trials", "--no-check")
 FRONTIER_OPTIONS = {k: v for k, v in SOLVE_OPTIONS.items() if k not in _ONE_STRUCTURE}
 FINETUNE_OPTIONS = {
-    "--data": "data", "--epochs": "finetune.epochs", "--repair": "finetune.repair",
-    "--lr": "finetune.lr", "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
+    "--data": "data", "--task": "task",
+    "--epochs": "finetune.epochs", "--repair": "finetune.repair", "--lr": "finetune.lr",
+    "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
     "--images": "finetune.images",
 }  # fmt: skip
 _REQUIRED = ("--out",)
 _METAVARS = {
     "--weights": "FILE", "--input": "SHAPE", "--arg": "NAME=VALUE", "--submodule": "PATH",
-    "--out": "RUN", "--library": "DIR", "--data": "DIR", "--rounds": "K", "--round-epochs": "N",
+    "--out": "RUN", "--library": "DIR", "--data": "DIR", "--task": "NAME",
+    "--rounds": "K", "--round-epochs": "N",
     "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
     "--min-width": "GLOB=N", "--step": "GLOB=N", "--max-depth": "N", "--uniform": "GLOB",
 }  # fmt: skip
@@ -146,7 +148,7 @@ def _build_parser() -> argparse.ArgumentParser:
     verb = add("frontier", _frontier, "solve for all budgets of a RUN, and show the trade")
     _add_arguments(verb, "run", FRONTIER_OPTIONS)
     verb.add_argument("--points", type=int, default=POINTS, help="budgets (default %(default)s)")
-    verb = add("finetune", _finetune, "win accuracy back, with the dense network as the teacher")
+    verb = add("finetune", _finetune, "win back what was lost, with dense as the teacher")
     _add_arguments(verb, "run", FINETUNE_OPTIONS)
     verb = add(
         "bench", lambda options: commands.bench(options.run, options.runs, ProgressDisplay()),

@@ -97,12 +97,12 @@ def run(
             space.progress.say(f"budget {budget}")
             space.progress.say(str(solve(one)))
             solved.append(one)
-        for one in solved if config.data is not None and until is None else ():
+        for one in solved if space.has_task and until is None else ():
             space.progress.say(str(finetune(one)))
         rows = [read_metrics(one.folder) for one in solved]
     return Outcome(
         f"{summarize_budgets(rows)}\n{report(space.base.path)}",
-        {"budgets": [row.model_dump(exclude_unset=True) for row in rows]},
+        {"budgets": [row.to_data() for row in rows]},
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 from ..errors import PrunerError
 from ..problem import Budget
 from ..search import SolveConfig
+from ..tasks import DEFAULT, TASKS
 from ..tuning import Recipe
 from ..utils import SECTION, entry, read_settings, refuse, settings_class, wrong_value
 
@@ -56,8 +57,8 @@ class ScoreConfig:
         StrictStr,
         entry("measured; refined is slower and better; taylor; magnitude needs no data; and more"),
     ] = "measured"
-    images: Annotated[StrictInt, entry("training images that the scores look at", ge=1)] = 1024
-    batch_size: Annotated[StrictInt, entry("images at once", ge=1)] = 64
+    images: Annotated[StrictInt, entry("training samples that the scores look at", ge=1)] = 1024
+    batch_size: Annotated[StrictInt, entry("samples at once", ge=1)] = 64
     rotate: Annotated[
         StrictBool,
         entry("turn linear streams to their main directions first (see `pruner.rotate`)"),
@@ -78,21 +79,21 @@ class RoundsConfig:
     epochs: Annotated[StrictInt, entry("epochs of tuning between rounds", ge=0)] = 1
     images: Annotated[
         StrictInt | None,
-        entry("training images between rounds at most (default: as in finetune)", ge=1),
+        entry("training samples between rounds at most (default: as in finetune)", ge=1),
     ] = None
 
 
 @settings_class
 class FinetuneConfig(Recipe):
-    """How accuracy is won back: every setting of `Recipe`, and how long."""
+    """How the cut network is tuned: every setting of `Recipe`, and how long."""
 
     epochs: Annotated[
         StrictInt, entry("0: batch-norm statistics only, and none after a repair", ge=0)
     ] = 0
     repair: Annotated[
-        StrictInt, entry("images to refit cut layers on first (see `pruner.repair`); 0: off", ge=0)
+        StrictInt, entry("samples to refit cut layers on first (see `pruner.repair`); 0: off", ge=0)
     ] = 0
-    images: Annotated[StrictInt | None, entry("training images (default: all)", ge=1)] = None
+    images: Annotated[StrictInt | None, entry("training samples (default: all)", ge=1)] = None
     reference: Annotated[
         StrictBool, entry("give the dense network the same fine-tune, to compare with")
     ] = False
@@ -139,6 +140,12 @@ def _read_shape(value: Any) -> Any:
 def _check_shape(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if value is not None and (len(value) < 2 or min(value) < 1):
         raise refuse("batch x channels x height x width, e.g. 1x3x224x224")
+    return value
+
+
+def _check_task(value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    if isinstance(value, dict) and not isinstance(value.get("name"), str):
+        raise refuse("a name, or name and the task's settings")
     return value
 
 
@@ -196,6 +203,15 @@ class Config:
     data: Annotated[
         StrictStr | None, entry("image folder: train/CLASS/*.jpg and test/CLASS/*.jpg or val/")
     ] = None
+    task: Annotated[
+        StrictStr | dict[str, Any] | None,
+        entry(
+            f"what the network is for: {', '.join(TASKS)} or package.module:factory, which gives a "
+            f"pruner.Task; with settings, names and values, of which one is name (default: "
+            f"{DEFAULT.name})"
+        ),
+        AfterValidator(_check_task),
+    ] = None
     budgets: Annotated[
         tuple[WrittenBudget, ...],
         entry("50% (of dense), 12ms or 80fps, one or more"),
@@ -207,7 +223,7 @@ class Config:
     score: Annotated[ScoreConfig, entry("how importance is estimated"), SECTION] = ScoreConfig()
     solve: Annotated[SolveConfig, entry("how the structure is chosen"), SECTION] = SolveConfig()
     rounds: Annotated[RoundsConfig, entry("pruning in rounds"), SECTION] = RoundsConfig()
-    finetune: Annotated[FinetuneConfig, entry("how accuracy is won back"), SECTION] = (
+    finetune: Annotated[FinetuneConfig, entry("how the cut network is tuned"), SECTION] = (
         FinetuneConfig()
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from latency_tables import LatencyTable
 
+from ..tasks import MetricKind
 from .context import Workspace
 from .metrics import Metrics
 
@@ -73,17 +74,18 @@ def summarize_solve(out: Path, metrics: Metrics) -> Outcome:
 
 
 def summarize_finetune(metrics: Metrics) -> Outcome:
-    """Summarize accuracies: as cut, repaired, tuned, and of the dense network."""
-    dense, pruned = metrics.dense, metrics.pruned
+    """Summarize the metric: as cut, repaired, tuned, and of the dense network."""
+    dense, pruned, kind = metrics.dense, metrics.pruned, metrics.judged_by
     parts = [
-        ("", pruned.accuracy_before_finetune, " as cut"),
-        (", ", pruned.accuracy_repaired, " repaired"),
-        (", ", pruned.accuracy, " after fine-tuning"),
-        ("; dense ", dense.accuracy, ""),
-        (", ", dense.accuracy_after_same_finetune, " after the same fine-tune"),
+        ("", pruned.value_before_finetune, " as cut"),
+        (", ", pruned.value_repaired, " repaired"),
+        (", ", pruned.value, " after fine-tuning"),
+        ("; dense ", dense.value, ""),
+        (", ", dense.value_after_same_finetune, " after the same fine-tune"),
     ]
-    known = "".join(f"{a}{share:.1%}{b}" for a, share, b in parts if share is not None)
-    return _outcome(f"{metrics.budget}: accuracy {known}", metrics)
+    known = "".join(f"{a}{kind.format(value)}{b}" for a, value, b in parts if value is not None)
+    better = "" if kind.higher_is_better else " (lower is better)"
+    return _outcome(f"{metrics.budget}: {kind.name}{better} {known}", metrics)
 
 
 def summarize_bench(metrics: Metrics) -> Outcome:
@@ -104,7 +106,8 @@ def summarize_bench(metrics: Metrics) -> Outcome:
 
 def summarize_budgets(rows: Sequence[Metrics]) -> str:
     """Lay out several budgets as a table, the dense network below it."""
-    head = ("budget", "budget ms", "predicted", "measured", "speed-up", "as cut", "accuracy", "gap")
+    kind = rows[0].judged_by
+    head = ("budget", "budget ms", "predicted", "measured", "speed-up", "as cut", kind.name, "gap")
     table = [head]
     for metrics in rows:
         pruned, speedup = metrics.pruned, metrics.speedup
@@ -115,22 +118,22 @@ def summarize_budgets(rows: Sequence[Metrics]) -> str:
                 f"{pruned.predicted_ms:.4g}",
                 f"{pruned.latency_ms:.4g}" if pruned.latency_ms else "-",
                 f"{speedup:.2f}x" if speedup else "-",
-                _percent(pruned.accuracy_before_finetune),
-                _percent(pruned.accuracy),
+                _format_value(pruned.value_before_finetune, kind),
+                _format_value(pruned.value, kind),
                 f"{metrics.solver.gap:.1g}",
             )
         )
     widths = [max(len(row[k]) for row in table) for k in range(len(head))]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths)) for row in table]
     dense = rows[0].dense
-    timed = f"dense: {dense.latency_ms:.4g} ms, accuracy {_percent(dense.accuracy)}"
-    if dense.accuracy_after_same_finetune is not None:
-        timed += f", {_percent(dense.accuracy_after_same_finetune)} after the same fine-tune"
+    timed = f"dense: {dense.latency_ms:.4g} ms, {kind.name} {_format_value(dense.value, kind)}"
+    if (reference := dense.value_after_same_finetune) is not None:
+        timed += f", {kind.format(reference)} after the same fine-tune"
     return "\n".join([*lines, f"{timed}; {rows[0].device}"])
 
 
 def _outcome(text: str, metrics: Metrics) -> Outcome:
-    return Outcome(text, metrics.model_dump(exclude_unset=True))
+    return Outcome(text, metrics.to_data())
 
 
 def _describe_latency(metrics: Metrics) -> str:
@@ -142,8 +145,8 @@ def _describe_latency(metrics: Metrics) -> str:
     return f"dense {dense_ms:.4g} ms, pruned {known}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def _format_value(value: float | None, kind: MetricKind) -> str:
+    return "-" if value is None else kind.format(value)
 
 
 def _format_amount(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What the steps of a run work on: the dense network, its trace, data, engine and latency table."""
+"""What the steps of a run work on: the dense network, its trace, task, engine and latency table."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
+from torch.utils import _pytree as pytree
 
 import latency_tables
 from latency_tables import LatencyTable
 
-from ..data import ImageData, open_images
+from ..data import TaskData
 from ..errors import PrunerError, TraceError, first_line
-from ..graph import extract_logits
+from ..graph import evaluation_mode
 from ..models import (
     DenseModel,
+    Example,
     capture_arguments,
     find_submodule,
     find_traceable_parts,
@@ -28,6 +31,7 @@ from ..models import (
 )  # fmt: skip
 from ..problem import RESOURCES, Budget, split_limit
 from ..structure import Network, trace
+from ..tasks import Task, TaskRequest, open_task
 from ..utils import ProgressDisplay, SilentProgress, digest_file
 from . import run_folder as names
 from .cache_keys import CacheKeys
@@ -41,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Workspace:
-    """A RUN under one configuration, with the network, images and engine that its steps share.
+    """A RUN under one configuration, with the network, task and engine that its steps share.
 
     What takes time is made at first use and kept, for the workspaces of other budgets too.
 
@@ -80,7 +84,7 @@ class Workspace:
         return cls(base, folder, config, progress or SilentProgress())
 
     def with_config(self, config: Config) -> Workspace:
-        """Return this workspace under another configuration of the same network and images."""
+        """Return this workspace under another configuration of the same network and data."""
         return replace(self, config=config)
 
     def with_budget(self, budget: Budget) -> Workspace:
@@ -132,14 +136,24 @@ class Workspace:
         )
 
     @property
-    def data(self) -> ImageData:
-        """The images; PrunerError where none were given, or the network does not classify them."""
-        return self._make_once("data", self._open_images)
+    def has_task(self) -> bool:
+        """Whether there are data, or a task that may bring its own."""
+        return self.config.data is not None or self.config.task is not None
+
+    @property
+    def task(self) -> Task:
+        """What the network is for, with its data; PrunerError where that is not known."""
+        return self._make_once("task", self._open_task)
+
+    @property
+    def data(self) -> TaskData:
+        """The training and test samples."""
+        return self.task.require_data()
 
     @property
     def keys(self) -> CacheKeys:
         """The cache keys of the steps."""
-        return CacheKeys(self.config, lambda: self.data.fingerprint(), self._digest_tables)
+        return CacheKeys(self.config, lambda: self.task.fingerprint(), self._digest_tables)
 
     def check_identity(self) -> None:
         """Raise PrunerError where the RUN is of another network, weights, part or input."""
@@ -169,8 +183,8 @@ class Workspace:
         _ = self.engine
 
     def check_data(self) -> None:
-        """Raise PrunerError where images were given that the network cannot be run on."""
-        if self.config.data is not None:
+        """Raise PrunerError where a task or data were given that the network cannot be run on."""
+        if self.has_task:
             _ = self.data
 
     def load_table(self) -> LatencyTable:
@@ -227,45 +241,36 @@ class Workspace:
                 f"{error}. What can be traced with --submodule NAME{below}: {parts}"
             ) from error
 
-    def _open_images(self) -> ImageData:
-        if self.config.data is None:
-            raise PrunerError("this needs images: give --data DIR (train/CLASS/*.jpg, test/CLASS)")
-        classes, preset, shape = self._count_classes(), self.dense.preset, self.input_shape
-        return open_images(
-            self.config.data, (shape[2], shape[3]), outputs=classes, mean=preset.mean,
-            std=preset.std, crop=preset.crop, interpolation=preset.interpolation,
+    def _open_task(self) -> Task:
+        config, dense, net, preset = self.config, self.dense, self.net, self.dense.preset
+        if not self.has_task:
+            raise PrunerError("this needs data: give --data DIR, or --task package.module:factory")
+        example = dense.example(self.input_shape)
+        request = TaskRequest(
+            dense.name,
+            lambda: _run_whole(dense.module, example),
+            tuple(pytree.tree_leaves((example.args, example.kwargs))),
+            self.input_shape, config.data, {}, tuple(preset.mean), tuple(preset.std),
+            preset.crop, preset.interpolation,
         )  # fmt: skip
-
-    def _count_classes(self) -> int:
-        """Return the number of classes that the network tells apart in images."""
-        name, shape, net = self.dense.name, self.input_shape, self.net
-        other = "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
-        if self.config.submodule is not None:
+        task = open_task(config.task, request)
+        if config.submodule is not None:
             raise PrunerError(
-                f"{net.name}, is pruned without the rest, and has no loss of its own. {other}: "
-                f"pruner.splice(model, {self.config.submodule!r}, pruner.load(RUN)) is the whole"
-            )
-        if len(shape) != 4 or shape[1] != 3 or len(net.inputs) != 1:
-            raise PrunerError(
-                f"images need one input of batch x 3 x height x width; {name} takes "
-                f"{len(net.inputs)}, the first of {_format_shape(shape)}. {other}"
+                f"{net.name}, is pruned without the rest, and has no loss of its own. Choose a "
+                "criterion that needs no data, such as magnitude, and tune it in Python: "
+                f"pruner.splice(model, {config.submodule!r}, pruner.load(RUN)) is the whole"
             )
         if net.fixed_batch is not None:
             raise PrunerError(
-                f"{name} runs with a batch of {net.fixed_batch} only, as it was traced. {other}"
+                f"{dense.name} runs with a batch of {net.fixed_batch} only, as it was traced. "
+                "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
             )
-        with torch.no_grad():
-            results = net.module(net.inputs[0])
-        try:
-            scores = extract_logits(results)
-        except PrunerError as error:
-            raise PrunerError(f"{name} is no classifier: {error}. {other}") from None
-        if scores.ndim != 2:
-            raise PrunerError(
-                f"{name} is no classifier: its scores are {_format_shape(scores.shape)}, not one "
-                f"row of class scores an image. {other}"
-            )
-        return int(scores.shape[1])
+        return task
+
+
+def _run_whole(module: nn.Module, example: Example) -> Any:
+    with torch.no_grad(), evaluation_mode(module):
+        return module(*example.args, **example.kwargs)
 
 
 @contextmanager

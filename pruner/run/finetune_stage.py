@@ -1,4 +1,4 @@
-"""The verb finetune: wins back accuracy of a RUN's cut network, and says what dense would get."""
+"""The verb finetune: tunes a RUN's cut network, and says what the dense one would get."""
 
 import copy
 import os
@@ -25,7 +25,7 @@ def finetune(
     changes: Mapping[str, Any] | None = None,
     progress: ProgressDisplay | None = None,
 ) -> Outcome:
-    """Win back accuracy of the cut network, with the dense one as the teacher.
+    """Win back what the cut network lost, with the dense one as the teacher.
 
     The RUN is one that was solved, or the Workspace of one that the caller has opened; changes are
     the entries of `Config` that differ from what it was given before. In the processes that
@@ -44,12 +44,12 @@ def finetune(
             if record is None:
                 _join_finetune(space, key)
             return Outcome("", {})
-        metrics = read_metrics(space.folder)
+        metrics = read_metrics(space.folder).with_metric(space.task.judge().kind)
         if record is not None:
             return summarize_finetune(metrics)
-        metrics = metrics.with_dense(accuracy=evaluate_dense(space))
+        metrics = metrics.with_dense(value=evaluate_dense(space))
         if _tunes_reference(space):
-            metrics = metrics.with_dense(accuracy_after_same_finetune=tune_reference(space))
+            metrics = metrics.with_dense(value_after_same_finetune=tune_reference(space))
         dense = load_rotation(space, solved.get("rotation"))
         net = load_round(dense, space.folder, solved.get("weights"))
         small, figures = tune(space, net, dense, plan, _find_checkpoints(space, key))
@@ -76,41 +76,42 @@ def _join_finetune(space: Workspace, key: str) -> None:
 
 
 def evaluate_dense(space: Workspace) -> float:
-    """Return the dense network's accuracy on the test images, evaluated once a RUN."""
+    """Return the dense network's metric on the test samples, evaluated once a RUN."""
     module = space.net.module
-    return _keep_accuracy(
+    return _keep_value(
         space, "dense", space.keys.dense, lambda: evaluate_network(space, module, "evaluate dense")
     )
 
 
 def tune_reference(space: Workspace) -> float:
-    """Return the dense network's accuracy after the very fine-tune that the pruned one gets."""
+    """Return the dense network's metric after the very fine-tune that the pruned one gets."""
     key, folder = _find_reference(space)
 
     def tune_copy() -> float:
         module = copy.deepcopy(space.net.module)
         return train_and_evaluate(space, module, folder, "finetune dense")
 
-    return _keep_accuracy(space, "reference", key, tune_copy)
+    return _keep_value(space, "reference", key, tune_copy)
 
 
-def _keep_accuracy(space: Workspace, step: str, key: str, evaluate: Callable[[], float]) -> float:
+def _keep_value(space: Workspace, step: str, key: str, evaluate: Callable[[], float]) -> float:
+    name = space.task.judge().kind.key
     record = space.base.find_record(step, key)
     if record is None:
-        record = {"accuracy": evaluate()}
+        record = {name: evaluate()}
         space.base.commit(step, key, lambda scratch: None, record)
-    return float(record["accuracy"])
+    return float(record[name])
 
 
 def describe_finetune(config: Config) -> str:
     """Describe the fine-tune in a line of the report."""
-    options = config.finetune
-    start = f"repaired on {options.repair} images, " if options.repair else ""
+    options, word = config.finetune, "images" if config.task is None else "samples"
+    start = f"repaired on {options.repair} {word}, " if options.repair else ""
     if config.rounds.count > 1:
         start = f"cut in {config.rounds.count} rounds of tuning, {start}"
     if not options.epochs:
         return f"{start}batch-norm statistics only"
-    images = f"{options.images} images" if options.images else "all images"
+    images = f"{options.images} {word}" if options.images else f"all {word}"
     teacher = ", taught by the dense network" if options.distill else ""
     return start + (
         f"{options.epochs} epochs of {images}, {options.optimizer}, peak lr {options.peak_lr:g}, "

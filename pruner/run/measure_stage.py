@@ -13,7 +13,7 @@ from .config import Config
 from .console_summary import Outcome, summarize_table
 from .context import Workspace, resolve_paths
 
-_KEPT = ("data", "budgets", "score", "solve", "rounds", "finetune")
+_KEPT = ("data", "task", "budgets", "score", "solve", "rounds", "finetune")
 
 
 def measure(config: Config | Workspace, progress: ProgressDisplay | None = None) -> Outcome:

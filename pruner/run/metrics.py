@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import fx, nn
 
 import latency_tables
@@ -14,8 +17,13 @@ from ..errors import PrunerError
 from ..problem import Constraints, predict
 from ..search import Choice
 from ..structure import Network, Plan
+from ..tasks import DEFAULT, MetricKind
 from .config import WrittenBudget
 from .context import Workspace
+
+USUAL = DEFAULT().judge().kind
+"""The metric of files that do not say which it is."""
+_SIDES = ("dense", "pruned")
 
 
 class _Record(BaseModel):
@@ -26,12 +34,12 @@ class NetworkMetrics(_Record):
     """Figures of one network, dense or pruned; None where nothing was measured.
 
     Latencies are in milliseconds a batch: the median, the interquartile range and the half width of
-    the median's 95% interval of so many runs. Accuracies are shares from 0 to 1.
+    the median's 95% interval of so many runs. Values are of the task's metric.
     """
 
     latency_ms: float | None = None
     parameters: int
-    accuracy: float | None = None
+    value: float | None = None
     spread_ms: float | None = None
     interval_ms: float | None = None
     runs: int | None = None
@@ -40,15 +48,15 @@ class NetworkMetrics(_Record):
 class DenseMetrics(NetworkMetrics):
     """The dense network; optionally after the very fine-tune that the pruned one got."""
 
-    accuracy_after_same_finetune: float | None = None
+    value_after_same_finetune: float | None = None
 
 
 class PrunedMetrics(NetworkMetrics):
     """The pruned network: predicted by the table, as cut, as repaired, and in the end."""
 
     predicted_ms: float
-    accuracy_before_finetune: float | None = None
-    accuracy_repaired: float | None = None
+    value_before_finetune: float | None = None
+    value_repaired: float | None = None
 
 
 class SolverMetrics(_Record):
@@ -114,7 +122,10 @@ class StructureMetrics(_Record):
 
 
 class Metrics(_Record):
-    """All figures of one budget."""
+    """All figures of one budget.
+
+    In metrics.json a value stands under the metric's own name: ``accuracy``, ``accuracy_repaired``.
+    """
 
     budget: WrittenBudget
     budget_ms: float
@@ -129,6 +140,25 @@ class Metrics(_Record):
     structure: StructureMetrics
     finetune: str | None = None
     also: tuple[LimitMetrics, ...] = ()
+    metric: MetricKind | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_names(cls, content: Any) -> Any:
+        """Read values under the metric's name; files of before tasks do not say which it is."""
+        if not isinstance(content, Mapping):
+            return content
+        metric = content.get("metric")
+        name = MetricKind(**metric).key if isinstance(metric, Mapping) else USUAL.key
+        return {
+            k: rename_figures(v, name, "value") if k in _SIDES and isinstance(v, Mapping) else v
+            for k, v in content.items()
+        }
+
+    @property
+    def judged_by(self) -> MetricKind:
+        """What the values mean."""
+        return self.metric or USUAL
 
     @property
     def speedup(self) -> float | None:
@@ -138,17 +168,37 @@ class Metrics(_Record):
 
     def to_json(self) -> str:
         """Return the text of metrics.json; figures that were never asked for are left out."""
-        return self.model_dump_json(indent=1, exclude_unset=True) + "\n"
+        return json.dumps(self.to_data(), indent=1, ensure_ascii=False) + "\n"
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what metrics.json holds."""
+        content = json.loads(self.model_dump_json(exclude_unset=True))
+        for side in _SIDES:
+            content[side] = rename_figures(content[side], "value", self.judged_by.key)
+        return content
 
     @classmethod
     def load(cls, path: Path) -> Metrics:
         """Read metrics.json; PrunerError where the file holds something else."""
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
+            return cls.model_validate(json.loads(path.read_bytes()))
+        except ValueError as error:
+            if not isinstance(error, ValidationError):
+                raise PrunerError(f"{path}: {error}; run solve again to make it anew") from None
             first = error.errors()[0]
             said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise PrunerError(f"{path}: {said}; run solve again to make it anew") from None
+
+    def with_metric(self, kind: MetricKind) -> Metrics:
+        """Return the same with values of this kind; what was measured by another is left out."""
+        if kind == self.judged_by:
+            return self
+        forgotten = [
+            side.model_copy(update={k: None for k in type(side).model_fields if _is_value(k)})
+            for side in (self.dense, self.pruned)
+        ]
+        metric = None if kind == USUAL else kind
+        return self.model_copy(update={**dict(zip(_SIDES, forgotten)), "metric": metric})
 
     def with_dense(self, **figures: float | None) -> Metrics:
         """Return the same with some figures of the dense network replaced."""
@@ -157,6 +207,18 @@ class Metrics(_Record):
     def with_pruned(self, **figures: float | None) -> Metrics:
         """Return the same with some figures of the pruned network replaced."""
         return self.model_copy(update={"pruned": self.pruned.model_copy(update=figures)})
+
+
+def rename_figures(figures: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Return figures with other names: old and ``old_...`` become new and ``new_...``."""
+    return {
+        new + k.removeprefix(old) if k == old or k.startswith(f"{old}_") else k: v
+        for k, v in figures.items()
+    }
+
+
+def _is_value(name: str) -> bool:
+    return name == "value" or name.startswith("value_")
 
 
 def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Timing]:
@@ -199,14 +261,14 @@ def collect_metrics(
         submodule=space.config.submodule,
         table=_describe_table(table),
         dense=DenseMetrics(
-            latency_ms=table.uncut_ms(net), parameters=_parameters(net.module), accuracy=None
+            latency_ms=table.uncut_ms(net), parameters=_parameters(net.module), value=None
         ),
         pruned=PrunedMetrics(
             latency_ms=None,
             predicted_ms=best.predicted_ms,
             parameters=_parameters(small),
-            accuracy_before_finetune=None,
-            accuracy=None,
+            value_before_finetune=None,
+            value=None,
         ),
         solver=SolverMetrics(
             status=str(solution.status),

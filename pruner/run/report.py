@@ -5,6 +5,7 @@ from typing import Any
 
 import jinja2
 
+from ..tasks import MetricKind, describe_choice
 from .metrics import Metrics, NetworkMetrics
 
 _MOST_CELLS = 48
@@ -31,6 +32,7 @@ def render_overview(state: Mapping[str, Any], rows: Sequence[tuple[str, Metrics]
     first = rows[0][1]
     return _environment().get_template("overview.html.j2").render(
         model=state["config"]["model"], device=first.device, dense=first.dense, rows=rows,
+        kind=first.judged_by,
         plot=_place_points([metrics for _, metrics in rows]),
     )  # fmt: skip
 
@@ -44,7 +46,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters.update(
-        ms=_format_ms, percent=_format_share, timed=_format_timing, times=_format_factor,
+        ms=_format_ms, value=_format_value, timed=_format_timing, times=_format_factor,
         proof=_format_status,
     )  # fmt: skip
     return found
@@ -60,18 +62,19 @@ def _list_tiles(metrics: Metrics) -> list[tuple[str, str]]:
         (f"{_format_ms(dense.latency_ms)} → {_format_ms(shown)} ms", f"dense → pruned, {word}"),
         (_format_factor(metrics.speedup), f"faster; {budget}"),
     ]
-    if pruned.accuracy is not None:
-        label = f"accuracy; dense {_format_share(dense.accuracy)}"
-        reference = dense.accuracy_after_same_finetune
+    kind = metrics.judged_by
+    if pruned.value is not None:
+        label = f"{_name_metric(kind)}; dense {_format_value(dense.value, kind)}"
+        reference = dense.value_after_same_finetune
         if reference is not None:
-            label += f", {_format_share(reference)} after the same fine-tune"
-        tiles.append((_format_share(pruned.accuracy), label))
+            label += f", {_format_value(reference, kind)} after the same fine-tune"
+        tiles.append((_format_value(pruned.value, kind), label))
     return [*tiles, (_format_status(metrics.solver.status), f"gap {metrics.solver.gap:.2g}")]
 
 
 def _list_figures(metrics: Metrics) -> list[tuple[str, str, str]]:
-    dense, pruned = metrics.dense, metrics.pruned
-    reference = dense.accuracy_after_same_finetune
+    dense, pruned, kind = metrics.dense, metrics.pruned, metrics.judged_by
+    reference, name = dense.value_after_same_finetune, _name_metric(metrics.judged_by)
     rows = [
         (
             "latency measured, ms (median ± interquartile range)",
@@ -86,14 +89,18 @@ def _list_figures(metrics: Metrics) -> list[tuple[str, str, str]]:
             for o in metrics.also
         ),
         (
-            "accuracy as cut",
-            _format_share(dense.accuracy),
-            _format_share(pruned.accuracy_before_finetune),
+            f"{name} as cut",
+            _format_value(dense.value, kind),
+            _format_value(pruned.value_before_finetune, kind),
         ),
-        ("accuracy repaired", "", _format_share(pruned.accuracy_repaired)),
-        ("accuracy after fine-tuning", _format_share(reference), _format_share(pruned.accuracy)),
+        (f"{name} repaired", "", _format_value(pruned.value_repaired, kind)),
+        (
+            f"{name} after fine-tuning",
+            _format_value(reference, kind),
+            _format_value(pruned.value, kind),
+        ),
     ]
-    return [row for row in rows if row[0] != "accuracy repaired" or row[2] != "–"]
+    return [row for row in rows if row[0] != f"{name} repaired" or row[2] != "–"]
 
 
 def _list_proof(metrics: Metrics) -> list[tuple[str, str]]:
@@ -115,6 +122,7 @@ def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[s
         ("weights", f"{identity['weights'] or 'random'} (state {identity['digest'][:12]})"),
         ("device", metrics.device),
         ("latency table", metrics.table),
+        ("task", describe_choice(config.get("task"))),
         ("importance", f"{config['score']['criterion']}, data {config['data'] or 'none'}"),
         ("fine-tune", metrics.finetune or "none"),
         ("seed", str(config["seed"])),
@@ -123,12 +131,12 @@ def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[s
 
 
 def _place_points(rows: Sequence[Metrics]) -> dict[str, Any] | None:
-    """Place accuracies over latencies in a plot; None where one of them was not measured."""
-    measured = [(m.pruned.latency_ms, m.pruned.accuracy, "kept", str(m.budget)) for m in rows]
-    dense = rows[0].dense
+    """Place values over latencies in a plot; None where one of them was not measured."""
+    measured = [(m.pruned.latency_ms, m.pruned.value, "kept", str(m.budget)) for m in rows]
+    dense, kind = rows[0].dense, rows[0].judged_by
     points = [
         (x, y, kind, text)
-        for x, y, kind, text in (*measured, (dense.latency_ms, dense.accuracy, "mark", "dense"))
+        for x, y, kind, text in (*measured, (dense.latency_ms, dense.value, "mark", "dense"))
         if x is not None and y is not None
     ]
     if len(points) <= len(rows):
@@ -136,8 +144,11 @@ def _place_points(rows: Sequence[Metrics]) -> dict[str, Any] | None:
     left, right, top, bottom = 60, 740, 14, 276
     most_ms = 1.12 * max(x for x, *_ in points)
     low, high = min(y for _, y, *_ in points), max(y for _, y, *_ in points)
-    free = max(0.01, 0.18 * (high - low))
-    low, high = max(0.0, low - free), min(1.0, high + free)
+    share = kind.unit == "%"
+    free = max(0.01 if share else 0.01 * abs(high) or 1.0, 0.18 * (high - low))
+    low, high = low - free, high + free
+    if share:
+        low, high = max(0.0, low), min(1.0, high)
 
     def place_x(x: float) -> float:
         return round(left + x / most_ms * (right - left), 1)
@@ -148,7 +159,7 @@ def _place_points(rows: Sequence[Metrics]) -> dict[str, Any] | None:
     levels = [low + (high - low) * step / 4 for step in range(5)]
     return {
         "width": 760, "height": 320, "left": left, "right": right, "bottom": bottom,
-        "levels": [(place_y(y), f"{100 * y:.1f}%") for y in levels],
+        "levels": [(place_y(y), _format_value(y, kind)) for y in levels],
         "ticks": [(place_x(most_ms * k / 4), f"{most_ms * k / 4:.3g}") for k in range(5)],
         "points": [(place_x(x), place_y(y), kind, text) for x, y, kind, text in points],
     }  # fmt: skip
@@ -163,8 +174,12 @@ def _format_timing(side: NetworkMetrics) -> str:
     return _format_ms(side.latency_ms) + (spread if side.latency_ms is not None else "")
 
 
-def _format_share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
+def _format_value(value: float | None, kind: MetricKind) -> str:
+    return "–" if value is None else kind.format(value)
+
+
+def _name_metric(kind: MetricKind) -> str:
+    return kind.name if kind.higher_is_better else f"{kind.name} (lower is better)"
 
 
 def _format_factor(value: float | None) -> str:

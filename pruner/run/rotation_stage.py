@@ -1,6 +1,6 @@
 """The network that a RUN cuts: the dense one with its residual streams rotated, kept in the RUN."""
 
-from ..data import Batches
+from ..data import EpochBatches
 from ..errors import PrunerError
 from ..structure import Network
 from ..surgery import find_streams, replace_tensors, rotate
@@ -11,8 +11,8 @@ from .run_folder import ROTATION
 _KIND = "rotation"
 
 
-def draw_batches(space: Workspace) -> Batches:
-    """Return the training images that scores and rotation look at, unaugmented."""
+def draw_batches(space: Workspace) -> EpochBatches:
+    """Return the training samples that scores and rotation look at, unaugmented."""
     options = space.config.score
     return space.data.train(
         options.batch_size, augment=False, seed=space.config.seed, limit=options.images
@@ -22,17 +22,17 @@ def draw_batches(space: Workspace) -> Batches:
 def rotate_network(space: Workspace) -> tuple[Network, str | None]:
     """Return the network to score and cut, and the key by which `load_rotation` finds it again.
 
-    Without images, without linear streams or where ``score.rotate`` is off, that is the dense
+    Without data, without linear streams or where ``score.rotate`` is off, that is the dense
     network as it was traced, and the key is None.
     """
     config = space.config
-    if config.data is None or not config.score.rotate or not find_streams(space.net):
+    if not space.has_task or not config.score.rotate or not find_streams(space.net):
         return space.net, None
     key = space.keys.rotate
     if space.base.find_record("rotate", key) is None:
         batches = draw_batches(space)
         with space.progress.task("turn linear streams"):
-            net = rotate(space.net, batches)
+            net = rotate(space.net, batches, task=space.task)
         before = space.net.program.tensors
         changed = {
             name: tensor.detach()
@@ -51,7 +51,7 @@ def load_rotation(space: Workspace, key: str | None) -> Network:
         return space.net
     if space.base.find_record("rotate", key) is None:
         raise PrunerError(
-            f"{space.base.path} was scored anew on other images since this plan was made: "
+            f"{space.base.path} was scored anew on other data since this plan was made: "
             "repeat msprune solve"
         )
     tensors, _ = read_tensors(space.base / ROTATION, _KIND)

@@ -1,8 +1,5 @@
 """Scores a run's network as the configuration says, and keeps the dense network's in the RUN."""
 
-from torch.nn.functional import cross_entropy
-
-from ..graph import extract_logits
 from ..importance import score
 from ..structure import Importance, Network
 from .context import Workspace
@@ -24,13 +21,8 @@ def load_importance(space: Workspace) -> Importance:
 
 def score_network(space: Workspace, net: Network) -> Importance:
     """Estimate the importance of a network as the configuration says."""
-    options = space.config.score
-    batches = None if space.config.data is None else draw_batches(space)
+    options, has_task = space.config.score, space.has_task
+    batches = draw_batches(space) if has_task else None
+    task = space.task if has_task else None
     with space.progress.task(f"score by {options.criterion}") as advance:
-        return score(
-            net,
-            batches,
-            lambda results, labels: cross_entropy(extract_logits(results), labels),
-            options.criterion,
-            progress=advance,
-        )
+        return score(net, batches, None, options.criterion, advance, task=task)

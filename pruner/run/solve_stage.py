@@ -94,11 +94,11 @@ def _rank_candidates(
     options = space.config.solve
     if not options.trials:
         return ()
-    images = draw_batches(space)
+    batches = draw_batches(space)
     with space.progress.task("try structures") as advance:
         return evaluate_candidates(
-            start.net, asked.table, start.scores, images, asked.budget_ms, options.trials,
-            steps=options.trial_steps, margin=resolve_margin(options, asked.table),
+            start.net, asked.table, start.scores, batches, asked.budget_ms, options.trials,
+            task=space.task, steps=options.trial_steps, margin=resolve_margin(options, asked.table),
             within=start.plan, constraints=asked.constraints, journal=journal, progress=advance,
         )  # fmt: skip
 

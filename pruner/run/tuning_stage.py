@@ -9,15 +9,16 @@ from typing import Any
 
 from torch import fx, nn
 
-from ..data import Batches, ImageData
+from ..data import EpochBatches, TaskData
 from ..reconstruction import repair
 from ..structure import Network, Plan
 from ..surgery import apply, load, save
 from ..tuning import History, TuneEvent, evaluate, finetune
 from ..utils import digest_json, write_text
 from .context import Workspace
+from .metrics import rename_figures
 
-# The cut network's accuracies so far, written last of what comes before the first epoch.
+# The cut network's figures so far, written last of what comes before the first epoch.
 NOTE = "before.json"
 # How often other processes look whether it is there.
 POLL_S = 0.5
@@ -25,18 +26,18 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class FewerImages:
-    """The same data with at most that many training images."""
+    """The same data with at most that many training samples."""
 
-    data: ImageData
+    data: TaskData
     images: int
 
-    def train(self, batch: int = 128, *, limit: int | None = None, **options: Any) -> Batches:
-        """Return training batches as `ImageData.train` does."""
+    def train(self, batch: int = 128, *, limit: int | None = None, **options: Any) -> EpochBatches:
+        """Return training batches of these."""
         limit = self.images if limit is None else min(limit, self.images)
         return self.data.train(batch, limit=limit, **options)
 
-    def test(self, batch: int = 256, **options: Any) -> Batches:
-        """Return all test images, as `ImageData.test` does."""
+    def test(self, batch: int = 256, **options: Any) -> EpochBatches:
+        """Return all test samples."""
         return self.data.test(batch, **options)
 
     def fingerprint(self) -> str:
@@ -53,18 +54,18 @@ def tune(
     (see `pruner.rotate`) with the trained weights, whose values the repair aims at. The folder
     keeps the checkpoint of an interrupted run, and what came before it.
     """
-    small = apply(net, plan)
+    small, key = apply(net, plan), space.task.judge().kind.key
     note = folder / NOTE
     if not note.is_file():
-        found = {"accuracy_before_finetune": evaluate_network(space, small, "evaluate as cut")}
+        found = {"value_before_finetune": evaluate_network(space, small, "evaluate as cut")}
         if space.config.finetune.repair:
             _repair(space, dense, small, plan)
-            found["accuracy_repaired"] = evaluate_network(space, small, "evaluate repaired")
+            found["value_repaired"] = evaluate_network(space, small, "evaluate repaired")
         save(small, None, folder)
-        write_text(note, json.dumps(found))
-    found = json.loads(note.read_text(encoding="utf-8"))
+        write_text(note, json.dumps(rename_figures(found, "value", key)))
+    found = rename_figures(json.loads(note.read_text(encoding="utf-8")), key, "value")
     small = load(folder)
-    found["accuracy"] = train_and_evaluate(space, small, folder, "finetune")
+    found["value"] = train_and_evaluate(space, small, folder, "finetune")
     return small, found
 
 
@@ -91,10 +92,10 @@ def tune_round(
 
 
 def train_and_evaluate(space: Workspace, module: nn.Module, folder: Path, label: str) -> float:
-    """Fine-tune a network and return its accuracy on the test images."""
+    """Fine-tune a network and return its metric on the test samples."""
     history = train(space, module, folder, label)
-    if history.accuracy is not None:
-        return history.accuracy
+    if history.value is not None:
+        return history.value
     return evaluate_network(space, module, "evaluate")
 
 
@@ -105,20 +106,21 @@ def train(space: Workspace, module: nn.Module, folder: Path, label: str) -> Hist
     if options.repair and not options.epochs:
         # A repair leaves batch-norm statistics right; few images would only blur them.
         recipe = replace(recipe, recalibrate=0)
-    data: Any = space.data
-    if options.images is not None:
-        data = FewerImages(space.data, options.images)
+    data = space.data if options.images is None else FewerImages(space.data, options.images)
     with space.progress.task(label) as advance:
         return finetune(
-            module, space.net.module, data, options.epochs, recipe=recipe, out=folder,
-            seed=space.config.seed, progress=lambda event: _report_event(event, advance),
+            module, space.net.module, data, options.epochs, task=space.task, recipe=recipe,
+            out=folder, seed=space.config.seed,
+            progress=lambda event: _report_event(event, advance),
         )  # fmt: skip
 
 
 def evaluate_network(space: Workspace, module: nn.Module, label: str) -> float:
-    """Return a network's accuracy on the test images."""
+    """Return a network's metric on the test samples."""
     with space.progress.task(label) as advance:
-        return evaluate(module, space.data.test(), progress=advance).accuracy
+        return evaluate(
+            module, space.data.test(), space.task, dense=space.net.module, progress=advance
+        ).value
 
 
 def _repair(space: Workspace, dense: Network, small: fx.GraphModule, plan: Plan) -> None:
@@ -126,7 +128,7 @@ def _repair(space: Workspace, dense: Network, small: fx.GraphModule, plan: Plan)
     size = min(options.batch, options.repair)
     batches = space.data.train(size, augment=False, seed=seed, limit=options.repair)
     with space.progress.task("repair") as advance:
-        repair(small, dense, plan, batches, progress=advance)
+        repair(small, dense, plan, batches, task=space.task, progress=advance)
 
 
 def _report_event(event: TuneEvent, advance: Callable[..., None]) -> None:
@@ -135,8 +137,8 @@ def _report_event(event: TuneEvent, advance: Callable[..., None]) -> None:
         parts.append(event.kind)
     if event.loss is not None:
         parts.append(f"loss {event.loss:.3f}")
-    if event.test_accuracy is not None:
-        parts.append(f"test accuracy {event.test_accuracy:.1%}")
-    elif event.accuracy is not None:
-        parts.append(f"accuracy {event.accuracy:.1%}")
+    if event.metric is not None and event.test_value is not None:
+        parts.append(f"test {event.metric.name} {event.metric.format(event.test_value)}")
+    elif event.metric is not None and event.value is not None:
+        parts.append(f"{event.metric.name} {event.metric.format(event.value)}")
     advance(event.step, event.steps or None, ", ".join(parts))

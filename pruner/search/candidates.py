@@ -14,6 +14,7 @@ from ..errors import PrunerError
 from ..importance import CandidateSample
 from ..problem import Budget, Constraints, formulate
 from ..structure import Importance, Network, Plan
+from ..tasks import Task
 from ..utils import digest_json
 
 STEPS = 64  # of distillation, where a structure will be fine-tuned
@@ -33,7 +34,7 @@ class Candidate:
     Attributes:
         plan: What it keeps.
         solution: The proof that by its scores none is better.
-        loss: The divergence of its class probabilities from the dense network's, in nats.
+        loss: The divergence of its outputs from the dense network's, as the task measures it.
     """
 
     plan: Plan
@@ -49,18 +50,15 @@ def evaluate_candidates(
     budget: Budget | str | float,
     trials: int,
     *,
-    steps: int = STEPS,
-    margin: float = 0.0,
-    within: Plan | None = None,
-    constraints: Constraints | None = None,
-    journal: Path | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> tuple[Candidate, ...]:
+    task: Task | None = None, steps: int = STEPS, margin: float = 0.0,
+    within: Plan | None = None, constraints: Constraints | None = None,
+    journal: Path | None = None, progress: Callable[[int, int | None], None] | None = None,
+) -> tuple[Candidate, ...]:  # fmt: skip
     """Solve for structures at a budget by different scores and rank them by the loss they measure.
 
     The solver takes what the objective flatters, and losses of single cuts neither add up nor say
     what tuning makes good. So every structure is cut, repaired, distilled from the dense network
-    for some steps, and run on images that it has not learnt from. The first scores are those given
+    for some steps, and run on samples that it has not learnt from. The first scores are those given
     and these disturbed at random, each by itself and Blocks against Dims; then, in turn, scores
     fitted to all losses so far (`pruner.importance.calibrated`), such scores disturbed, and the
     best so far disturbed by half as much. Three of four structures leave a margin of up to the
@@ -70,9 +68,10 @@ def evaluate_candidates(
         net: The network to prune.
         table: Latencies of its cells.
         importance: Scores of a criterion with loss curves.
-        batches: Calibration images; labels are not looked at.
+        batches: Calibration samples; targets are not looked at.
         budget: As `formulate` takes it.
         trials: How often to solve: the number of candidates at most.
+        task: Compares the networks' outputs (None: by the outputs' kind).
         steps: Of distillation, a batch each; 0 where the chosen structure will only be repaired.
         margin: The share of the budget that every candidate leaves at least.
         within: The plan of an earlier round, whose rest may be cut (see `formulate`).
@@ -92,7 +91,7 @@ def evaluate_candidates(
             "measured, calibrated, refined or reconstruction"
         )
     budget = Budget.coerce(budget)
-    sample = CandidateSample.prepare(net, importance, list(batches), steps)
+    sample = CandidateSample.prepare(net, importance, list(batches), steps, task)
     asked = _Question(table, budget, within, constraints)
     search = _CandidateSearch(asked, sample, importance, _Journal(journal))
     error = UNKNOWN if table.error is None else min(table.error.p95, LARGEST)

@@ -7,7 +7,7 @@ trained network (as SliceGPT does for transformers: Ashkboos et al. 2024, arXiv 
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..axes import Atom, atoms_of, resolve_axis
+from ..data import Batch
 from ..graph import (
     BatchNorm,
     StagedExecution,
@@ -30,6 +31,7 @@ from ..graph import (
     producer_of,
 )
 from ..structure import Network
+from ..tasks import NetworkCalls, Task
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def _get_channel_axis(layer: nn.Module | None, node: fx.Node) -> int:
     return len(shape) - 1 if shape else 1
 
 
-def rotate(net: Network, batches: Iterable[tuple[Any, Any]], *, memory_mb: float = 1024) -> Network:
+def rotate(
+    net: Network, batches: Iterable[Batch], *, memory_mb: float = 1024, task: Task | None = None
+) -> Network:
     """Return a Network of the same function with linear streams in the basis that readers weigh.
 
     With the covariance C of a stream's values where they are read, and M = sum of W^T W over its
@@ -123,11 +127,14 @@ def rotate(net: Network, batches: Iterable[tuple[Any, Any]], *, memory_mb: float
     eigenvectors V of M^1/2 C M^1/2: the stream becomes V^T M^1/2 x, most important first.
 
     Batch norms behind writers get the statistics that the rotated channels have on the batches. The
-    network given is left as it was; without linear streams it is returned.
+    network given is left as it was; without linear streams it is returned. The task calls it
+    (None: with the inputs as its arguments).
     """
     found = find_streams(net)
-    inputs = [x if isinstance(x, tuple) else (x,) for x, _ in batches]
-    if not found or not inputs:
+    if not found:
+        return net
+    inputs = NetworkCalls.record(task or Task(), net.module, batches).arguments
+    if not inputs:
         return net
     moments = _measure_moments(net, found, inputs, memory_mb)
     tensors = dict(net.program.tensors)
@@ -159,7 +166,7 @@ Moments = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def _measure_moments(
-    net: Network, found: Mapping[str, Stream], inputs: list[tuple[Tensor, ...]], memory_mb: float
+    net: Network, found: Mapping[str, Stream], inputs: Sequence[tuple[Any, ...]], memory_mb: float
 ) -> Moments:
     """Return mean and covariance of what readers read and writers write, by the node's name."""
     sums: dict[str, list[Any]] = {}

@@ -13,20 +13,22 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from ..errors import PrunerError
-from ..graph import BatchNorm, evaluation_mode
+from ..graph import BatchNorm, evaluation_mode, flatten_arguments
 
 # Layers whose results have their channels at axis 1, and at the last axis.
 _CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, BatchNorm, nn.GroupNorm)
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 
 
-def find_shared_maps(module: nn.Module, teacher: nn.Module, example: Tensor) -> dict[str, int]:
+def find_shared_maps(
+    module: nn.Module, teacher: nn.Module, example: Tensor | Sequence[Any]
+) -> dict[str, int]:
     """Find activations that both networks have at the same positions, the last of every resolution.
 
     Args:
         module: A pruned network.
         teacher: The one that it was made from, whose nodes have the same names.
-        example: A batch of inputs.
+        example: The input of a call, or its arguments one after the other.
 
     Returns:
         Names of nodes -> the axis of their channels.
@@ -39,10 +41,11 @@ def find_shared_maps(module: nn.Module, teacher: nn.Module, example: Tensor) -> 
             "attention transfer needs networks made by pruner.trace and pruner.apply, whose parts "
             f"have the same names; got {type(module).__name__} and {type(teacher).__name__}"
         )
+    arguments = (example,) if isinstance(example, Tensor) else tuple(example)
     student, other = _MapRecorder(module), _MapRecorder(teacher)
     with evaluation_mode(module, teacher), torch.no_grad():
         for recorder in (student, other):
-            recorder.run(example, enable_io_processing=False)
+            recorder.run(*arguments, enable_io_processing=False)
     last: dict[tuple[int, ...], str] = {}
     for name, shape in student.positions.items():
         if shape == other.positions.get(name) and len(shape) > 1:
@@ -53,6 +56,21 @@ def find_shared_maps(module: nn.Module, teacher: nn.Module, example: Tensor) -> 
             "set attention to 0"
         )
     return {name: student.axes[name] for name in last.values()}
+
+
+class ValueRecorder(nn.Module):
+    """A network of the same layers that keeps the values of some nodes of its last call."""
+
+    def __init__(self, module: fx.GraphModule, names: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self._plain = return_values(module, names), (module,)  # no second submodule
+        self.values: Sequence[Tensor] = ()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the network's results."""
+        (plain,) = self._plain
+        results, self.values = self.module(*flatten_arguments(plain, args, kwargs))
+        return plain.graph.process_outputs(results)
 
 
 def return_values(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:

@@ -72,7 +72,7 @@ class Checkpoint:
 class TrainingState:
     """What changes over a run.
 
-    sums are those of this epoch in this process: images, correct ones, loss times images, [3].
+    sums are those of this epoch in this process: samples, their metric, their loss, [3].
     epoch_began_s is the run's time when the epoch began; results are those of closed epochs.
     """
 
@@ -107,7 +107,7 @@ class TrainingState:
         if self.average is not None:
             self.average.module.load_state_dict(saved.select("average"))
             self.average.n_averaged.fill_(saved.step + 1)
-        self.results = [EpochResult(**result) for result in saved.notes["results"]]
+        self.results = [EpochResult.from_notes(result) for result in saved.notes["results"]]
         self.epoch_began_s, self.step = saved.notes["epoch_began_s"], saved.step
 
 

@@ -1,65 +1,109 @@
-"""Accuracy and loss of a classifier on batches."""
+"""A network judged on batches, by its task's metric and loss."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from ..data import Batch, count_samples
 from ..errors import PrunerError
-from ..graph import evaluation_mode, extract_logits, find_device
+from ..graph import evaluation_mode
+from ..tasks import DEFAULT, MetricKind, Task
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of a classifier on so many images, and the seconds that it took.
+    """Result of a network on so many samples, and the seconds that it took.
 
-    accuracy is the share of images whose largest output is their class (0..1), loss the mean
-    cross-entropy in nats.
+    Attributes:
+        value: The task's metric.
+        loss: Mean of the task's loss over predictions; NaN where it has none in evaluation mode.
+        images: Samples.
+        seconds: Time spent.
+        metric: What the value means.
     """
 
-    accuracy: float
+    value: float
     loss: float
     images: int
     seconds: float
+    metric: MetricKind
+
+    @property
+    def accuracy(self) -> float:
+        """The former name of value."""
+        return self.value
 
 
 def evaluate(
     module: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[Batch],
+    task: Task | None = None,
     *,
+    dense: nn.Module | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    reduce: Callable[[Tensor], Tensor] | None = None,
+    gather: Callable[[Any], list[Any]] | None = None,
 ) -> Evaluation:
     """Run batches through a network in evaluation mode, and leave it in the mode of before.
 
     Args:
-        module: A classifier.
-        loader: Pairs of inputs and labels, int64 [n].
+        module: The network.
+        loader: Pairs of inputs and targets.
+        task: Calls the network and judges its outputs (None: classification).
+        dense: The dense network, for a task whose metric is the divergence from it.
         progress: Is called with (batches done, batches in all or None).
-        reduce: Sums a tensor over processes, where each has a share of the images.
+        gather: Collects an object from every process, where each has a share of the samples.
 
     Raises:
-        PrunerError: There are no images.
+        PrunerError: There are no samples, targets do not fit the outputs, or the metric says
+            nothing.
     """
-    device = find_device(module)
+    task = task or DEFAULT()
+    metric = task.judge()
+    if metric.needs_dense and dense is None:
+        raise PrunerError(
+            f"evaluate: {metric.kind.name} of task {task.name!r} needs the dense network"
+        )
     total = len(loader) if isinstance(loader, Sized) else None
-    sums = torch.zeros(3, dtype=torch.float64)  # images, correct ones, loss
+    samples, loss, predictions = 0, 0.0, 0
     begun = time.perf_counter()
-    with evaluation_mode(module), torch.inference_mode():
-        for done, (inputs, labels) in enumerate(loader, 1):
-            outputs = extract_logits(module(inputs.to(device))).float().cpu()
-            loss = nn.functional.cross_entropy(outputs, labels, reduction="sum")
-            correct = (outputs.argmax(1) == labels).sum()
-            sums += torch.tensor([len(labels), correct.item(), loss.item()], dtype=torch.float64)
+    with evaluation_mode(module, *(m for m in (dense,) if m is not None)), torch.inference_mode():
+        for done, (inputs, targets) in enumerate(loader, 1):
+            outputs = _to_cpu(task.forward(module, inputs, targets))
+            if metric.needs_dense and dense is not None:
+                metric.update(outputs, _to_cpu(task.forward(dense, inputs, targets)))
+            else:
+                if done == 1:
+                    task.check(outputs, targets)
+                metric.update(outputs, targets)
+            found = task.total_loss(outputs, targets)
+            if found is not None:
+                loss, predictions = loss + float(found.value), predictions + found.count
+            samples += count_samples(inputs)
             if progress is not None:
                 progress(done, total)
-    if reduce is not None:
-        sums = reduce(sums.to(device, torch.float32 if device.type == "mps" else None)).cpu()
-    images = int(sums[0])
-    if not images:
+    if gather is not None:
+        every = gather((metric.state(), samples, loss, predictions))
+        metric = task.judge()
+        for state, *_ in every:
+            metric.merge(state)
+        samples, loss, predictions = (sum(part) for part in list(zip(*every, strict=True))[1:])
+    if not samples:
         raise PrunerError("evaluate: no images; the loader is empty")
-    return Evaluation(
-        float(sums[1]) / images, float(sums[2]) / images, images, time.perf_counter() - begun
+    value = metric.compute()
+    if not math.isfinite(value):
+        raise PrunerError(f"evaluate: {metric.kind.name} is {value}: the outputs are not finite")
+    mean = loss / predictions if predictions else math.nan
+    return Evaluation(value, mean, samples, time.perf_counter() - begun, metric.kind)
+
+
+def _to_cpu(outputs: Any) -> Any:
+    """Return outputs on the CPU, floating ones in single precision."""
+    return pytree.tree_map_only(
+        Tensor, lambda x: (x.float() if x.is_floating_point() else x).cpu(), outputs
     )

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
-from ..data import TaskData
+from ..data import Batch, count_samples, split_batch
 from ..errors import PrunerError
+from ..graph import flatten_arguments, move_to_device
+from ..tasks import MeanMetric, Task
 from ..utils import derive_seed
 from .attention_transfer import find_shared_maps
 from .bn_recalibration import recalibrate
@@ -32,11 +35,12 @@ class TrainingLoop:
     """One tuning run, in one of its processes; see `pruner.tuning.finetune` for the arguments."""
 
     def __init__(
-        self, module: nn.Module, teacher: nn.Module | None, data: TaskData, epochs: int,
+        self, module: nn.Module, teacher: nn.Module | None, task: Task, epochs: int,
         recipe: Recipe, seed: int, accelerator: Accelerator,
         progress: Callable[[TuneEvent], None] | None,
     ) -> None:  # fmt: skip
-        self.module, self.data, self.epochs = module, data, epochs
+        self.module, self.teacher, self.task, self.epochs = module, teacher, task, epochs
+        self.data = data = task.require_data()
         self.recipe, self.seed, self.accelerator = recipe, seed, accelerator
         self.device = accelerator.device
         self.shard = (accelerator.process_index, accelerator.num_processes)
@@ -44,7 +48,7 @@ class TrainingLoop:
         self.identity: dict[str, Any] = {
             "network": digest(module),
             "teacher": digest(teacher) if recipe.distill or recipe.attention else "",
-            "data": data.fingerprint(), "epochs": epochs, "seed": seed,
+            "data": task.fingerprint(), "epochs": epochs, "seed": seed,
             **{f"recipe.{k}": v for k, v in asdict(recipe).items()},
         }  # fmt: skip
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -63,15 +67,23 @@ class TrainingLoop:
             torch.zeros(3, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
             .to(self.device),
         )  # fmt: skip
-        maps = {}
-        if teacher is not None and recipe.attention:
-            images, _ = next(iter(data.train(2, augment=False, seed=seed, limit=2)))
-            maps = find_shared_maps(module, teacher, images.to(self.device))
-        self.loss = TuningLoss(recipe, teacher, maps, self._autocast)
-        self.network: nn.Module = accelerator.prepare_model(self.loss.extend(module))
+        maps = self._find_maps() if teacher is not None and recipe.attention else {}
+        self.loss = TuningLoss(task, recipe, module, teacher, maps, self._autocast)
+        self.network: nn.Module = accelerator.prepare_model(self.loss.network)
+        metric = task.judge()
+        self.metric = metric if isinstance(metric, MeanMetric) else None
         self.steps = epochs * len(self.loader)
         callback = progress if accelerator.is_main_process else None
-        self.reporter = Reporter(callback, epochs, self.steps)
+        self.reporter = Reporter(callback, epochs, self.steps, metric.kind, self.metric is not None)
+
+    def _find_maps(self) -> dict[str, int]:
+        """Find where attention is compared, on the arguments of a call with two samples."""
+        assert isinstance(self.teacher, nn.Module)
+        inputs, _ = next(iter(self.data.train(2, augment=False, seed=self.seed, limit=2)))
+        args, kwargs = self.task.list_calls(self.teacher, self._move(inputs))[0]
+        plain = isinstance(self.teacher, fx.GraphModule)
+        example = flatten_arguments(self.teacher, args, kwargs) if plain else args  # type: ignore[arg-type]
+        return find_shared_maps(self.module, self.teacher, example)
 
     def start(self, path: Path | None) -> None:
         """Continue from the checkpoint, or recalibrate and begin."""
@@ -88,7 +100,9 @@ class TrainingLoop:
             # Every process uses the same images, so that all start from the same statistics.
             batch = min(self.recipe.batch, images)
             recalibrate(
-                self.module, self.data.train(batch, augment=False, seed=self.seed, limit=images)
+                self.module,
+                self.data.train(batch, augment=False, seed=self.seed, limit=images),
+                self.task,
             )
             if self.state.average is not None:
                 self.state.average.module.load_state_dict(self.module.state_dict())
@@ -100,8 +114,8 @@ class TrainingLoop:
         while len(state.results) < self.epochs:
             epoch = len(state.results)
             saved_s = time.perf_counter()
-            for inputs, labels in self.loader.epoch(epoch, state.step - epoch * length):
-                self._step(inputs, labels)
+            for batch in self.loader.epoch(epoch, state.step - epoch * length):
+                self._step(batch)
                 self._report("step")
                 late = time.perf_counter() - saved_s >= checkpoint_s
                 if self._decide_together(late) and state.step % length:
@@ -119,21 +133,29 @@ class TrainingLoop:
     def summarize(self) -> History:
         """Return what has happened so far."""
         state, reporter = self.state, self.reporter
-        return History(tuple(state.results), state.step, reporter.seconds, reporter.resumed_at)
+        return History(
+            tuple(state.results), state.step, reporter.seconds, reporter.resumed_at,
+            reporter.metric,
+        )  # fmt: skip
 
-    def _step(self, inputs: Tensor, labels: Tensor) -> None:
+    def _step(self, batch: Batch) -> None:
         recipe, state = self.recipe, self.state
         # Seeded by the step's number: a resumed run needs no generator state.
         torch.manual_seed(derive_seed("step", self.seed, state.step, self.shard[0]))
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.lr_at(state.step, self.steps, len(self.loader))
         self.network.train()
-        parts = min(recipe.accumulate, len(labels))
-        pairs = list(zip(inputs.chunk(parts), labels.chunk(parts), strict=True))
-        for k, (x, y) in enumerate(pairs):
-            last = k == len(pairs) - 1
+        samples = count_samples(batch[0])
+        if not samples:
+            raise PrunerError(
+                f"finetune: step {state.step + 1} of {self.steps} got an empty batch: its inputs "
+                "hold no sample"
+            )
+        parts = split_batch(batch, recipe.accumulate)
+        for k, part in enumerate(parts):
+            last = k == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.network):
-                self._backward(x, y, len(y) / len(labels))
+                self._backward(part, count_samples(part[0]), samples)
         state.scaler.unscale_(state.optimizer)
         if recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
@@ -144,16 +166,29 @@ class TrainingLoop:
             state.average.update_parameters(self.module)
         state.step += 1
 
-    def _backward(self, inputs: Tensor, labels: Tensor, share: float) -> None:
-        """Add the gradients of a part of the batch, weighted by its share of the images."""
-        inputs = inputs.to(self.device, non_blocking=True, memory_format=self.layout)
-        labels = labels.to(self.device, non_blocking=True)
-        loss, outputs = self.loss.compute(self.network, inputs, labels)
-        self.state.scaler.scale(loss * share).backward()
+    def _backward(self, part: Batch, count: int, samples: int) -> None:
+        """Add the gradients of a part of the batch, weighted by its share of the samples."""
+        inputs, targets = self._move(part[0]), move_to_device(part[1], self.device)
+        loss, outputs = self.loss.compute(self.network, inputs, targets)
+        if not self.state.step and not self.recipe.mixup:
+            self.task.check(outputs, targets)
+        self.state.scaler.scale(loss * (count / samples)).backward()
         with torch.no_grad():
-            correct = (outputs.argmax(1) == labels).sum()
-            means = torch.stack([torch.ones_like(loss), correct / len(labels), loss.detach()])
-            self.state.sums += means.to(self.state.sums.dtype) * len(labels)
+            figure = torch.zeros_like(loss)
+            if self.metric is not None:
+                values = self.metric.measure(outputs, targets)
+                figure = values.sum() / values.numel()
+            means = torch.stack([torch.ones_like(loss), figure, loss.detach()])
+            self.state.sums += means.to(self.state.sums.dtype) * count
+
+    def _move(self, inputs: Any) -> Any:
+        """Return inputs on the device, maps [n, channels, H, W] in the recipe's layout."""
+
+        def move(x: Tensor) -> Tensor:
+            layout = self.layout if x.ndim == 4 else torch.contiguous_format
+            return x.to(self.device, non_blocking=True, memory_format=layout)
+
+        return pytree.tree_map_only(Tensor, move, inputs)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """Compute in the recipe's type, or in the one that accelerate was configured for.
@@ -173,16 +208,16 @@ class TrainingLoop:
             self._report("evaluate")
             with use_average(self.module, state.average):
                 batches = self.data.test(shard=self.shard)
-                reduce = self.accelerator.reduce if self.shard[1] > 1 else None
-                found = evaluate(self.module, batches, reduce=reduce)
-        images, correct, loss = self.accelerator.reduce(state.sums).tolist()
+                gather = _gather_objects if self.shard[1] > 1 else None
+                found = evaluate(self.module, batches, self.task, dense=self.teacher, gather=gather)
+        samples, figures, loss = self.accelerator.reduce(state.sums).tolist()
         seconds = self.reporter.seconds
         state.results.append(
             EpochResult(
-                epoch, loss / images, correct / images,
+                epoch, loss / samples, figures / samples if self.metric is not None else None,
                 self.recipe.lr_at(state.step - 1, self.steps, len(self.loader)),
                 seconds - state.epoch_began_s,
-                found.accuracy if found else None, found.loss if found else None,
+                found.value if found else None, found.loss if found else None,
             )
         )  # fmt: skip
         state.epoch_began_s = seconds
@@ -219,6 +254,13 @@ class TrainingLoop:
 
     def _report(self, kind: str) -> None:
         self.reporter.report(kind, self.state.step, self.state.sums, self.state.results)
+
+
+def _gather_objects(value: Any) -> list[Any]:
+    """Return what every process calls this with, in their order."""
+    from accelerate.utils import gather_object
+
+    return list(gather_object([value]))
 
 
 def _build_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

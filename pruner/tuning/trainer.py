@@ -1,4 +1,4 @@
-"""finetune: a cut network learns again from labels and the dense network; it may be killed."""
+"""finetune: a cut network learns again, from targets and the dense network; it may be killed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..data import TaskData
+from ..tasks import DEFAULT, Task
 from ..utils import wrong_value
 from .checkpoint import CHECKPOINT
 from .loop import TrainingLoop
@@ -24,37 +25,38 @@ if TYPE_CHECKING:
 def finetune(
     module: nn.Module,
     teacher: nn.Module | None,
-    data: TaskData,
+    data: TaskData | None,
     epochs: int,
     *,
-    recipe: Recipe | None = None,
+    task: Task | None = None, recipe: Recipe | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Callable[[TuneEvent], None] | None = None,
     checkpoint_s: float = 60.0,
     accelerator: Accelerator | None = None,
-) -> History:
+) -> History:  # fmt: skip
     """Tune module in place; it ends in evaluation mode, on the device that it came on.
 
     Args:
-        module: The pruned network, a classifier: [n, 3, H, W] to logits [n, classes].
+        module: The pruned network.
         teacher: The dense network, which is asked and not changed; None: labels only.
-        data: Training and test images.
-        epochs: Passes over the training images; 0 only recalibrates.
+        data: Training and test samples; None: those of the task.
+        epochs: Passes over the training samples; 0 only recalibrates.
+        task: What the network is for (None: `pruner.tasks.DEFAULT`, labelled images).
         recipe: How to tune; the default suits a cut CNN.
         out: Folder of the checkpoint, written after every epoch and every checkpoint_s seconds.
             Where it holds one of this very run, the run continues from that step, and on one CPU
             thread it ends with the same bits as an undisturbed one. It stays when the run is over:
             the same call then returns at once. None: no checkpoint.
-        seed: Fixes the order of the images, their augmentation, and dropout.
+        seed: Fixes the order of the samples, their augmentation, and dropout.
         progress: Is told what goes on, see `TuneEvent`; in one process of many only.
         checkpoint_s: Seconds between checkpoints within an epoch.
         accelerator: By default one for the environment that `accelerate launch` made, or for this
             process on its GPU or CPU.
 
     Raises:
-        PrunerError: The checkpoint is damaged or of another run, outputs and classes do not fit, or
-            the loss is no longer finite.
+        PrunerError: The checkpoint is damaged or of another run, outputs and targets do not fit, a
+            batch is empty, or the loss is no longer finite.
     """
     if epochs < 0:
         raise wrong_value("epochs", "0 or more", epochs)
@@ -62,6 +64,8 @@ def finetune(
         from accelerate import Accelerator
 
         accelerator = Accelerator()
+    task = task or DEFAULT()
+    task = task if data is None else task.with_data(data)
     homes = {m: next(m.parameters()).device for m in (module, teacher) if m is not None}
     path = None if out is None else Path(out) / CHECKPOINT
     # Within this context the caller's random numbers are not disturbed.
@@ -69,7 +73,7 @@ def finetune(
     with torch.random.fork_rng(devices):
         try:
             loop = TrainingLoop(
-                module, teacher, data, epochs, recipe or Recipe(), seed, accelerator, progress
+                module, teacher, task, epochs, recipe or Recipe(), seed, accelerator, progress
             )
             loop.start(path)
             loop.train(path, checkpoint_s)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from ...errors import PrunerError
 from ...utils import silence_logging
 from ..exporting import ExportCall, free_batch
-from ..torch_internals import child_modules, io_nesting, share_contents
+from ..io_spec import flatten_arguments
+from ..torch_internals import child_modules, share_contents
 from .spellings import SPELLINGS
 from .transpose_pass import merge_transpositions
 
@@ -87,11 +87,7 @@ def flatten_io(
     Raises:
         ValueError: The network takes another number of arguments.
     """
-    kwargs = dict(kwargs or {})
-    nesting = io_nesting(module.graph)
-    if nesting is not None:  # in the order in which the network was traced
-        kwargs = {name: kwargs[name] for name in nesting[0] if name in kwargs} or kwargs
-    leaves = pytree.tree_leaves((inputs, kwargs))
+    leaves = flatten_arguments(module, inputs, kwargs or {})
     taken = [node for node in module.graph.nodes if node.op == "placeholder"]
     if len(leaves) != len(taken):
         names = ", ".join(str(node.target) for node in taken)

@@ -14,10 +14,10 @@ from torch.utils import _pytree as pytree
 
 import pruner
 from pruner.errors import PrunerError
-from pruner.graph.io_spec import extract_logits
 from pruner.graph.onnx.export import to_onnx
 from pruner.models.load import load_model
 from pruner.run.cli import main
+from pruner.tasks.class_scores import extract_scores
 from pruner.tuning.evaluate import evaluate
 
 from ..runs import prepare
@@ -163,9 +163,9 @@ def test_a_classifier_from_a_folder_runs_through_every_step(
 def test_results_without_class_scores_are_said() -> None:
     tensor = torch.zeros(2, 3)
     assert (
-        extract_logits(tensor) is tensor and extract_logits({"logits": tensor, "more": 1}) is tensor
+        extract_scores(tensor) is tensor and extract_scores({"logits": tensor, "more": 1}) is tensor
     )
     with pytest.raises(PrunerError, match="a dict with boxes, not class scores"):
-        extract_logits({"boxes": tensor})
+        extract_scores({"boxes": tensor})
     with pytest.raises(PrunerError, match="a tuple, not"):
-        extract_logits((tensor, tensor))
+        extract_scores((tensor, tensor))

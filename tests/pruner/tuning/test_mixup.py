@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pruner.tasks.mixup import draw_mixture
 from pruner.tuning.loss import distillation_loss
-from pruner.tuning.mixup import draw_mixture
 from pruner.tuning.recipe import Recipe
 
 

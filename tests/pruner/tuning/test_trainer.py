@@ -237,7 +237,7 @@ def test_misuse_is_told(data):
         finetune(student, teacher, data, 2, recipe=Recipe(batch=8, lr=1e30))
     with pytest.raises(PrunerError, match="epochs"):
         finetune(student, teacher, data, -1)
-    with pytest.raises(PrunerError, match=r"\(36, 3\) .* \(36, 192\)"):
+    with pytest.raises(PrunerError, match=r"\[36, 3\] .* \[36, 192\]"):
         finetune(networks()[0], torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Flatten()),
                  data, 1)  # fmt: skip
     for bad in (

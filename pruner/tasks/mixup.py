@@ -1,10 +1,12 @@
-"""Mixup: every image becomes a mixture of two, and so do their labels (arXiv 1710.09412)."""
+"""Mixup: every sample becomes a mixture of two, and so do their labels (arXiv 1710.09412)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True)
@@ -12,16 +14,18 @@ class Mixture:
     """How a batch is mixed: ``share * x + (1 - share) * x[partner]``.
 
     Attributes:
-        share: In [0.5, 1], so that an image's own label counts at least half.
-        partner: A permutation of the images, int64 [n].
+        share: In [0.5, 1], so that a sample's own label counts at least half.
+        partner: A permutation of the samples, int64 [n].
     """
 
     share: float
     partner: Tensor
 
-    def mix_images(self, inputs: Tensor) -> Tensor:
-        """Mix a batch of images [n, ...]."""
-        return self.share * inputs + (1 - self.share) * inputs[self.partner]
+    def mix_images(self, inputs: Any) -> Any:
+        """Mix a batch of inputs, each tensor [n, ...]."""
+        return pytree.tree_map_only(
+            Tensor, lambda x: self.share * x + (1 - self.share) * x[self.partner], inputs
+        )
 
     def mix_labels(self, labels: Tensor, classes: int) -> Tensor:
         """Mix labels, int64 [n], to probabilities [n, classes]."""
@@ -30,7 +34,7 @@ class Mixture:
 
 
 def draw_mixture(count: int, alpha: float, device: torch.device) -> Mixture:
-    """Draw a mixture of ``count`` images by Beta(alpha, alpha) (Zhang et al. 2018).
+    """Draw a mixture of ``count`` samples by Beta(alpha, alpha) (Zhang et al. 2018).
 
     The random numbers come from torch's generator of the CPU, whatever the device is.
     """

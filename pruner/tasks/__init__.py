@@ -1,0 +1,27 @@
+"""What networks are for: a Task says how outputs are judged, with labels and without, and on what.
+
+Scores, repair, trials, distillation, evaluation and the report ask it and know nothing of labels
+themselves. A new task is one file here and one line in the registry.
+"""
+
+from .base import Call, Task, TaskModule, record_calls, to_call
+from .calls import NetworkCalls
+from .class_scores import extract_scores
+from .classification import ACCURACY, Classification
+from .custom import make_task
+from .divergence import compare_outputs, compare_scores, compare_values
+from .metric import DivergenceMetric, LibraryMetric, MeanMetric, Metric, MetricKind
+from .mixup import draw_mixture
+from .registry import DEFAULT, TASKS, describe_choice, open_task
+from .request import TaskRequest
+from .segmentation import Segmentation
+from .total import Total
+from .wrapped import WrappedTask
+
+__all__ = [
+    "ACCURACY", "Call", "Classification", "DEFAULT", "DivergenceMetric", "LibraryMetric",
+    "MeanMetric", "Metric", "MetricKind", "NetworkCalls", "Segmentation", "TASKS", "Task",
+    "TaskModule", "TaskRequest", "Total", "WrappedTask", "compare_outputs", "compare_scores",
+    "compare_values", "describe_choice", "draw_mixture", "extract_scores", "make_task", "open_task",
+    "record_calls", "to_call",
+]  # fmt: skip

@@ -1,0 +1,194 @@
+"""Task: what a network is for; scores, trials, distillation and evaluation ask it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..data import TaskData, count_samples
+from ..errors import PrunerError
+from ..graph import evaluation_mode, find_device, move_to_device
+from ..utils import digest_json
+from .divergence import compare_outputs
+from .metric import DivergenceMetric, Metric
+from .total import Total
+
+if TYPE_CHECKING:
+    from .mixup import Mixture
+
+T = TypeVar("T", bound="Task")
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of one call of a network."""
+
+
+class Task:
+    """What a network is for: its data, and how its outputs are judged, with labels and without.
+
+    As it stands it has no labels: what it knows is how far outputs are from the dense network's. A
+    subclass overrides what it knows better; `pruner.tasks.make_task` makes one of functions.
+
+    Attributes:
+        name: What it is called in messages.
+        data: Training and test batches of (inputs, targets); None where the caller hands them over.
+        weights: Of the losses by name, where `loss` gives several; 1 each that is not listed.
+    """
+
+    name: str = "task"
+    data: TaskData | None = None
+    weights: Mapping[str, float] = {}
+
+    def forward(self, module: nn.Module, inputs: Any, targets: Any = None) -> Any:
+        """Call a network on a batch and return the outputs that all other methods look at.
+
+        By default inputs are positional arguments where they are a tuple, keyword arguments where
+        they are a dict, and one argument else, moved to the network's device; and outputs are
+        `read`. A network in training mode may be given the targets, where it computes its own
+        losses.
+        """
+        args, kwargs = to_call(inputs, find_device(module))
+        return self.read(module(*args, **kwargs))
+
+    def read(self, results: Any) -> Any:
+        """Take out of what a network returns what counts; by default all of it."""
+        return results
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor | Mapping[str, Tensor]:
+        """Return what training minimizes, a mean over the batch: a scalar, or several by name."""
+        raise PrunerError(
+            f"task {self.name!r} has no loss: it compares outputs to the dense network's. Give a "
+            "task with one, or choose a criterion and a recipe that need none (measured, distill 1)"
+        )
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether there are labels to learn from."""
+        return type(self).loss is not Task.loss
+
+    def mean_loss(self, outputs: Any, targets: Any, smoothing: float = 0.0) -> Tensor:
+        """Return the weighted sum of all losses; PrunerError where smoothing means nothing."""
+        if smoothing:
+            raise PrunerError(f"label_smoothing: task {self.name!r} cannot smooth; set it to 0")
+        found = self.loss(outputs, targets)
+        if isinstance(found, Tensor):
+            return found
+        return torch.stack([self.weights.get(k, 1.0) * v for k, v in found.items()]).sum()
+
+    def total_loss(self, outputs: Any, targets: Any) -> Total | None:
+        """Return the loss of outputs in evaluation mode, to average over batches.
+
+        None where there is no loss, or where it needs what only training mode computes.
+        """
+        if not self.has_loss:
+            return None
+        count = count_samples(targets) or count_samples(outputs)
+        return Total(self.mean_loss(outputs, targets) * count, count)
+
+    def mix_targets(self, targets: Any, outputs: Any, mixture: Mixture) -> Any:
+        """Mix targets as the samples were mixed (mixup); PrunerError where that means nothing."""
+        raise PrunerError(f"mixup: targets of task {self.name!r} cannot be mixed; set it to 0")
+
+    def divergence(self, outputs: Any, dense: Any, temperature: float = 1.0) -> Total:
+        """Return how far outputs are from the dense network's, by kind (see `compare_outputs`)."""
+        return compare_outputs(outputs, dense, temperature)
+
+    def metric(self) -> Metric | None:
+        """Return a new accumulator; None: the mean divergence from dense is what counts."""
+        return None
+
+    def judge(self) -> Metric:
+        """Return a new accumulator: the metric, or the mean divergence from dense."""
+        return self.metric() or DivergenceMetric(self.divergence)
+
+    def check(self, outputs: Any, targets: Any) -> None:
+        """Raise one clear PrunerError where targets do not fit the outputs."""
+
+    def fingerprint(self) -> str:
+        """Return a digest of the task, its settings and data, for cache keys and checkpoints."""
+        return digest_json([self.name, self.settings(), self.fingerprint_data()])
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what sets this task apart from others of its name, JSON-encodable."""
+        return {"weights": dict(self.weights)} if self.weights else {}
+
+    def fingerprint_data(self) -> str:
+        """Return the digest of the data, "" without any."""
+        return "" if self.data is None else self.data.fingerprint()
+
+    def with_data(self: T, data: TaskData) -> T:
+        """Return the same task on other data."""
+        other = copy.copy(self)
+        other.data = data
+        return other
+
+    def require_data(self) -> TaskData:
+        """Return the data; PrunerError where there is none."""
+        if self.data is None:
+            raise PrunerError(f"task {self.name!r} has no data: give some (--data)")
+        return self.data
+
+    @property
+    def calls_once(self) -> bool:
+        """Whether `forward` does nothing but call the network with the inputs, and `read`."""
+        return type(self).forward is Task.forward
+
+    def list_calls(self, module: nn.Module, inputs: Any) -> list[Call]:
+        """Return the arguments of every call of the network that `forward` makes on inputs."""
+        if self.calls_once:
+            return [to_call(inputs, find_device(module))]
+        return record_calls(self, module, module, inputs)
+
+    def complete(self, results: Sequence[Any], inputs: Any) -> Any:
+        """Return what `forward` does on inputs if the network's calls return these in turn."""
+        return self.forward(_Replay(results), inputs)
+
+
+def to_call(inputs: Any, device: torch.device) -> Call:
+    """Return a batch's inputs as arguments on a device."""
+    moved = move_to_device(inputs, device)
+    if isinstance(moved, dict):
+        return (), moved
+    return (moved if isinstance(moved, tuple) else (moved,)), {}
+
+
+def record_calls(task: Task, module: nn.Module, watched: nn.Module, inputs: Any) -> list[Call]:
+    """Run a module as a task does and return the arguments of every call of a module within it."""
+    calls: list[Call] = []
+
+    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append((args, kwargs))
+
+    handle = watched.register_forward_pre_hook(record, with_kwargs=True)
+    try:
+        with torch.no_grad(), evaluation_mode(module):
+            task.forward(module, inputs)
+    finally:
+        handle.remove()
+    return calls
+
+
+class _Replay(nn.Module):
+    """A network that returns given results, one a call."""
+
+    def __init__(self, results: Sequence[Any]) -> None:
+        super().__init__()
+        self.results = list(results)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the next result."""
+        return self.results.pop(0)
+
+
+class TaskModule(nn.Module):
+    """A network that is called as its task calls it, so that wrappers of modules see the call."""
+
+    def __init__(self, task: Task, module: nn.Module) -> None:
+        super().__init__()
+        self.task, self.module = task, module
+
+    def forward(self, inputs: Any, targets: Any = None) -> Any:
+        """Return the outputs of a batch."""
+        return self.task.forward(self.module, inputs, targets)
