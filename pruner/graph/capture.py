@@ -20,6 +20,7 @@ from .model_state import keep_model
 from .name_escapes import alias_children, escape_names
 from .ops import operator_name, remove_dead_nodes
 from .program import Program
+from .random_choices import fix_random_choices
 from .torch_internals import RunningNorm
 from .training_mode import carry_over_training, reads_training_flag
 from .unfuse import unfuse_projections
@@ -88,13 +89,19 @@ def _add_training(
     for module in model.modules():
         if isinstance(module, RunningNorm):
             module.eval()  # its mode is its layer's own affair
-    try:
-        exported = call_export(model, call)
-    except Exception as error:  # many networks return or ask for something else in training
-        reason = first_line(error, with_kind=False)
+    reason = ""
+    # Masks over time of numpy's make a constant of the batch; the operators are the same.
+    for fixed in dict.fromkeys((call.shapes is None, True)):
+        try:
+            with fix_random_choices() as choices:
+                exported = call_export(model, replace(call, shapes=None) if fixed else call)
+            break
+        except Exception as error:  # many networks return or ask for something else in training
+            reason = reason or first_line(error, with_kind=False)
+    else:
         return (f"in training it cannot be exported, stochastic depth is lost: {reason}",)
     training = canonicalize(exported, program.batch, model, is_known)
-    return carry_over_training(program.graph, training.graph)
+    return (*carry_over_training(program.graph, training.graph), *choices.describe())
 
 
 def _mark_norms(graph: fx.Graph, model: nn.Module) -> None:

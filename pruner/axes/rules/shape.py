@@ -21,6 +21,7 @@ from ..algebra import (
 )
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
+from .computed_sizes import follow_batch_multiple
 
 RESHAPES = ("view", "reshape", "_unsafe_view", "unflatten")
 
@@ -67,6 +68,13 @@ def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
     ]
     if len(computed) == 1 and -1 not in given:  # e.g. batch * heads, folded into one axis
         given[computed[0]] = -1
+    else:
+        for i in computed:
+            followed = follow_batch_multiple(axis_map, node, given[i], axes[i])
+            if followed is None:
+                freeze_axes([axes[i]], "its size is computed in the graph")
+            given[i] = followed or given[i]
+    if computed:
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
     for i, number in enumerate(given):
         if isinstance(number, fx.Node):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -255,3 +258,42 @@ def test_batch_norms_of_every_kind():
     state = small.state_dict()
     for name, value in model.state_dict().items():
         assert torch.allclose(state[name], value, atol=1e-6), name
+
+
+class LayerDrop(nn.Module):
+    """Skips layers at random, as some code asks for a random number."""
+
+    def __init__(self, skip) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if self.training and self.skip(0.1):
+                continue
+            y = functional.dropout(layer(x), 0.2, self.training).relu()
+            x = x + functional.dropout(y, 0.3) if self.training else x + y
+            if self.training and not torch.isfinite(x).all():
+                x = x.clamp(-1e4, 1e4)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("skip", "said"),
+    [
+        (lambda p: torch.rand([]) < p, "3 choices"),
+        (lambda p: not torch.rand(1) >= p, "probability 0.1"),
+        (lambda p: torch.rand(1).item() < p, "3 choices"),
+        (lambda p: p > torch.empty(1).uniform_(0, 1), "LayerDrop"),
+        (lambda p: random.random() < p, "Python or numpy"),
+        (lambda p: np.random.uniform(0, 1) < p, "Python or numpy"),
+    ],
+)
+def test_skipped_layers_are_named_and_all_else_of_training_is_kept(skip, said):
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    net = trace(LayerDrop(skip), (torch.randn(2, 8),))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert any(said in note for note in net.program.notes)
+    assert any("finite" in note for note in net.program.notes)
+    assert sum(isinstance(m, nn.Dropout) for m in net.module.modules()) == 6

@@ -56,3 +56,39 @@ def test_multihead_attention_of_other_keys(name: str) -> None:
     assert {"m.heads", "m.qk", "m.v", "a"} <= set(net.dims)
     assert not net.axis_map.unsupported
     assert verify(model, net, Plan.random(net, 0.5, seed=1)) < 1e-5
+
+
+class _Folded(nn.Module):
+    """Attention by hand whose heads are folded with the batch by sizes that it computes."""
+
+    def __init__(self, fold: Callable[..., Any]) -> None:
+        super().__init__()
+        self.a, self.qkv, self.c = nn.Linear(8, 32), nn.Linear(32, 96), nn.Linear(32, 3)
+        self.fold = fold
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(self.a(x)).view(b, n, 3, 4, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (self.fold(t, b, n) for t in (q, k, v))
+        y = torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v)
+        result: Tensor = self.c(y.view(b, 4, -1, 8).transpose(1, 2).reshape(b, n, -1))
+        return result
+
+
+FOLDS = {
+    "product": lambda t, b, n: t.reshape(b * 4, -1, 8),
+    "turned": lambda t, b, n: t.reshape(4 * b, n, -1),
+    "three": lambda t, b, n: t.reshape(b * 2 * 2, -1, 8),
+    "both": lambda t, b, n: t.reshape(b * 4 * n, -1).unflatten(0, (b * 4, -1)),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_heads_are_folded_with_the_batch_by_computed_sizes(name: str) -> None:
+    torch.manual_seed(0)
+    model = _Folded(FOLDS[name]).eval()
+    net = trace(model, (torch.randn(2, 5, 8),))
+    assert {"heads", "v", "a"} <= set(net.dims), net.frozen
+    plan = Plan.random(net, 0.5, seed=1)
+    assert verify(model, net, plan) < 1e-5
+    assert verify(model, net, plan, inputs=[torch.randn(3, 5, 8)]) < 1e-5
