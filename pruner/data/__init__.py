@@ -6,6 +6,7 @@ from .coco import BoxSamples, open_coco
 from .collate import collate
 from .dataset_samples import DatasetSamples
 from .framing import Framing
+from .hf_datasets import HfSamples, open_saved_dataset
 from .image_folder import ImageData, open_images
 from .image_texts import ImageTextSamples, open_image_texts
 from .loader import Batches
@@ -21,9 +22,9 @@ from .value_maps import MapSamples, open_maps
 
 __all__ = [
     "Batch", "Batches", "BoxSamples", "DatasetSamples", "EpochBatches", "FolderTokenizer",
-    "Framing", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples", "LineSamples",
-    "MapSamples", "MaskSamples", "Preprocessing", "Sample", "SampleBatches", "SampleData",
-    "Samples", "TaskData", "Tokenizer", "collate", "count_samples", "open_coco", "open_factory",
-    "open_image_texts", "open_images", "open_maps", "open_masks", "open_text_lines",
-    "split_batch", "wrap_datasets",
+    "Framing", "HfSamples", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples",
+    "LineSamples", "MapSamples", "MaskSamples", "Preprocessing", "Sample", "SampleBatches",
+    "SampleData", "Samples", "TaskData", "Tokenizer", "collate", "count_samples", "open_coco",
+    "open_factory", "open_image_texts", "open_images", "open_maps", "open_masks",
+    "open_saved_dataset", "open_text_lines", "split_batch", "wrap_datasets",
 ]  # fmt: skip

@@ -12,12 +12,13 @@ from ..utils import import_object, search_current_folder
 from .dataset_samples import DatasetSamples
 from .dense_images import DenseImages
 from .framing import Framing
+from .hf_datasets import is_hf, wrap_hf
 from .preprocessing import Preprocessing
 from .protocol import TaskData
 from .sample_data import SampleData
 from .streams import StreamSamples, keep_stream
 
-_HELD_OUT = ("test", "val", "valid", "validation", "testing")
+_HELD_OUT = ("val", "test", "valid", "validation", "testing")
 _EXPECTED = (
     "expected a torch.utils.data.Dataset or another object with __len__ and __getitem__, an "
     "iterable, a pair (train, test) of them or a dict with train and test"
@@ -87,8 +88,8 @@ def wrap_datasets(
     order for every epoch by its number.
 
     Args:
-        made: A data set to train on, a pair (train, test), a dict with train and test (or val), or
-            what is such data already (`pruner.data.TaskData`).
+        made: A data set to train on, a pair (train, test), a dict with train and val (or test), a
+            Hugging Face data set, or what is such data already (`pruner.data.TaskData`).
         preprocessing: What becomes of Pillow's images: as in image folders, or framed with their
             mask where the target is an image too; None refuses them.
         where: What it is called in messages.
@@ -104,6 +105,11 @@ def wrap_datasets(
     """
     if all(callable(getattr(made, verb, None)) for verb in ("train", "test", "fingerprint")):
         return made
+    if is_hf(made):
+        return wrap_hf(
+            made, preprocessing, where=where, framing=framing, ignore=ignore, workers=workers,
+            on_error=on_error,
+        )  # fmt: skip
     train, test = _split(made, where)
     how = DenseImages(preprocessing, framing or Framing()) if preprocessing is not None else None
     plain = DatasetSamples(where, None, how, tuple(targets), ignore)
