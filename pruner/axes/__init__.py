@@ -20,14 +20,17 @@ from .axis_map import Axes, AxisMap
 from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
 from .rules.base import has_rule, is_pointwise
-from .rules.contraction import CONVOLUTIONS, MAP
-from .rules.reduction import EXTREMES, REDUCTIONS
+from .rules.contraction import CONVOLUTIONS, MAP, TRANSPOSED
+from .rules.normalization import NORMALIZATIONS
+from .rules.reduction import EXTREMES, REDUCTIONS, SOFTMAXES, VECTOR_NORMS
+from .rules.spatial import POOLINGS, UPSAMPLINGS
 from .slicing import cut_program, group_by_module, list_modules_around
 from .validate import validate_axes
 
 __all__ = [
-    "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "EXTREMES", "Keep", "MAP", "Product",
-    "REDUCTIONS", "Sum", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of",
+    "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "EXTREMES", "Keep", "MAP", "NORMALIZATIONS",
+    "POOLINGS", "Product", "REDUCTIONS", "SOFTMAXES", "Sum", "TRANSPOSED", "UPSAMPLINGS",
+    "VECTOR_NORMS", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of",
     "group_by_module", "has_rule", "is_free", "is_pointwise", "kept_mask",
     "list_modules_around", "owner_indices", "parts_of", "propagate_axes", "remove_atom",
     "resolve_axis", "validate_axes",

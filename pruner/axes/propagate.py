@@ -14,7 +14,8 @@ from .roles import pass_roles_on
 from .rules import RULES
 from .rules.base import is_pointwise
 from .rules.constants import multiply_sizes
-from .rules.elementwise import match_pointwise
+from .rules.elementwise import COPIES, match_pointwise
+from .rules.quantization import QUANTIZERS
 
 
 def propagate_axes(program: Program) -> AxisMap:
@@ -58,9 +59,7 @@ def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:
 
 def _is_arithmetic(node: fx.Node) -> bool:
     """Return whether an operator takes integers as what they are: it is element-wise."""
-    return is_pointwise(node) or any(
-        n in operator_name(node) for n in ("copy", "fake_quant", "_fq")
-    )
+    return is_pointwise(node) or operator_name(node) in (*COPIES, *QUANTIZERS)
 
 
 def _apply_rule(axis_map: AxisMap, node: fx.Node) -> Any:

@@ -24,7 +24,11 @@ from .ops import is_mutable, operator_name, producer_of, remove_dead_nodes
 from .program import Program, group_tied_names
 
 SPLITS = ("chunk", "split", "unsafe_chunk", "unsafe_split")
-_ASSERTIONS = ("_assert", "sym_constrain")
+_ASSERTIONS = (
+    "_assert_async", "_assert_scalar", "_assert_tensor_metadata", "_functional_assert_async",
+    "sym_constrain_range", "sym_constrain_range_for_size", "_functional_sym_constrain_range",
+    "_functional_sym_constrain_range_for_size",
+)  # fmt: skip
 _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
@@ -60,7 +64,7 @@ def canonicalize(
         elif node.op == "output":
             _put_output(graph, exported, fx.node.map_arg(node.args[0], new.__getitem__))
             continue
-        elif any(word in str(node.target) for word in _ASSERTIONS):
+        elif operator_name(node) in _ASSERTIONS:
             continue
         else:
             made = graph.node_copy(node, new.__getitem__)

@@ -27,6 +27,8 @@ from .unfuse import unfuse_projections
 from .weight_scales import hold_weight_scales
 from .wrappers import unwrap_model
 
+_RUNNING_NORMS = ("batch_norm", "instance_norm")
+
 
 def capture_program(
     model: nn.Module,
@@ -109,7 +111,7 @@ def _mark_norms(graph: fx.Graph, model: nn.Module) -> None:
     modules = dict(model.named_modules())
     for node in graph.nodes:
         module = modules.get(node.meta.get("path", ""))
-        if isinstance(module, RunningNorm) and "norm" in operator_name(node):
+        if isinstance(module, RunningNorm) and operator_name(node) in _RUNNING_NORMS:
             if not module.training:
                 node.meta["training"] = {"frozen": True}
             elif module.momentum is None:

@@ -9,7 +9,10 @@ from latency_tables import Cell, LayerSpec
 
 from ..axes import (
     CONVOLUTIONS,
+    POOLINGS,
     REDUCTIONS,
+    TRANSPOSED,
+    UPSAMPLINGS,
     Atom,
     Axis,
     AxisMap,
@@ -35,6 +38,7 @@ _ANCHORS = {
     "linear", "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax",
     "_softmax", "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index",
     "roll", "deform_conv2d", "bilinear", "cdist", *CONVOLUTIONS, *REDUCTIONS,
+    *POOLINGS, *UPSAMPLINGS,
 }  # fmt: skip
 _NO_COST = {"sym_size", "getitem"}
 
@@ -129,8 +133,7 @@ def _get_pointwise_stride(node: fx.Node) -> int:
 
 def _is_anchor(node: fx.Node) -> bool:
     """Return whether an operator begins a Cell of its own."""
-    name = operator_name(node)
-    return name in _ANCHORS or "pool" in name or name.startswith("upsample")
+    return operator_name(node) in _ANCHORS
 
 
 def _find_anchor(
@@ -284,7 +287,7 @@ def _specify_weighted(
     sizes: tuple[str, ...] = ("in_channels", "out_channels")
     if isinstance(groups, fx.Node):  # a group an image, or a channel: what is left of one image
         c_in, c_out = (_take_one_image(axis) for axis in (c_in, c_out))
-        depthwise = axis_map.shape_of(weight)[1] == 1 and "transpose" not in name
+        depthwise = axis_map.shape_of(weight)[1] == 1 and name not in TRANSPOSED
         groups = c_in.size if depthwise else 1
     widths: tuple[Axis, ...] = (c_in, c_out)
     if groups == 1:

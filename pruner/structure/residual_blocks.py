@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from torch import fx
 
+from ..axes import CONVOLUTIONS, NORMALIZATIONS, POOLINGS, VECTOR_NORMS
 from ..graph import find_input_dependent, operator_name
 from ..utils import choose_unused_name, find_common_path
 from .network import Block
@@ -14,8 +15,9 @@ from .network import Block
 Work: TypeAlias = tuple[int, int]
 """(weighted operators, normalizations and poolings) on a way through a graph."""
 
-_WEIGHTED = ("linear", "lstm", "gru")
+_WEIGHTED = ("linear", "lstm", "gru", "deform_conv2d", *CONVOLUTIONS)
 _PRODUCTS = ("matmul", "bmm", "mm", "einsum", "addmm", "baddbmm")
+_LIGHT = {*NORMALIZATIONS, *VECTOR_NORMS, *POOLINGS}
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _collect_branch(
 
 def _has_work(node: fx.Node, live: set[fx.Node]) -> bool:
     """Return whether an operator has weights or is a pooling."""
-    return node in live and ("pool" in operator_name(node) or _count_work(node, live)[0] > 0)
+    return node in live and (operator_name(node) in POOLINGS or _count_work(node, live)[0] > 0)
 
 
 def _count_work(node: fx.Node, live: set[fx.Node]) -> Work:
@@ -112,7 +114,7 @@ def _count_work(node: fx.Node, live: set[fx.Node]) -> Work:
     name = operator_name(node)
     if name in _PRODUCTS:
         return int(any(source not in live for source in node.all_input_nodes)), 0
-    return int("conv" in name or name in _WEIGHTED), int("norm" in name or "pool" in name)
+    return int(name in _WEIGHTED), int(name in _LIGHT)
 
 
 def _find_least_work(
@@ -173,8 +175,8 @@ def _find_leading_to(graph: fx.Graph, *operators: str) -> set[fx.Node]:
     for node in reversed(graph.nodes):
         for reader in node.users:
             name = operator_name(reader)
-            passes = "conv" not in name and name not in (*_WEIGHTED, *_PRODUCTS)
-            if name in operators or (passes and reader in found):
+            weighted = name in _WEIGHTED or name in _PRODUCTS
+            if name in operators or (reader in found and not weighted):
                 found.add(node)
     return found
 

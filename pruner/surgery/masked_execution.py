@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..axes import EXTREMES, REDUCTIONS
+from ..axes import EXTREMES, REDUCTIONS, SOFTMAXES
 from ..graph import is_mutable, operator_arguments, operator_name
 from ..structure import Network, Plan
 from .kept_positions import Kept, KeptPositions
@@ -72,7 +72,7 @@ class MaskedInterpreter(AlignedInterpreter):
         target: Any = n.target
         if name in (*REDUCTIONS, *EXTREMES):
             return target(_select_kept(x, kept), *args[1:], **kwargs)
-        if "softmax" in name or name == "batch_norm":
+        if name in SOFTMAXES or name == "batch_norm":
             return _scatter_kept(target(_select_kept(x, kept), *args[1:], **kwargs), x, kept)
         return super().run_node(n)  # a product: it sums over zeros
 

@@ -15,7 +15,8 @@ KERNEL = "a kernel's extent"
 MAP = "a feature map's extent"
 
 
-CONVOLUTIONS = tuple(f"{kind}{rank}d" for kind in ("conv", "conv_transpose") for rank in (1, 2, 3))
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", *TRANSPOSED)
 
 
 @rule(*CONVOLUTIONS)
@@ -27,7 +28,7 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
     x, weight = axis_map.axes_of(args["input"]), axis_map.axes_of(args["weight"])
     channel = len(x) - len(weight) + 1
-    transposed = operator_name(node).startswith("conv_transpose")
+    transposed = operator_name(node) in TRANSPOSED
     groups = args["groups"]
     if isinstance(groups, fx.Node):  # as many as batch * channels: the kernel is computed
         groups = axis_map.shape_of(args["input"])[channel] // weight[1].size

@@ -18,6 +18,7 @@ SAME_SHAPE = (
     "real", "imag", "complex", "polar", "conj", "_conj", "_neg_view", "resolve_conj", "resolve_neg",
     "conj_physical", "angle", "rrelu", "native_channel_dropout",
 )  # fmt: skip
+COPIES = ("copy", "copy_", "_to_copy", "lift_fresh_copy")
 PARTS = "real and imaginary parts"
 
 

@@ -7,6 +7,8 @@ from ..algebra import split_product
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 
+NORMALIZATIONS = ("batch_norm", "instance_norm", "layer_norm", "rms_norm", "group_norm")
+
 
 @rule("batch_norm", "instance_norm")
 def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:

@@ -17,6 +17,8 @@ PER_CHANNEL = (
     "_fake_quantize_learnable_per_channel_affine",
 )  # fmt: skip
 OBSERVED = "_fused_moving_avg_obs_fq_helper"
+FUNCTIONAL = f"{OBSERVED}_functional"
+QUANTIZERS = (*PER_TENSOR, *PER_CHANNEL, OBSERVED, FUNCTIONAL)
 STATISTICS = ("running_min", "running_max", "scale", "zero_point")
 
 
@@ -36,7 +38,7 @@ def quantize_channels(axis_map: AxisMap, node: fx.Node) -> Result:
     return _repeat(node, list(x))
 
 
-@rule(OBSERVED, f"{OBSERVED}_functional")
+@rule(OBSERVED, FUNCTIONAL)
 def observe(axis_map: AxisMap, node: fx.Node) -> Result:
     """Match the statistics of channels with them; those of a whole tensor have no axis to cut.
 
@@ -49,7 +51,7 @@ def observe(axis_map: AxisMap, node: fx.Node) -> Result:
         for axes in statistics:
             if axes:
                 axis_map.unify(axes[0], x[args["ch_axis"]], node)
-    rest = statistics if operator_name(node).endswith("functional") else []
+    rest = statistics if operator_name(node) == FUNCTIONAL else []
     return [list(x), list(x), *map(list, rest)][: len(node.meta["shape"])]
 
 

@@ -10,9 +10,10 @@ from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 from .elementwise import match_pointwise
 
+VECTOR_NORMS = ("linalg_vector_norm", "norm")
 REDUCTIONS = (
     "mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "logsumexp",
-    "linalg_vector_norm", "norm",
+    *VECTOR_NORMS,
 )  # fmt: skip
 """Defined over any number of positions: their axis may be cut, as a normalization's may."""
 
@@ -56,7 +57,10 @@ def _reads_positions(node: fx.Node) -> bool:
     return several and any(operator_name(u) != "getitem" or u.args[1] != 0 for u in node.users)
 
 
-@rule("softmax", "log_softmax", "_softmax", "_log_softmax")
+SOFTMAXES = ("softmax", "log_softmax", "_softmax", "_log_softmax")
+
+
+@rule(*SOFTMAXES)
 def softmax(axis_map: AxisMap, node: fx.Node) -> Axes:
     """Let softmax run over what is left of its axis, like a normalization."""
     x = axis_map.axes_of(node.args[0])

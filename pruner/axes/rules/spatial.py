@@ -8,21 +8,33 @@ from ..axis_map import AxisMap, Result
 from .base import rule
 from .contraction import KERNEL, MAP
 
-ONE_D = ("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d",
-         "upsample_linear1d", "upsample_nearest1d", "upsample_nearest_exact1d", "reflection_pad1d",
-         "_upsample_nearest_exact1d", "replication_pad1d", "lp_pool1d", "max_pool1d_with_indices",
-)  # fmt: skip
-TWO_D = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
-         "max_pool2d_with_indices", "upsample_bilinear2d", "upsample_nearest2d",
-         "upsample_nearest_exact2d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
-         "_upsample_bilinear2d_aa", "reflection_pad2d", "replication_pad2d",
-         "lp_pool2d", "_upsample_nearest_exact2d", "_adaptive_avg_pool2d")  # fmt: skip
-THREE_D = ("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d",
-           "upsample_trilinear3d", "upsample_nearest3d", "upsample_nearest_exact3d",
-           "_upsample_nearest_exact3d", "_adaptive_avg_pool3d",
-           "max_pool3d_with_indices", "reflection_pad3d", "replication_pad3d",
-           "lp_pool3d")  # fmt: skip
-RANK = {**dict.fromkeys(ONE_D, 1), **dict.fromkeys(TWO_D, 2), **dict.fromkeys(THREE_D, 3)}
+POOLS = {
+    1: ("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d", "lp_pool1d",
+        "max_pool1d_with_indices"),
+    2: ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "lp_pool2d",
+        "max_pool2d_with_indices", "_adaptive_avg_pool2d"),
+    3: ("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d", "lp_pool3d",
+        "max_pool3d_with_indices", "_adaptive_avg_pool3d"),
+}  # fmt: skip
+UPSAMPLES = {
+    1: ("upsample_linear1d", "upsample_nearest1d", "upsample_nearest_exact1d"),
+    2: ("upsample_bilinear2d", "upsample_nearest2d", "upsample_nearest_exact2d",
+        "upsample_bicubic2d"),
+    3: ("upsample_trilinear3d", "upsample_nearest3d", "upsample_nearest_exact3d"),
+}  # fmt: skip
+OTHERS = {
+    1: ("_upsample_nearest_exact1d", "reflection_pad1d", "replication_pad1d"),
+    2: ("_upsample_nearest_exact2d", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa",
+        "reflection_pad2d", "replication_pad2d"),
+    3: ("_upsample_nearest_exact3d", "reflection_pad3d", "replication_pad3d"),
+}  # fmt: skip
+RANK = {name: rank for table in (POOLS, UPSAMPLES, OTHERS)
+        for rank, names in table.items() for name in names}  # fmt: skip
+"""Operators that replace a map -> how many axes it has."""
+
+UNPOOLINGS = ("max_unpool2d", "max_unpool3d")
+POOLINGS = frozenset(name for names in POOLS.values() for name in names).union(UNPOOLINGS)
+UPSAMPLINGS = frozenset(name for names in UPSAMPLES.values() for name in names)
 
 
 @rule(*RANK)
@@ -36,7 +48,7 @@ def resample_map(axis_map: AxisMap, node: fx.Node) -> Result:
     return [*x[:-rank], *axis_map.new_frozen_axes(shape[-rank:], MAP)]
 
 
-@rule("max_unpool2d", "max_unpool3d")
+@rule(*UNPOOLINGS)
 def unpool(axis_map: AxisMap, node: fx.Node) -> Result:
     """Put a map's values at places within each channel's larger map: channels pass."""
     x, places = (axis_map.axes_of(source) for source in node.args[:2])
