@@ -3,8 +3,9 @@
 ``python -m benchmarks.solver`` runs what is missing and prints the table.
 
 Instances are the published MDP solver inputs, problems formulated from networks with flat scores,
-and fine-grained roofline networks, all read from ``../shared/instances`` beside the repository, and
-200 random ones of eight families (:mod:`.solver_families`). In the race of networks and families
+and fine-grained roofline networks, all read from ``../shared/instances`` beside the repository,
+problems formulated from timm networks (:mod:`.solver_networks`), and 200 random ones of eight
+families (:mod:`.solver_families`). In the race of networks and families
 ``milp`` has as long as ``auto`` took, and at least a second: what it has "after the same time".
 Every case runs in a process of its own, so that its peak memory is its own; finished cases are kept
 in ``results/solver.json`` and not run again on the same machine with the same versions, so that an
@@ -33,12 +34,14 @@ import solver
 
 from . import record
 from .solver_families import build_family_problem
+from .solver_networks import NAMES, load_formulated
 
 INSTANCES = record.ROOT.parent / "shared" / "instances"
 SEED = 0
 NETS = ("resnet50", "resnet101", "deit_tiny", "deit_base")
 #: Roofline networks with nearly equal channels, and with three budgets; problems of the race.
 KINDS, FAMILIES = ("alike", "three"), 200
+RACED = ("formulated-", "network-", "family-")
 BUDGETS = (0.7, 0.5, 0.25, 0.15)
 REPEATS = {"auto": 5, "lagrangian": 5, "knapsack": 5, "milp": 5, "mindtpy": 1, "frontier": 1}
 #: Wall seconds for one solve on a roofline network; `milp` alone needs them.
@@ -55,7 +58,7 @@ def list_cases() -> list[tuple[str, str, int]]:
     found.append(("roofline-resnet50-0.5", "frontier", 1))
     networks = sorted(path.name[: -len(".json.gz")] for path in INSTANCES.glob("network-*.json.gz"))
     hard = [*networks, *(f"roofline-{net}-0.5-{kind}" for net in NETS for kind in KINDS)]
-    raced = [*hard, *(f"family-{number}" for number in range(FAMILIES))]
+    raced = [*NAMES, *hard, *(f"family-{number}" for number in range(FAMILIES))]
     found += [(n, m, 1) for n in raced for m in ("auto", "milp")]
     found += [(n, "milp", 1) for n in fine]  # minutes; last, and once
     return found
@@ -65,6 +68,8 @@ def load(instance: str) -> solver.Problem:
     """Read or make the problem of an instance's name."""
     if instance.startswith("family-"):
         return build_family_problem(int(instance.split("-")[1]))
+    if instance.startswith("formulated-"):
+        return load_formulated(instance)
     if instance.startswith("network-"):
         text = gzip.decompress((INSTANCES / f"{instance}.json.gz").read_bytes())
         return solver.Problem.from_json(text.decode("utf-8"))
@@ -88,7 +93,7 @@ def load(instance: str) -> solver.Problem:
 
 def find_limit_s(name: str, budgets: int, method: str, auto_s: float | None) -> float:
     """Return the wall seconds of one solve; a race's ``milp`` has what ``auto`` took."""
-    if name.startswith(("network-", "family-")) or name.endswith(KINDS):
+    if name.startswith(RACED) or name.endswith(KINDS):
         limit = 10.0 if budgets == 1 else 30.0
         return min(limit, max(1.0, auto_s)) if auto_s and method == "milp" else limit
     return LIMITS[name.split("-")[1]] if name.startswith("roofline-") else 60.0
@@ -155,6 +160,8 @@ def _read_peak_mb() -> float:
 
 def run_alone(instance: str, method: str, repeats: int, auto_s: float | None) -> dict[str, Any]:
     """Run a case in a child; one that dies or hangs is a row of the table, not the end of it."""
+    if instance.startswith("formulated-"):  # in a process of its own: tracing takes a gigabyte
+        record.run_module("benchmarks.solver_networks", instance, limit_s=600)
     arguments, limit_s = ("--case", instance, method, repeats, auto_s or 0), 90 + 110 * repeats
     try:
         done = record.run_module("benchmarks.solver", *arguments, limit_s=limit_s)
@@ -191,12 +198,7 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     autos = {n: r for (n, method), r in by.items() if method == "auto"}
     published = [n for n in optima if n in autos]
     fine = [n for n in autos if n.startswith("roofline") and not n.endswith(KINDS)]
-    raced = [
-        n
-        for n in autos
-        if n.startswith(("network", "family")) or n.endswith(KINDS)
-        if (n, "milp") in by
-    ]
+    raced = [n for n in autos if n.startswith(RACED) or n.endswith(KINDS) if (n, "milp") in by]
     right = [
         n for n in published
         if autos[n]["status"] == "optimal"

@@ -21,9 +21,9 @@ from .search import EPSILON, Search
 from .tree import BucketTree
 
 #: Labels that the first passes may hold, and how many times more the later ones, at most.
-WIDTH, WIDER, WIDEST = 4_000, 4, 256_000
-#: Seconds of the first guides.
-SECONDS = 0.2
+WIDTH, WIDER, WIDEST = 8_000, 8, 512_000
+#: Seconds of the first guides, and by what later ones take longer.
+SECONDS, FINER = 0.1, 2.0
 #: The first window, of scaled value, where there is no incumbent.
 WINDOW = 1e-3
 #: No choice has a smaller scaled value: the tables' ranges together are at most one.
@@ -64,7 +64,7 @@ def close_by_labels(search: Search, model: Model, tree: BucketTree, dual: Dual) 
             beam = Beam(tree, outlook, search, floor, width // 4, seconds, pessimistic=True)
             _offer(search, tree, beam.run())
             search.report("enumeration")
-            width, seconds = min(width * WIDER, WIDEST), seconds * WIDER
+            width, seconds = min(width * WIDER, WIDEST), seconds * FINER
         if search.value == before:
             window *= 4
             continue

@@ -75,6 +75,19 @@ class Model:
         rounding = self.tolerances - FEASIBILITY * self.budgets
         return replace(self, budgets=scaled, tolerances=FEASIBILITY * scaled + rounding)
 
+    def select_budgets(self, chosen: Sequence[int]) -> Model:
+        """Return the same tables under these of the budgets alone."""
+        units = self.units
+        names = tuple(units.resources[r] for r in chosen)
+        return replace(
+            self,
+            factors=[replace(f, cost=[f.cost[r] for r in chosen]) for f in self.factors],
+            budgets=self.budgets[chosen],
+            tolerances=self.tolerances[chosen],
+            constant_cost=self.constant_cost[chosen],
+            units=replace(units, resources=names, cost_unit=units.cost_unit[chosen]),
+        )
+
     def evaluate(self, choice: Sequence[int]) -> tuple[float, np.ndarray]:
         """Return scaled value and costs [R] of a choice of the free variables."""
         values = [self.constant_value]

@@ -57,7 +57,8 @@ class Search:
     """Incumbent and bound of one solve, in scaled units (see :class:`~solver.model.Units`).
 
     ``deadline`` is a time of ``perf_counter``; the tables of an elimination may hold
-    ``entries_limit`` entries together. ``interrupted`` is filled by every SIGINT.
+    ``entries_limit`` entries together. ``interrupted`` is filled by every SIGINT. A search that
+    leaves budgets out offers its choices to the ``whole`` one, which has them all.
     """
 
     problem: Problem
@@ -75,6 +76,7 @@ class Search:
     notes: list[str] = field(default_factory=list)
     interrupted: Sequence[int] = ()
     rival: Rival | None = None
+    whole: Search | None = None
 
     @classmethod
     def start(
@@ -122,7 +124,11 @@ class Search:
                 first.setdefault(v, option)
             model, choice = model.split_from, [first[v] for v in range(len(first))]
         value, cost = model.evaluate(choice)
-        if not (value > self.value and model.is_feasible(cost)):
+        if not model.is_feasible(cost) or value == -math.inf:
+            return False
+        if self.whole is not None:
+            self.whole.offer_complete(model.complete(choice))
+        if not value > self.value:
             return False
         self.value = value
         self.choice = model.complete(choice)
@@ -163,6 +169,9 @@ class Search:
 
     def report(self, stage: str) -> None:
         """Tell the progress callback where the search stands."""
-        if self.progress is not None:
+        if self.whole is not None:
+            self.whole.tighten(self.bound)
+            self.whole.report(stage)
+        elif self.progress is not None:
             seconds, unscale = time.perf_counter() - self.started, self.model.units.unscale_value
             self.progress(SolveProgress(stage, seconds, unscale(self.value), unscale(self.bound)))

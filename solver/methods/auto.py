@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..beaming import close_by_labels
+from ..binding import solve_binding
 from ..errors import MissingSolverError
 from ..highs import HighsRun
 from ..model import Model
@@ -20,6 +21,14 @@ MOST_ENTRIES = 600_000
 
 def solve_auto(search: Search, tree: BucketTree | None = None, pool: Pool | None = None) -> None:
     """Prove the optimum; arguments as in :func:`~solver.methods.lagrangian.solve_lagrangian`."""
+    if len(search.model.budgets) > 1:
+        solve_binding(search, _prove)
+    else:
+        _prove(search, tree, pool)
+
+
+def _prove(search: Search, tree: BucketTree | None = None, pool: Pool | None = None) -> None:
+    """Prove the optimum under all budgets at once."""
     rest = solve_lagrangian(search, tree, pool)
     if rest is None or search.done:
         return
