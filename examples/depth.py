@@ -23,7 +23,7 @@ RECIPE = Recipe(epochs=6, batch=16, lr=2e-3)
 
 def compute_loss(outputs: Tensor, depth: Tensor) -> Tensor:
     """Return the mean absolute difference of logarithms: outputs [n, 1, h, w], depth [n, h, w]."""
-    return l1_loss(outputs[:, 0], depth.log())
+    return l1_loss(outputs[:, 0].float(), depth.log())
 
 
 class RelativeError:

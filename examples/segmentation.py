@@ -23,7 +23,7 @@ RECIPE = Recipe(epochs=8, batch=16, lr=1e-3)
 
 def compute_loss(outputs: Tensor, masks: Tensor) -> Tensor:
     """Return the mean cross-entropy of scores [n, classes, h, w] against classes [n, h, w]."""
-    return cross_entropy(outputs, masks)
+    return cross_entropy(outputs.float(), masks)
 
 
 class MeanOverlap:

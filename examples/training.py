@@ -46,6 +46,7 @@ class Recipe:
         warmup: Share of all batches.
         clip: Largest norm of the gradient.
         seed: Of initial weights, order and augmentation.
+        bf16: Whether convolutions compute in bfloat16, which some processors do twice as fast.
     """
 
     epochs: int = 8
@@ -55,6 +56,7 @@ class Recipe:
     warmup: float = 0.05
     clip: float = 5.0
     seed: int = 0
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def train(job: Job, recipe: Recipe, cache: Path = CACHE, results: Path = RESULTS
         FloatingPointError: The loss is not a number.
     """
     steps = job.count // recipe.batch
+    job.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(job.model, recipe)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": []}
     resume = cache / f"{job.name}.resume.pt"
@@ -115,7 +118,7 @@ def train(job: Job, recipe: Recipe, cache: Path = CACHE, results: Path = RESULTS
         if done or time.monotonic() - saved > SAVE_EVERY_S:
             save_state(resume, job.model, optimizer, settings, state)
             saved = time.monotonic()
-    save_file(job.model.state_dict(), cache / f"{job.name}.safetensors")
+    save_file(flatten_state(job.model), cache / f"{job.name}.safetensors")
     return write_figures(job, recipe, state, results)
 
 
@@ -136,7 +139,8 @@ def take_step(
     images, targets = job.fetch(rows, torch.rand(len(rows)) < 0.5)
     for group in optimizer.param_groups:
         group["lr"] = recipe.lr * find_rate(step, recipe.epochs * steps, recipe.warmup)
-    loss = job.loss(job.model.train(), images, targets)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+        loss = job.loss(job.model.train(), images, targets)
     if not torch.isfinite(loss):
         raise FloatingPointError(f"{job.name}: the loss is {loss.item()} at batch {step}")
     optimizer.zero_grad()
@@ -165,6 +169,11 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         [{"params": group, "weight_decay": decay} for group, decay in zip(groups, decays)],
         lr=recipe.lr,
     )
+
+
+def flatten_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state_dict with tensors as safetensors takes them."""
+    return {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
 
 
 def save_state(
@@ -230,7 +239,10 @@ def make_parser(doc: str, prog: str, recipe: Recipe, networks: Any) -> argparse.
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
         flag = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(value), default=value, help=f"default {value}")
+        if isinstance(value, bool):
+            parser.add_argument(flag, action="store_true", default=value)
+        else:
+            parser.add_argument(flag, type=type(value), default=value, help=f"default {value}")
     return parser
 
 
