@@ -18,6 +18,7 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 """What shows an image upright, by its orientation."""
+_WHITE_16 = 2**16 - 1
 _NO_DECODER = ("MPEG", "WMF", "EPS", "PDF")  # Pillow knows them and draws none without other tools
 
 
@@ -72,6 +73,8 @@ def make_rgb(image: Image.Image, name: str) -> Image.Image:
     """Return an image of any mode as 8-bit RGB; see `decode_image`. The name is for messages."""
     if image.mode == "F" or image.mode.partition(";")[0] == "I":
         return Image.fromarray(_scale_grey(image, name)).convert("RGB")
+    if isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # Pillow warns of what is lost on a direct way
     return image.convert("RGB")
 
 
@@ -83,7 +86,9 @@ def _scale_grey(image: Image.Image, name: str) -> np.ndarray:
         white = 1.0 if most <= 1 else 255.0
     else:
         white = 2.0 ** find_depth(image) - 1
-    if not (least >= 0 and most <= white):
+    # Of 32 bits a part may be in use: where it would be shown as black, nothing is known of white.
+    unknown = white > _WHITE_16 and 0 < most < white / 255
+    if unknown or not (least >= 0 and most <= white):
         raise PrunerError(
             f"{name}: grey values from {least:g} to {most:g}, of which none is known to be white; "
             "convert it to 8 or 16 bits"

@@ -16,6 +16,7 @@ from .decoding import find_readable_endings
 from .folders import exists, find_splits, walk_files
 from .loader import Batches, Split
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from .sample_batches import BrokenSamples, check_on_error
 
 _EXPECTED = "expected train/CLASS/*.jpg and val/CLASS/*.jpg or test/CLASS/*.jpg"
 
@@ -30,7 +31,7 @@ class ImageData:
         folder: Where they are.
         classes: Sorted names of the class folders of both splits; a label is an index into them, so
             a class may have images in one split only.
-        notes: What was found and is not read, and which classes have no images, in words.
+        found: What was found and is not read, and which classes have no images, in words.
         preprocessing: What happens to an image before the network sees it.
         workers: Processes that decode large training images.
     """
@@ -39,9 +40,15 @@ class ImageData:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     workers: int
-    notes: tuple[str, ...]
+    found: tuple[str, ...]
     _train: Split = field(repr=False)
     _test: Split | None = field(repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found on opening, and how many images were skipped so far, in words."""
+        splits = [self._train, *([self._test] if self._test else [])]
+        return (*self.found, *(note for split in splits for note in split.broken.describe()))
 
     def train(
         self,
@@ -69,7 +76,8 @@ class ImageData:
         """Return a digest of file names, classes and preprocessing, which tells data sets apart."""
         splits = [self._train, *([self._test] if self._test else [])]
         names = [[str(p.relative_to(self.folder)) for p in split.files] for split in splits]
-        text = json.dumps([names, self.classes, asdict(self.preprocessing)])
+        content = [names, self.classes, asdict(self.preprocessing)]
+        text = json.dumps([*content, "skip"] if self._train.skip else content)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -84,6 +92,7 @@ def open_images(
     interpolation: str = "bilinear",
     workers: int | None = None,
     cache_mb: int = 2048,
+    on_error: str = "raise",
 ) -> ImageData:
     """Find the images of a folder; nothing is decoded yet.
 
@@ -97,6 +106,8 @@ def open_images(
         interpolation: See `Preprocessing`.
         workers: Processes that decode large training images (default: the cores, at most 8).
         cache_mb: Decoded images of a split are kept in memory if they take at most that much.
+        on_error: ``"raise"`` or ``"skip"`` images that cannot be read: in training the next one
+            takes the place of one, an evaluation goes without it; notes count them.
 
     Raises:
         PrunerError: The folder, its train folder or its classes are missing, or the number of
@@ -119,20 +130,25 @@ def open_images(
             f"{root}: no images in class folders under {splits['train'].name}; {_EXPECTED}"
             + "".join(f". {note}" for note in notes)
         )
+    _check_outputs(root, classes, outputs)
+    for note in notes:
+        warnings.warn(f"{root}: {note}", PrunerWarning, stacklevel=2)
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
+    skip = check_on_error(on_error) == "skip"
+    train, test = (
+        _make_split(found.get(name, {}), classes, preprocessing, cache_mb * 2**20, skip, root)
+        for name in ("train", "test")
+    )
+    test_split = test if test.files else None
+    return ImageData(root, classes, preprocessing, workers, tuple(notes), train, test_split)
+
+
+def _check_outputs(root: Path, classes: tuple[str, ...], outputs: int | None) -> None:
     if outputs is not None and len(classes) != outputs:
         raise PrunerError(
             f"{root}: {len(classes)} class folders ({', '.join(classes[:3])}...), but the network "
             f"has {outputs} outputs; give the data that it was trained on"
         )
-    for note in notes:
-        warnings.warn(f"{root}: {note}", PrunerWarning, stacklevel=2)
-    workers = min(8, os.cpu_count() or 1) if workers is None else workers
-    train, test = (
-        _make_split(found.get(name, {}), classes, preprocessing, cache_mb * 2**20)
-        for name in ("train", "test")
-    )
-    test_split = test if test.files else None
-    return ImageData(root, classes, preprocessing, workers, tuple(notes), train, test_split)
 
 
 def _find_images(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -178,8 +194,9 @@ def _describe_gaps(
 
 def _make_split(
     images: dict[str, list[Path]], classes: tuple[str, ...], preprocessing: Preprocessing,
-    cache_bytes: int,
+    cache_bytes: int, skip: bool, root: Path,
 ) -> Split:  # fmt: skip
     pairs = [(path, label) for label, name in enumerate(classes) for path in images.get(name, ())]
     labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
-    return Split(tuple(path for path, _ in pairs), labels, preprocessing, cache_bytes)
+    files, broken = tuple(path for path, _ in pairs), BrokenSamples(str(root))
+    return Split(files, labels, preprocessing, cache_bytes, skip, broken)

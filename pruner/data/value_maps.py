@@ -102,7 +102,8 @@ def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, float]:
             values = np.asarray(image.convert("RGB"))
         else:
             values = np.asarray(image.convert("L") if image.mode in ("LA", "La") else image)
-        white = 1.0 if values.dtype.kind in "bf" else 2.0 ** find_depth(image) - 1
+        deep = find_depth(image)
+        white = 1.0 if values.dtype.kind in "bf" or deep > 16 else 2.0**deep - 1
     values = values.astype(np.float32)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1), white
 
