@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -29,6 +30,7 @@ from benchmarks import record
 CACHE = record.ROOT / "benchmarks" / "cache"
 RESULTS = record.RESULTS / "trained.json"
 SAVE_EVERY_S = 60.0
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "pycocotools", "faster_coco_eval")
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -197,7 +199,7 @@ def write_figures(job: Job, recipe: Recipe, state: dict[str, Any], path: Path) -
         "recipe": dataclasses.asdict(recipe),
         "seconds": round(state["seconds"]),
         "threads": torch.get_num_threads(),
-        "machine": record.describe_machine(("torch", "torchvision", "torchmetrics")),
+        "machine": record.describe_machine(filter(importlib.util.find_spec, LIBRARIES)),
         "date": str(date.today()),
     }
     content = record.read_json(path, {})

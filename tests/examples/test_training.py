@@ -71,7 +71,6 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         return module.make_job(name, scenes, None, None, 0)
 
     if kind == "detection":
-        pytest.importorskip("torchmetrics", reason="mean average precision is torchmetrics'")
         monkeypatch.setattr(detection, "evaluate", lambda *_: {"map": 0.0})
     job = make_job()
     figures = training.train(job, recipe, tmp_path / "straight", tmp_path / "figures.json")
@@ -111,6 +110,17 @@ def test_overlap_and_relative_error_by_hand() -> None:
     error = depth.RelativeError()
     error.update(torch.tensor([[[[2.0, 3.0]]]]).log(), torch.tensor([[[4.0, 3.0]]]))
     assert error.compute() == pytest.approx(0.25)
+
+
+def test_mean_precision_by_hand() -> None:
+    pytest.importorskip("torchmetrics", reason="mean average precision is torchmetrics'")
+    pytest.importorskip("pycocotools", reason="torchmetrics computes it by pycocotools")
+    metric = detection.MeanPrecision()
+    truth = {"boxes": torch.tensor([[0.0, 0, 10, 10]]), "labels": torch.tensor([1])}
+    given = {"boxes": torch.tensor([[0.0, 0, 10, 8.2]]), "scores": torch.tensor([0.9])}
+    metric.update([{**given, "labels": torch.tensor([1])}], [truth])
+    found = metric.compute()  # an overlap of 82% counts at 50, 55, ... 80: 7 of 10
+    assert found["map_50"] == pytest.approx(1) and found["map"] == pytest.approx(0.7)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
