@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import TraceError
 from ..utils import silence_logging
+from .even_splits import EvenSplits
 from .model_state import keep_model
 from .program import BATCH_HINT
 from .recurrent_shapes import quick_recurrent_shapes
@@ -99,7 +100,7 @@ def call_export(model: nn.Module, call: ExportCall) -> torch.export.ExportedProg
     """Export a model, which is left as it was."""
     # A failure is logged and printed with its whole graph, then raised.
     printed = contextlib.redirect_stderr(io.StringIO())
-    quiet = (warnings.catch_warnings(), printed, silence_logging(), torch.no_grad())
+    quiet = (warnings.catch_warnings(), printed, silence_logging(), torch.no_grad(), EvenSplits())
     with contextlib.ExitStack() as stack:
         for context in (*quiet, keep_model(model), quick_recurrent_shapes(), given_causality()):
             stack.enter_context(context)

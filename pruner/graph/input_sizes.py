@@ -48,10 +48,11 @@ def check_size(x: Tensor, sizes: Sequence[int | None]) -> Tensor:
     """Return x; PrunerError where a size is another (None: any)."""
     for axis, size in enumerate(sizes):
         if size is not None and x.shape[axis] != size:
+            what = "sizes of the input" if axis else "the batch"
             raise PrunerError(
                 f"the network takes an input of {_format_sizes(sizes)}, got "
-                f"{_format_sizes(x.shape)}: its code reads sizes of the input, which tracing made "
-                "constants. Trace the model with the size that is wanted"
+                f"{_format_sizes(x.shape)}: its code reads {what}, which tracing made "
+                "constant. Trace the model with the size that is wanted"
             )
     return x
 
@@ -88,7 +89,7 @@ def find_fixed_sizes(
         ]
     until = time.monotonic() + _MOST_SECONDS
     fixed: set[Place] = set()
-    for places in _group_places(leaves):
+    for places in _group_places(leaves, None if program.batch == BATCH_HINT else program.batch):
         if time.monotonic() > until or _differs_elsewhere(model, program, leaves, spec, places):
             fixed.update(places)
     names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
@@ -101,13 +102,15 @@ def find_fixed_sizes(
     }
 
 
-def _group_places(leaves: Sequence[Any]) -> Iterator[list[Place]]:
-    """Yield the axes beside the batch, those of equal size together: they may have to be equal."""
+def _group_places(leaves: Sequence[Any], batch: int | None) -> Iterator[list[Place]]:
+    """Yield the axes that are not free, those of equal size together: they may have to be equal."""
     groups: dict[int, list[Place]] = defaultdict(list)
     for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
             for axis, size in enumerate(leaf.shape):
-                if axis and size > 1:
+                if axis == 0 and size == batch:
+                    groups[0].append((number, axis))
+                elif axis and size > 1:
                     groups[size].append((number, axis))
     yield from groups.values()
 
@@ -117,12 +120,14 @@ def _differs_elsewhere(
     places: Sequence[Place],
 ) -> bool:  # fmt: skip
     """Whether at some other size of these axes the graph does not do as the model does."""
-    size = leaves[places[0][0]].shape[places[0][1]]
+    number, axis = places[0]
+    size = leaves[number].shape[axis]
     half, odd = (
         (size // 2 // 32 * 32, 2 * size // 3 | 1) if size >= _LARGE else (2 * size, size + 13 | 1)
     )
+    trials = ((half, 0), (odd, 6), (size + 1, 0), (size + 64, 0))
     taken = False
-    for chosen, step in ((half, 0), (odd, 6), (size + 1, 0), (size + 64, 0)):
+    for chosen, step in trials if axis else ((size + 1, 0), (2 * size, 0)):
         if chosen > size and size >= _LARGE and taken:
             break  # the model is not bound to the size: larger ones tell nothing new
         trial = _resize(leaves, places, chosen, step)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import SymInt, Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode as _FakeTensorMode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
@@ -69,6 +69,11 @@ def replace_decomposition(operator: Any, function: Callable[..., Any]) -> Iterat
         if listed is not None:
             table[operator] = listed
         operator._dispatch_cache.clear()
+
+
+def get_hint(size: int | SymInt) -> int:
+    """Return what a size is in the example call; a free one stays free."""
+    return size if isinstance(size, int) else int(size.node.hint)  # type: ignore[arg-type]
 
 
 @contextmanager

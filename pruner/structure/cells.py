@@ -168,7 +168,7 @@ def _specify(
     """Return an anchor's specification and the axes of its sizes."""
     name = operator_name(anchor)
     fused = tuple(operator_name(n) for n in nodes[1:] if _is_fused(n))
-    if name == "linear" or (name in CONVOLUTIONS and _has_plain_groups(axis_map, anchor)):
+    if name == "linear" or (name in CONVOLUTIONS and _has_plain_sizes(axis_map, anchor)):
         return _specify_weighted(axis_map, anchor, name, fused)
     widths: dict[int, Axis] = {}
     shapes = []
@@ -194,11 +194,16 @@ def _specify(
     return LayerSpec(name, sizes, tuple(sorted(attributes)), fused), tuple(widths.values())
 
 
-def _has_plain_groups(axis_map: AxisMap, node: fx.Node) -> bool:
-    """Return whether a convolution's groups are a number, whose axis is known where it matters."""
+def _has_plain_sizes(axis_map: AxisMap, node: fx.Node) -> bool:
+    """Return whether channels alone make up a convolution's sizes: its map stays.
+
+    Its groups are a number, whose axis is known where it matters.
+    """
     args = operator_arguments(node)
     weight = axis_map.shape_of(args["weight"])
     channel = len(axis_map.shape_of(args["input"])) - len(weight) + 1
+    if any(map(is_free, axis_map.axes_of(node)[channel + 1 :])):
+        return False
     alone = (1, axis_map.shape_of(args["input"])[channel])
     return isinstance(args["groups"], int) and (
         args["groups"] in alone or node in axis_map.symbolic_arguments

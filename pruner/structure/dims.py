@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
+from torch import nn
+
 from ..axes import MAP, Atom, Axis, AxisMap, atoms_of, axis_owners, owner_indices
 from ..utils import choose_unused_name
 from .dim_kinds import CHANNELS, GROUPS, HEADS, QK, V, classify_dims
@@ -123,6 +125,10 @@ def list_frozen(axis_map: AxisMap) -> tuple[Frozen, ...]:
                 reason = _name_reason(axis_map, atom, (str(node.target), i))
                 if reason is not None:
                     locked[reason][str(node.target)] = None
+    read = {str(node.target) for node in axis_map.tensor_nodes()}
+    for name, tensor in axis_map.program.tensors.items():
+        if name not in read and isinstance(tensor, nn.Parameter):
+            locked["no operator reads it in evaluation"][name] = None
     return tuple(Frozen(reason, tuple(tensors)) for reason, tensors in locked.items())
 
 

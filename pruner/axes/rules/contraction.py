@@ -36,7 +36,9 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
         if transposed or rest or (each != 1 and weight[1].size != 1):
             return axis_map.freeze_node(node, "a number of groups that the graph computes")
         _count_groups(axis_map, node, channel)
-    freeze_axes(x[channel + 1 :], MAP)
+    pointwise = _is_pointwise(axis_map, node)
+    if not pointwise:
+        freeze_axes(x[channel + 1 :], MAP)
     freeze_axes(weight[2:], KERNEL)
     split = split_product(x[channel], groups)
     written = (weight[0], weight[1]) if transposed else split_product(weight[0], groups)
@@ -60,7 +62,21 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     out = multiply(written)
     _match_bias(axis_map, node, args["bias"], out)
     maps = axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP)
-    return [*x[:channel], out, *maps]
+    return [*x[:channel], out, *(x[channel + 1 :] if pointwise else maps)]
+
+
+def _is_pointwise(axis_map: AxisMap, node: fx.Node) -> bool:
+    """Return whether a convolution takes the positions of a map one by one, like a linear layer.
+
+    So tokens are mixed: the map is the width of each.
+    """
+    args = operator_arguments(node)
+    strides, padding = (
+        {*given} if isinstance(given := args[name], list | tuple) else {given}
+        for name in ("stride", "padding")
+    )
+    kernel = axis_map.shape_of(args["weight"])[2:]
+    return all(k == 1 for k in kernel) and strides == {1} and padding <= {0, "valid", "same"}
 
 
 def _count_groups(axis_map: AxisMap, node: fx.Node, channel: int) -> None:

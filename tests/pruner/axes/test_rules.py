@@ -54,6 +54,15 @@ def normalized(net: Net, x: Tensor) -> Tensor:
     return net.b(F.normalize(torch.exp(net.a(x)), dim=-1))
 
 
+def mixed_tokens(net: Net, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return net.b(x + net.down(net.up(x).relu()))
+
+
+def merged_tokens(net: Net, x: Tensor) -> Tensor:
+    return net.b(net.merge(net.a(x).relu()[:, :, None])[:, 0, 0])
+
+
 def channel_attention(net: Net, x: Tensor) -> Tensor:
     q, k, v = (layer(x).transpose(1, 2) for layer in (net.q, net.k, net.v))
     attention = (q @ k.transpose(1, 2)).softmax(-1)
@@ -182,6 +191,12 @@ CASES = {
         "a": nn.Linear(6, 20), "first": nn.Linear(6, 20),
         "left": nn.Conv1d(5, 5, 3, padding=1, groups=5),
         "right": nn.Conv1d(15, 15, 5, padding=2, groups=15), "b": nn.Linear(20, 5)}),
+    "tokens mixed by pointwise convolutions": (mixed_tokens, TOKENS, {"a": 8, "up": 12}, lambda: {
+        "a": nn.Linear(6, 8), "up": nn.Conv1d(10, 12, 1), "down": nn.Conv1d(12, 10, 1),
+        "b": nn.Linear(8, 5)}),
+    "tokens merged by a pointwise convolution": (merged_tokens, TOKENS, {"a": 8}, lambda: {
+        "a": nn.Linear(6, 8), "merge": nn.Conv2d(10, 1, (1, 1), padding="same"),
+        "b": nn.Linear(8, 5)}),
     "zeros like another": (like_another, TOKENS, {"a": 8, "other": 8}, lambda: {
         "a": nn.Linear(6, 8), "other": nn.Linear(6, 8), "b": nn.Linear(8, 5)}),
 }  # fmt: skip

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 import pruner
-from pruner.errors import PrunerError
+from pruner import Plan, apply, trace, verify
+from pruner.errors import PrunerError, PrunerWarning
 
 
 class Stem(nn.Module):
@@ -130,3 +131,52 @@ def test_states_of_recurrent_layers_are_of_their_batch(kind, batch_first):
     else:
         with pytest.raises(PrunerError, match="takes an input of"):
             net.module(longer)
+
+
+class TwoViews(nn.Module):
+    """Encodes two views of every image as one batch and takes them apart in some way."""
+
+    def __init__(self, take_apart):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3)
+        self.take_apart = take_apart
+
+    def forward(self, x, y):
+        views = self.second(self.first(torch.cat([x, y])).relu())
+        one, other = self.take_apart(views, x)
+        return (one * other).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "take_apart",
+    [
+        lambda views, x: torch.chunk(views, 2, dim=0),
+        lambda views, x: views.chunk(chunks=2),
+        lambda views, x: torch.split(views, x.shape[0]),
+        lambda views, x: views.split(split_size=views.shape[0] // 2, dim=0),
+    ],
+)
+def test_a_batch_in_equal_parts_stays_free(take_apart):
+    model = TwoViews(take_apart).eval()
+    net = trace(model, tuple(torch.randn(2, 2, 3, 9, 9)))
+    assert net.fixed_batch is None
+    plan = Plan.random(net, macs=0.5, seed=0)
+    assert verify(model, net, plan, inputs=tuple(torch.randn(2, 5, 3, 9, 9))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "take_apart",
+    [
+        lambda views, x: (views[: len(x)], views[len(x) :]),
+        lambda views, x: (views[::2] / len(x), views[1::2]),
+        lambda views, x: views.reshape(2, len(x), 8, 5, 5).unbind(),
+    ],
+)
+def test_another_batch_than_a_constant_one_is_refused(take_apart):
+    model = TwoViews(take_apart).eval()
+    with pytest.warns(PrunerWarning, match="batch of 2 only"):
+        net = trace(model, tuple(torch.randn(2, 2, 3, 9, 9)))
+    small = apply(net, Plan.random(net, macs=0.5, seed=0))
+    small(*torch.randn(2, 2, 3, 9, 9))
+    with pytest.raises(PrunerError, match="2x"):
+        small(*torch.randn(2, 3, 3, 9, 9))
