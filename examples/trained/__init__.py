@@ -3,7 +3,14 @@
 ``python -m examples.trained --help`` in the repository's root says how to get the wheels.
 """
 
-from .minilm import Encoder, SentenceNeighbours, SimilarityRanks, load_encoder, tokenize
+from .minilm import (
+    Encoder,
+    SentenceNeighbours,
+    SimilarityRanks,
+    load_encoder,
+    load_tokenizer,
+    tokenize,
+)
 from .ocr import Recognizer, WordAccuracy, WordBoxes, decode, load_detector, load_recognizer
 from .wheels import WHEELS, find_wheel
 
@@ -20,5 +27,6 @@ __all__ = [
     "load_detector",
     "load_encoder",
     "load_recognizer",
+    "load_tokenizer",
     "tokenize",
 ]

