@@ -16,6 +16,7 @@ from torch.nn.functional import l1_loss
 
 from .networks import UNet
 from .scene_set import SceneSet, open_scenes
+from .scenes.compose import FAR
 from .training import Job, Recipe, iterate_rows, make_parser, normalize, read_recipe, train
 
 RECIPE = Recipe(epochs=6, batch=16, lr=2e-3)
@@ -53,6 +54,14 @@ def evaluate(model: nn.Module, scenes: SceneSet, batch: int = 32) -> float:
     return metric.compute()
 
 
+def judge_constant(scenes: SceneSet) -> float:
+    """Return the metric of a network to which everything is as far as the photograph."""
+    assert scenes.depth is not None
+    metric = RelativeError()
+    metric.update(torch.full_like(scenes.depth, FAR).log()[:, None], scenes.depth)
+    return metric.compute()
+
+
 def make_job(folder: Path, limit: int | None, val_limit: int | None, seed: int) -> Job:
     """Return what to train: the U-Net on a folder of scenes."""
     scenes = open_scenes(folder / "train", limit, depth=True)
@@ -69,6 +78,7 @@ def make_job(folder: Path, limit: int | None, val_limit: int | None, seed: int) 
     about = {
         "task": "depth", "network": "unet", "size": scenes.images.shape[-1],
         "scenes": len(scenes), "held_out": len(held_out),
+        "everything_far": round(judge_constant(held_out), 4),
     }  # fmt: skip
     return Job(
         "unet", UNet(), len(scenes), fetch,
