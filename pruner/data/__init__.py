@@ -16,6 +16,7 @@ from .sample_batches import SampleBatches
 from .sample_data import SampleData
 from .samples import Sample, Samples
 from .text_lines import LineSamples, open_text_lines
+from .texts import TextSamples, open_texts
 from .tokens import FolderTokenizer, Tokenizer
 from .user_datasets import open_factory, wrap_datasets
 from .value_maps import MapSamples, open_maps
@@ -24,7 +25,7 @@ __all__ = [
     "Batch", "Batches", "BoxSamples", "DatasetSamples", "EpochBatches", "FolderTokenizer",
     "Framing", "HfSamples", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples",
     "LineSamples", "MapSamples", "MaskSamples", "Preprocessing", "Sample", "SampleBatches",
-    "SampleData", "Samples", "TaskData", "Tokenizer", "collate", "count_samples", "open_coco",
-    "open_factory", "open_image_texts", "open_images", "open_maps", "open_masks",
-    "open_saved_dataset", "open_text_lines", "split_batch", "wrap_datasets",
+    "SampleData", "Samples", "TaskData", "TextSamples", "Tokenizer", "collate", "count_samples",
+    "open_coco", "open_factory", "open_image_texts", "open_images", "open_maps", "open_masks",
+    "open_saved_dataset", "open_text_lines", "open_texts", "split_batch", "wrap_datasets",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import PrunerError, PrunerWarning, first_line
 from ..utils import derive_seed, wrong_value
+from .batch_cache import BatchCache
 from .order import EpochOrder
 from .protocol import Batch
 from .samples import Sample, Samples
@@ -50,6 +51,7 @@ class SampleBatches:
         skip: Leave out samples that cannot be read. In training the next readable row takes the
             place of one, so that batches keep their size; an evaluation goes without it.
         broken: Is told of those.
+        cache: Keeps batches that are not changed at random, if given.
     """
 
     samples: Samples
@@ -58,6 +60,7 @@ class SampleBatches:
     workers: int = 0
     skip: bool = False
     broken: BrokenSamples = field(default_factory=lambda: BrokenSamples("data"), compare=False)
+    cache: BatchCache | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -72,9 +75,25 @@ class SampleBatches:
         Raises:
             PrunerError: A sample cannot be read, and is not to be skipped; or none can.
         """
+        shards = map(self.order.take_shard, self.order.list_batches(epoch, start))
+        rows = [tuple(mine.tolist()) for mine in shards if len(mine)]
+        cache = None if self.augment else self.cache
+        # Decided once: others may fill the cache in the meantime.
+        kept = [cache is not None and cache.has(one) for one in rows]
+        read = self._read([list(one) for one, has in zip(rows, kept) if not has], epoch)
+        for one, has in zip(rows, kept):
+            if cache is not None and has:
+                yield cache.get(one)
+                continue
+            batch = next(read)
+            if batch is not None:
+                if cache is not None:
+                    cache.keep(one, batch)
+                yield batch
+
+    def _read(self, rows: list[list[int]], epoch: int) -> Iterator[Batch | None]:
+        """Yield the batches of rows; None where no sample of one is left."""
         seed = derive_seed("augment", self.order.seed, epoch) if self.augment else None
-        chunks = map(self.order.take_shard, self.order.list_batches(epoch, start))
-        rows = [mine.tolist() for mine in chunks if len(mine)]
         reader = _Reader(self.samples, seed, self.skip, replace=self.order.shuffle)
         loader = DataLoader(
             reader, batch_sampler=rows, num_workers=min(self.workers, len(rows)),
@@ -88,12 +107,11 @@ class SampleBatches:
                 self.broken.add(row, message)
             if failure:
                 raise PrunerError(f"{self.broken.where}: samples do not make a batch: {failure}")
-            if batch is not None:
-                yield batch
-            elif self.order.shuffle:
+            if batch is None and self.order.shuffle:
                 raise PrunerError(
                     f"{self.broken.where}: no sample of a whole batch can be read; {broken[0][1]}"
                 )
+            yield batch
 
 
 _Broken = list[tuple[int, str]]

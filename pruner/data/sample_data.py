@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from ..errors import PrunerError, PrunerWarning
 from ..utils import digest_json
+from .batch_cache import BatchCache
 from .order import EpochOrder
 from .protocol import EpochBatches
 from .sample_batches import BrokenSamples, SampleBatches, check_on_error
@@ -29,6 +30,7 @@ class SampleData(Generic[S]):
         found: What was found on opening and is read in another way than one may expect, in words.
         workers: Processes that read samples (None: the cores, at most 8).
         on_error: ``"raise"`` or ``"skip"``: what becomes of samples that cannot be read.
+        cache_mb: Batches of a split that are not changed at random are kept up to that much memory.
     """
 
     where: str
@@ -38,11 +40,15 @@ class SampleData(Generic[S]):
     found: tuple[str, ...] = ()
     workers: int | None = None
     on_error: str = "raise"
+    cache_mb: int = 1024
     _broken: BrokenSamples = field(init=False, repr=False, compare=False)
+    _caches: tuple[BatchCache, BatchCache] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
         object.__setattr__(self, "_broken", BrokenSamples(self.where))
+        sizes = [self.cache_mb * 2**20] * 2
+        object.__setattr__(self, "_caches", tuple(map(BatchCache, sizes)))
         for note in self.found:
             warnings.warn(f"{self.where}: {note}", PrunerWarning, stacklevel=3)
 
@@ -62,7 +68,7 @@ class SampleData(Generic[S]):
     ) -> EpochBatches:
         """Return shuffled training batches; see `pruner.data.TaskData` for the arguments."""
         order = EpochOrder(len(self.training), batch, True, seed, limit, shard)
-        return self._make_batches(self.training, order, augment)
+        return self._make_batches(self.training, order, augment, self._caches[0])
 
     def test(
         self, batch: int = 32, *, limit: int | None = None, shard: tuple[int, int] = (0, 1)
@@ -71,7 +77,7 @@ class SampleData(Generic[S]):
         if self.testing is None or not len(self.testing):
             raise PrunerError(f"{self.where}: no samples to test on; give a val or test split")
         order = EpochOrder(len(self.testing), batch, limit=limit, shard=shard)
-        return self._make_batches(self.testing, order, False)
+        return self._make_batches(self.testing, order, False, self._caches[1])
 
     def fingerprint(self) -> str:
         """Return a digest of both splits and of how they are read, which tells data sets apart."""
@@ -79,9 +85,11 @@ class SampleData(Generic[S]):
         parts = [None if one is None else one.fingerprint() for one in splits]
         return digest_json([parts, self.classes, self.on_error])
 
-    def _make_batches(self, samples: Samples, order: EpochOrder, augment: bool) -> EpochBatches:
+    def _make_batches(
+        self, samples: Samples, order: EpochOrder, augment: bool, cache: BatchCache
+    ) -> EpochBatches:
         if isinstance(samples, StreamSamples):
             return StreamBatches(samples, order, augment)
         workers = min(8, os.cpu_count() or 1) if self.workers is None else self.workers
         skip = self.on_error == "skip"
-        return SampleBatches(samples, order, augment, workers, skip, self._broken)
+        return SampleBatches(samples, order, augment, workers, skip, self._broken, cache)

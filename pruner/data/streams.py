@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-
 from ..errors import PrunerError, first_line
 from ..utils import derive_seed
+from .batch_cache import count_bytes
 from .dataset_samples import DatasetSamples, digest_tree, seed_generators
 from .order import EpochOrder
 from .protocol import Batch
@@ -111,7 +108,7 @@ def keep_stream(
     used = count = 0
     for item in read_stream(stream, where):
         count += 1
-        used += _count_bytes(item)
+        used += count_bytes(item)
         if kept is not None and used <= cache_bytes:
             kept.append(item)
         else:
@@ -119,17 +116,3 @@ def keep_stream(
             if isinstance(stream, Sized):
                 return None, len(stream)
     return kept, count
-
-
-def _count_bytes(tree: Any) -> int:
-    if isinstance(tree, Tensor):
-        return tree.nbytes
-    if isinstance(tree, np.ndarray):
-        return tree.nbytes
-    if isinstance(tree, Image.Image):
-        return tree.width * tree.height * len(tree.getbands())
-    if isinstance(tree, dict):
-        return sum(map(_count_bytes, tree.values()))
-    if isinstance(tree, tuple | list):
-        return sum(map(_count_bytes, tree))
-    return len(tree) if isinstance(tree, str | bytes) else 8

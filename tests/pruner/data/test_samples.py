@@ -116,6 +116,31 @@ def test_broken_samples_are_skipped_on_request(workers):
         make(0, "never")
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_are_not_changed_are_read_once(tmp_path, workers):
+    @dataclass(frozen=True)
+    class Counted(Numbers):
+        def read(self, row, rng):
+            with open(tmp_path / "reads", "a") as log:
+                log.write("x")
+            return super().read(row, rng)
+
+    def count_reads():
+        return len((tmp_path / "reads").read_text())
+
+    data = SampleData("here", Counted(), Counted(), (), (), workers)
+    first = list(data.test(8))
+    next(iter(data.test(8)))[0].zero_()  # a copy
+    assert same(first, data.test(8)) and same(first[1:], data.test(8).epoch(0, 1))
+    assert count_reads() == 21
+    list(data.test(5))
+    limited = [list(data.train(5, augment=False, limit=10)) for _ in range(3)]
+    assert same(limited[0], limited[2]) and count_reads() == 21 + 21 + 10
+    assert not same(data.train(5), data.train(5).epoch(1)) and count_reads() == 52 + 40
+    small = SampleData("here", Counted(), Counted(), (), (), workers, cache_mb=0)
+    assert same(small.test(8), small.test(8)) and count_reads() == 92 + 42
+
+
 def test_data_without_test_samples_says_so():
     with pytest.raises(PrunerError, match="here: no samples to test on"):
         SampleData("here", Numbers()).test()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pruner.data import Preprocessing, open_image_texts, open_text_lines
+from pruner.data import Preprocessing, open_image_texts, open_text_lines, open_texts
 from pruner.errors import PrunerError, PrunerWarning
 
 HOW = Preprocessing((16, 16), (0.0,) * 3, (1.0,) * 3)
@@ -138,3 +138,17 @@ def test_alphabets(tmp_path):
     assert len(data.training) == 1
     with pytest.raises(PrunerError, match="'x' is not in the alphabet"):
         data.training.encode("Ax")
+
+
+def test_texts_alone(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        rows = [{"text": "a b"}, {"text": "", "id": 3}, {"text": "ccc"}]
+        (tmp_path / split / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = open_texts(tmp_path, Letters())
+    (inputs, targets), *_ = data.test(3)
+    assert inputs["input_ids"].flatten().tolist() == [3, 0, 3]
+    assert targets["text"] == ["a b", "", "ccc"]
+    (tmp_path / "val/texts.jsonl").write_text('{"sentence": 1, "text": null}')
+    with pytest.raises(PrunerError, match="row 1 has no text"):
+        open_texts(tmp_path, Letters())
