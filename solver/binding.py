@@ -49,7 +49,7 @@ def _leave_out(search: Search, chosen: list[int]) -> Search:
     model = search.model.select_budgets(chosen)
     names = list(search.budgets)
     budgets = {names[r]: search.budgets[names[r]] for r in chosen}
-    return replace(search, model=model, budgets=budgets, whole=search)
+    return replace(search, model=model, budgets=budgets, multipliers=None, whole=search)
 
 
 def _relax(search: Search) -> None:

@@ -10,6 +10,7 @@ guides keep their exact costs, so its error shrinks the more of them are joined.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,18 +61,22 @@ def collect_dense(rows: np.ndarray) -> Steps:
     return Steps(starts, cell, rows[group, cell])
 
 
-def convolve(rows: np.ndarray, group: np.ndarray, steps: Steps) -> np.ndarray:
+def convolve(
+    rows: np.ndarray, group: np.ndarray, steps: Steps, check: Callable[[], None]
+) -> np.ndarray:
     """Return for each row [n, cells] the best sum with a step of its group, by cells of both."""
     out = np.full_like(rows, -np.inf)
     cells = rows.shape[1]
     if _is_dense(group, steps, cells):
         worth = _spread(steps, cells)
         for cell in range(cells):
+            check()
             part = rows[:, : cells - cell] + worth[group, cell][:, None]
             np.maximum(out[:, cell:], part, out=out[:, cell:])
         return out
     room = np.empty(cells)
     for row, target, own in zip(rows, out, group.tolist()):
+        check()
         for cell, value in zip(*(a.tolist() for a in steps.get_group(own))):
             part = room[: cells - cell]
             np.add(row[: cells - cell], value, out=part)
@@ -79,7 +84,9 @@ def convolve(rows: np.ndarray, group: np.ndarray, steps: Steps) -> np.ndarray:
     return out
 
 
-def correlate(rows: np.ndarray, group: np.ndarray, steps: Steps) -> np.ndarray:
+def correlate(
+    rows: np.ndarray, group: np.ndarray, steps: Steps, check: Callable[[], None]
+) -> np.ndarray:
     """Return what is left to come before a step of its group was taken: convolve, backwards.
 
     ``rows`` [n, cells] say what can still come after so many cells are used.
@@ -89,11 +96,13 @@ def correlate(rows: np.ndarray, group: np.ndarray, steps: Steps) -> np.ndarray:
     if _is_dense(group, steps, cells):
         worth = _spread(steps, cells)
         for cell in range(cells):
+            check()
             part = rows[:, cell:] + worth[group, cell][:, None]
             np.maximum(out[:, : cells - cell], part, out=out[:, : cells - cell])
         return out
     room = np.empty(cells)
     for row, target, own in zip(rows, out, group.tolist()):
+        check()
         for cell, value in zip(*(a.tolist() for a in steps.get_group(own))):
             part = room[: cells - cell]
             np.add(row[cell:], value, out=part)
@@ -134,6 +143,7 @@ class Node:
     Its ``n`` open entries have a ``cell`` and a ``value`` of their own, lie in the row ``up`` of
     the message, and in the row ``down[i]`` of child i's. ``after[i]`` are rows and an index of what
     is still to come once i children are joined, ``base[i]`` the cost at which their cells start.
+    ``check`` is called often, and may raise.
     """
 
     cell: np.ndarray
@@ -143,6 +153,7 @@ class Node:
     children: list[Node | Steps]
     down: list[np.ndarray]
     base: list[float]
+    check: Callable[[], None]
     message: np.ndarray | None = None
     entry_bound: np.ndarray | None = None
     after: list[tuple[np.ndarray, np.ndarray] | None] = field(default_factory=list)
@@ -163,6 +174,7 @@ class Node:
         """Send without an array over entries and cells: only one dense child is joined."""
         assert child.message is not None
         cells = message.shape[1]
+        self.check()
         for at, worth, row, own in zip(
             self.cell.tolist(), self.value.tolist(), self.up.tolist(), self.down[0].tolist()
         ):
@@ -182,7 +194,7 @@ class Node:
                     rows = convolve_single(self.cell, self.value, self.down[i], child.message)
                     continue
                 child = collect_dense(child.message)
-            rows = convolve(rows, self.down[i], child)
+            rows = convolve(rows, self.down[i], child, self.check)
         return rows
 
     def receive(self, outside: np.ndarray) -> None:
@@ -200,7 +212,7 @@ class Node:
                     return
                 assert child.message is not None
                 child = collect_dense(child.message)
-            rows = correlate(rows[index], self.down[i - 1], child)
+            rows = correlate(rows[index], self.down[i - 1], child, self.check)
             index = np.arange(len(rows))
         inside = np.minimum(self.cell, cells - 1)
         self.entry_bound = np.where(self.cell < cells, self.value + rows[index, inside], -np.inf)
@@ -218,7 +230,7 @@ class Node:
                     np.maximum(target, rows[row, at:] + worth, out=target)
         else:
             steps = collect_dense(self._join(i - 1, cells))
-            beside = correlate(rows[index], np.arange(len(self.cell)), steps)
+            beside = correlate(rows[index], np.arange(len(self.cell)), steps, self.check)
             for own, row in zip(self.down[i - 1].tolist(), beside):
                 np.maximum(outside[own], row, out=outside[own])
         outside[-1] = -np.inf

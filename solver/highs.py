@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 from typing import Any
@@ -15,6 +16,7 @@ from .model import Model
 from .search import Search
 
 _INFEASIBLE = ("kInfeasible", "kUnboundedOrInfeasible")
+_RUNNING: set[HighsRun] = set()
 _INCONSISTENT = "optimal, by a value that is not its bound"
 
 
@@ -50,13 +52,15 @@ class HighsRun:
         self._stop = False
         self._program: Linearization | None = None
         self._columns: np.ndarray | None = None
-        self._thread = threading.Thread(target=self._work)
+        # HiGHS may take seconds to look up: it must not keep a process alive that has its answer.
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        _RUNNING.add(self)
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 0.2) -> None:
         """Ask HiGHS to stop, and wait a moment; it looks up between its steps, if late."""
         self._stop = True
-        self._thread.join(0.5)
+        self._thread.join(seconds)
 
     def wait(self, seconds: float) -> bool:
         """Wait so long at most; return whether HiGHS has ended."""
@@ -93,6 +97,8 @@ class HighsRun:
             self.timed_out = status == "kTimeLimit"
         except BaseException as error:  # told to the thread that waits
             self.failure = error
+        finally:
+            _RUNNING.discard(self)
 
     def _solve(self, program: Linearization, presolve: bool) -> str:
         """Run HiGHS once; return its status."""
@@ -182,3 +188,10 @@ def _compute_absolute_gap(search: Search) -> float:
         return 0.0
     units = search.model.units
     return search.gap * abs(units.unscale_value(search.value)) / units.value_unit
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop what is still running, so that no thread wakes up in an interpreter that is gone."""
+    for run in list(_RUNNING):
+        run.stop(1.0)

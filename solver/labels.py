@@ -122,7 +122,8 @@ class Beam:
                         labels.starts, labels.value, prices @ labels.cost
                     )
         room = float(prices @ (model.slack + model.tolerances))
-        return Guide(upper, opened, lower, room, self.seconds, self.pessimistic)
+        check = self.search.check
+        return Guide(upper, opened, lower, room, self.seconds, check, self.pessimistic)
 
     def _tighten_front(self, bucket: Bucket) -> None:
         """Bound the entries of an upper bucket by the guide as well."""

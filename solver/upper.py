@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ class Guide:
         lower: Labels of their other children, by ``id``.
         room: What all scalar costs together may be.
         seconds: What the grid may cost, roughly.
+        check: Called often, and may raise.
         pessimistic: Round costs up instead: then what is left to come is sure to fit, but no bound.
     """
 
@@ -57,8 +59,10 @@ class Guide:
         lower: dict[int, LowerLabels],
         room: float,
         seconds: float,
+        check: Callable[[], None],
         pessimistic: bool = False,
     ) -> None:
+        self.check = check
         self.pessimistic = pessimistic
         bases = {key: float(x.cost.min()) for key, x in lower.items()}
         total = sum(bases.values()) + sum(float(opened[id(b)].cost.min()) for b in buckets)
@@ -101,9 +105,8 @@ class Guide:
                 down.append(group)
                 base.append(base[-1] + bases[id(child)])
         ids, up = np.unique(mine.separator, return_inverse=True)
-        node = Node(
-            self._find_cell(mine.cost - own), mine.value, up.ravel(), len(ids), children, down, base
-        )
+        cell = self._find_cell(mine.cost - own)
+        node = Node(cell, mine.value, up.ravel(), len(ids), children, down, base, check=self.check)
         node.send(self.cells)
         self._ids[id(bucket)], self._totals[id(bucket)] = ids, base[-1]
         return node
