@@ -85,7 +85,8 @@ def compose_scene(
             x, y = place_cutout(picture.size, size, distance, dice)
             solid = find_solid(picture, x, y, size)
             left = [((instances == k + 1) & ~solid).sum() for k in range(len(whole))]
-            if solid.sum() >= 0.6 * find_solid(picture, 0, 0, max(picture.size)).sum() and all(
+            inside = find_solid(picture, 0, 0, max(picture.size)).sum()
+            if solid.sum() >= max(1, 0.6 * inside) and all(
                 now >= VISIBLE * before for now, before in zip(left, whole)
             ):
                 image.paste(picture, (x, y), picture)

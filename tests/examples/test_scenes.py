@@ -82,6 +82,16 @@ def test_masks_and_boxes_are_of_what_is_seen(pictures) -> None:
     assert seen == {1, 2}
 
 
+def test_what_cannot_be_seen_has_no_box(pictures, tmp_path: Path) -> None:
+    Image.new("RGBA", (30, 30), (255, 0, 0, 60)).save(tmp_path / "glass.png")
+    Image.new("RGBA", (900, 1), "red").save(tmp_path / "thread.png")
+    cutouts = [Cutout(tmp_path / "glass.png", 1), Cutout(tmp_path / "thread.png", 2)]
+    for seed in range(6):
+        scene = compose_scene(cutouts, pictures[1], 64, (seed,))
+        assert 1 not in scene.labels
+        assert all(scene.area(k) > 0 for k in range(len(scene.labels)))
+
+
 def test_files_hold_the_scene_and_depend_on_the_seed_only(pictures, tmp_path: Path) -> None:
     cutouts, photos = pictures
     one, again, other = tmp_path / "one", tmp_path / "again", tmp_path / "other"
