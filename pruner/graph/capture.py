@@ -1,7 +1,8 @@
 """A network read by ``torch.export`` into a `Program`, with what it does in training only."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import fx, nn
 
 from ..errors import PrunerWarning, first_line
 from .canonicalize import canonicalize
+from .comparison import describe_difference
 from .constant_numbers import fold_constant_numbers
 from .custom_gradients import describe_functions, notice_functions
 from .eval_mode import evaluation_mode
@@ -47,23 +49,19 @@ def capture_program(
         TraceError: It cannot be exported.
     """
     model = unwrap_model(model)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole encoder layer
-    try:
-        with (
-            evaluation_mode(model),
-            notice_functions() as functions,
-            alias_children(model) as names,
-        ):
-            exported = export_model(model, inputs, dict(kwargs or {}))
-            program = canonicalize(exported.program, exported.batch, model, is_known)
-            model.train()
-            _mark_norms(program.graph, model)
-            notes: tuple[str, ...] = ()
-            if reads_training_flag(model):
-                notes = _add_training(program, model, exported.call, is_known)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with (
+        _slow_attention(),
+        evaluation_mode(model),
+        notice_functions() as functions,
+        alias_children(model) as names,
+    ):
+        exported = export_model(model, inputs, dict(kwargs or {}))
+        program = canonicalize(exported.program, exported.batch, model, is_known)
+        model.train()
+        _mark_norms(program.graph, model)
+        notes: tuple[str, ...] = ()
+        if reads_training_flag(model):
+            notes = _add_training(program, model, exported.call, is_known)
     notes += describe_functions(functions)
     if exported.reason:
         warnings.warn(
@@ -79,9 +77,25 @@ def capture_program(
     unfuse_projections(program.graph)
     remove_dead_nodes(program.graph)
     program = escape_names(hold_weight_scales(replace(program, notes=notes)), names)
+    example = (model, program, inputs, dict(kwargs or {}))
     with keep_model(model), evaluation_mode(model):
-        sizes = find_fixed_sizes(model, program, inputs, dict(kwargs or {}))
+        difference = describe_difference(*example)
+        with _slow_attention():
+            sizes = find_fixed_sizes(*example)
+    if difference:
+        warnings.warn(f"{type(model).__name__}: {difference}", PrunerWarning, stacklevel=3)
     return replace(program, sizes=sizes)
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Keep torch from running a whole encoder layer as one operator, padding left out."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _add_training(

@@ -7,7 +7,7 @@ they agree, or both refuse, the graph is left alone; else the size is kept, and 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,8 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
-from .ops import operator_name
-from .program import BATCH_HINT, Program
-from .recurrent_shapes import RECURRENT
+from .comparison import agree, call_model, call_program, read_leaves
+from .program import Program
 
 _MOST_SECONDS = 20.0
 """After so long, sizes that were not tried are kept."""
@@ -77,16 +76,10 @@ def find_fixed_sizes(
         inputs: The example arguments.
         kwargs: The example keyword arguments.
     """
-    leaves, spec = pytree.tree_flatten((inputs, dict(kwargs)))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    if any(tensor.is_meta for tensor in (*tensors, *program.tensors.values())):
+    leaves = read_leaves(program, inputs, kwargs, most=1)
+    if not leaves:
         return {}
-    if program.batch == BATCH_HINT:
-        batch = next(len(leaf) for leaf in tensors if leaf.dim())
-        leaves = [
-            leaf[:1] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == batch else leaf
-            for leaf in leaves
-        ]
+    spec = pytree.tree_structure((inputs, dict(kwargs)))
     until = time.monotonic() + _MOST_SECONDS
     fixed: set[Place] = set()
     for places in _group_places(leaves, None if program.batch == BATCH_HINT else program.batch):
@@ -131,9 +124,8 @@ def _differs_elsewhere(
         if chosen > size and size >= _LARGE and taken:
             break  # the model is not bound to the size: larger ones tell nothing new
         trial = _resize(leaves, places, chosen, step)
-        expected = _call(_run_model, model, trial, spec)
-        got = _call(_run_program, program, trial)
-        if (expected is None) != (got is None) or not _agree(got, expected):
+        expected = call_model(model, trial, spec)
+        if not agree(call_program(program, trial), expected, _TOLERANCE):
             return True
         taken = taken or expected is not None
     if not taken and len(places) > 1:  # equal by chance
@@ -156,50 +148,3 @@ def _resize(leaves: Sequence[Any], places: Sequence[Place], size: int, step: int
             x = torch.randn(x.shape, generator=generator).to(x)
         result[number] = x
     return result
-
-
-def _call(function: Callable[..., Any], *args: Any) -> list[Any] | None:
-    """Return what a function gives, None where it raises; random numbers are the same each time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        try:
-            return list(function(*args))
-        except Exception:  # whatever the user's network raises: it refuses the size
-            return None
-
-
-def _run_model(model: nn.Module, leaves: list[Any], spec: pytree.TreeSpec) -> Any:
-    args, kwargs = pytree.tree_unflatten(leaves, spec)
-    return pytree.tree_leaves(model(*args, **kwargs))
-
-
-def _run_program(program: Program, leaves: Sequence[Any]) -> Any:
-    values = iter(leaves)
-    given = {
-        node: next(values) if node.op == "placeholder" else program.tensors[str(node.target)]
-        for node in program.graph.nodes
-        if node.op in ("placeholder", "get_attr")
-    }
-    interpreter = fx.Interpreter(nn.Module(), graph=program.graph)
-    # oneDNN's recurrent layers write beyond a state of another batch; torch's own raise.
-    recurrent = any(operator_name(node) in RECURRENT for node in program.graph.nodes)
-    with torch.backends.mkldnn.flags(enabled=not recurrent):
-        return interpreter.run(initial_env=given, enable_io_processing=False)
-
-
-def _agree(got: list[Any] | None, expected: list[Any] | None) -> bool:
-    if got is None or expected is None:
-        return got is expected
-    return len(got) == len(expected) and all(map(_equal, got, expected))
-
-
-def _equal(x: Any, y: Any) -> bool:
-    if not isinstance(y, Tensor) or not isinstance(x, Tensor):
-        return bool(type(x) is type(y) and x == y)
-    if x.shape != y.shape or x.dtype != y.dtype:
-        return False
-    if not (y.is_floating_point() or y.is_complex()):
-        return torch.equal(x, y)
-    finite = y[y.isfinite()]
-    scale = float(finite.abs().max()) if finite.numel() else 0.0
-    return torch.allclose(x, y, rtol=0.0, atol=_TOLERANCE * scale, equal_nan=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ..axes import EXTREMES, REDUCTIONS, SOFTMAXES
+from ..axes import AVERAGES, COUNTS, EXTREMES, REDUCTIONS, SOFTMAXES
 from ..graph import is_mutable, operator_arguments, operator_name
 from ..structure import Network, Plan
 from .kept_positions import Kept, KeptPositions
@@ -70,11 +70,15 @@ class MaskedInterpreter(AlignedInterpreter):
             return self._normalize(n, x, kept)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         target: Any = n.target
-        if name in (*REDUCTIONS, *EXTREMES):
+        if name in (*REDUCTIONS, *COUNTS, *EXTREMES):
             return target(_select_kept(x, kept), *args[1:], **kwargs)
         if name in SOFTMAXES or name == "batch_norm":
             return _scatter_kept(target(_select_kept(x, kept), *args[1:], **kwargs), x, kept)
-        return super().run_node(n)  # a product: it sums over zeros
+        whole: Tensor = super().run_node(n)
+        if name in AVERAGES:  # over neighbours, of which there are others
+            left = {d: i for d, i in self.positions.find(n, whole).items() if d in kept}
+            return _scatter_kept(target(_select_kept(x, kept), *args[1:], **kwargs), whole, left)
+        return whole  # a product: it sums over zeros
 
     def _normalize(self, n: fx.Node, x: Tensor, kept: Kept) -> Tensor:
         """Return a normalization over the kept positions, zero elsewhere."""

@@ -4,7 +4,7 @@ import operator
 
 from torch import fx
 
-from ...graph import operator_name
+from ...graph import operator_arguments, operator_name
 from ..algebra import Axis, freeze_axes, multiply
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
@@ -65,8 +65,41 @@ def multiply_sizes(axis_map: AxisMap, node: fx.Node) -> Axes:
     return []
 
 
-@rule("scalar_tensor", "meshgrid", "one_hot", "searchsorted", "bucketize", "nonzero",
-      "tril_indices", "triu_indices")  # fmt: skip
+@rule("meshgrid")
+def meshgrid(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Give every vector's axis to each of the grids, in their order or the first two swapped."""
+    args = operator_arguments(node)
+    axes = [axis_map.axes_of(source)[0] for source in args["tensors"]]
+    if args.get("indexing") == "xy":
+        axes[:2] = axes[1::-1]
+    return [list(axes) for _ in node.meta["shape"]]
+
+
+@rule("one_hot")
+def one_hot(axis_map: AxisMap, node: fx.Node) -> Axes:
+    """Add a frozen axis of the classes."""
+    classes = axis_map.new_axis(axis_map.shape_of(node)[-1], "classes of one_hot")
+    return [*axis_map.axes_of(node.args[0]), classes]
+
+
+@rule("bucketize", "searchsorted")
+def search(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Return the axes of the values that are looked up; the boundaries, in order, are frozen."""
+    args = operator_arguments(node)
+    bounds = axis_map.axes_of(args["boundaries" if "boundaries" in args else "sorted_sequence"])
+    freeze_axes(bounds[-1:], "boundaries in order")
+    values = args["self"]
+    if not isinstance(values, fx.Node):
+        return []
+    x = list(axis_map.axes_of(values))
+    for mine, theirs in zip(x, bounds[:-1]):
+        axis_map.unify(mine, theirs, node)
+    if isinstance(args.get("sorter"), fx.Node):
+        freeze_axes(axis_map.axes_of(args["sorter"]), "boundaries in order")
+    return x
+
+
+@rule("scalar_tensor", "nonzero", "tril_indices", "triu_indices")
 def freeze_constant(axis_map: AxisMap, node: fx.Node) -> Result:
     """Freeze what a constant that depends on positions reads and what it gives."""
     return axis_map.freeze_node(node, CONSTANT)

@@ -4,11 +4,19 @@ import torch
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import UNIT, Atom, freeze_axes, multiply, split_product, split_sum
+from ..algebra import (
+    UNIT,
+    Atom,
+    freeze_axes,
+    multiply,
+    resolve_axis,
+    split_product,
+    split_sum,
+)
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 from .contraction import KERNEL, MAP
-from .shape import split_range
+from .shape import freeze_indexed, split_range
 
 
 @rule("im2col")
@@ -122,7 +130,7 @@ def index_select(axis_map: AxisMap, node: fx.Node) -> Axes:
     args = operator_arguments(node)
     x = list(axis_map.axes_of(node.args[0]))
     dim = args["dim"] % len(x)
-    freeze_axes([x[dim]], "indexed")
+    freeze_axes([x[dim], *axis_map.axes_of(args["index"])], "indexed")
     x[dim] = axis_map.new_axis(axis_map.shape_of(node)[dim], "indexed")
     return x
 
@@ -149,6 +157,34 @@ def scatter(axis_map: AxisMap, node: fx.Node) -> Result:
             if d != dim:
                 axis_map.unify(mine, theirs, node)
     return x
+
+
+@rule("index_put")
+def index_put(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze the run of axes that is written by index; what is written has those around it."""
+    args = operator_arguments(node)
+    x, written, indices = axis_map.axes_of(args["self"]), axis_map.axes_of(args["values"]), []
+    for one in args["indices"]:
+        indices.append(one)
+        if one is not None and one.meta.get("dtype") is torch.bool:
+            return axis_map.freeze_node(node, "a write to positions that depend on data")
+    around = freeze_indexed(axis_map, x, indices)
+    if around is None:
+        return axis_map.freeze_node(node, "indexing by separated axes")
+    rank = max(len(axis_map.axes_of(one)) for one in indices if one is not None)
+    before, after = around
+    for place, theirs in enumerate(reversed(written)):
+        outer = place - after - rank
+        if place < after:
+            mine = x[len(x) - 1 - place]
+        elif outer < 0:
+            freeze_axes([theirs], "indexed")
+            continue
+        else:
+            mine = x[before - 1 - outer]
+        if resolve_axis(theirs).size > 1:
+            axis_map.unify(mine, theirs, node)
+    return list(x)
 
 
 @rule("diagonal")

@@ -17,11 +17,14 @@ REDUCTIONS = (
 )  # fmt: skip
 """Defined over any number of positions: their axis may be cut, as a normalization's may."""
 
-EXTREMES = ("max", "min")
+COUNTS = ("any", "all", "prod", "nansum", "count_nonzero", "aminmax")
+"""Reductions too, of which engines run the less frequent ones with what is around them."""
+
+EXTREMES = ("max", "min", "median", "nanmedian")
 """Reductions too, unless the positions that they find are read."""
 
-POSITIONS = ("argmax", "argmin", "any", "all", "prod", "median")
-"""What they give depends on the positions themselves: their axis may not be cut."""
+POSITIONS = ("argmax", "argmin")
+"""What they give are positions themselves: their axis may not be cut."""
 
 
 def _read_dims(dims: Any, rank: int) -> set[int]:
@@ -30,7 +33,7 @@ def _read_dims(dims: Any, rank: int) -> set[int]:
     return {d % rank for d in chosen} if rank else set()
 
 
-@rule(*REDUCTIONS, *EXTREMES, *POSITIONS)
+@rule(*REDUCTIONS, *COUNTS, *EXTREMES, *POSITIONS)
 def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
     """End the axes that are reduced over; the others pass."""
     args, x = operator_arguments(node), axis_map.axes_of(node.args[0])
@@ -38,7 +41,7 @@ def reduce(axis_map: AxisMap, node: fx.Node) -> Result:
         return match_pointwise(axis_map, node)
     reduced = _read_dims(args.get("dim"), len(x))
     name = operator_name(node)
-    if name in REDUCTIONS or (name in EXTREMES and not _reads_positions(node)):
+    if name in (*REDUCTIONS, *COUNTS) or (name in EXTREMES and not _reads_positions(node)):
         axis_map.reduction_axes[node] = tuple(sorted(reduced))
     else:
         freeze_axes([x[d] for d in reduced], f"reduced by {name}")
@@ -90,7 +93,7 @@ def transform(axis_map: AxisMap, node: fx.Node) -> Result:
 
 
 @rule("cumsum", "cumprod", "flip", "roll", "sort", "argsort", "topk", "kthvalue", "tril", "triu",
-      "cummax", "cummin", "logcumsumexp", "rot90", "mode", "cross", "linalg_cross")  # fmt: skip
+      "cummax", "cummin", "logcumsumexp", "rot90", "mode")  # fmt: skip
 def freeze_ordered_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     """Freeze the axes whose positions are put in order, in both sizes; the others pass."""
     args, name, x = operator_arguments(node), operator_name(node), axis_map.axes_of(node.args[0])
@@ -108,3 +111,14 @@ def freeze_ordered_axis(axis_map: AxisMap, node: fx.Node) -> Result:
     if isinstance(shape, list):
         return [resize(one) if len(one) == len(x) else [] for one in shape]
     return resize(shape) if len(shape) == len(x) else axis_map.freeze_node(node, "a changed shape")
+
+
+@rule("cross", "linalg_cross")
+def cross(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Freeze the axis of the three coordinates; the others are those of both vectors."""
+    x, y = (axis_map.axes_of(source) for source in node.args[:2])
+    dim = operator_arguments(node)["dim"]
+    if dim is None or len(x) != len(y):
+        return axis_map.freeze_node(node, "a cross product over an axis that is looked for")
+    freeze_axes((x[dim], y[dim]), "coordinates of a cross product")
+    return match_pointwise(axis_map, node)

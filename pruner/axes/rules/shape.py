@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 from torch import fx
 
@@ -157,9 +158,15 @@ def repeat_interleave(axis_map: AxisMap, node: fx.Node) -> Result:
     """Put every position so many times before the next one: axis * copies."""
     args = operator_arguments(node)
     source, count, dim = args.get("self"), args["repeats"], args.get("dim")
-    if not isinstance(count, int) or dim is None or not isinstance(source, fx.Node):
-        return axis_map.freeze_node(node, "repeat_interleave by a tensor or over all axes")
-    x, copies = list(axis_map.axes_of(source)), axis_map.new_axis(count)
+    if dim is None or not isinstance(source, fx.Node):
+        return axis_map.freeze_node(node, "repeat_interleave over all axes")
+    x, dim = list(axis_map.axes_of(source)), dim % len(axis_map.axes_of(source))
+    if not isinstance(count, int):
+        reason = "counts of copies that differ"
+        freeze_axes([x[dim], *axis_map.all_axes(count)], reason)
+        x[dim] = axis_map.new_axis(axis_map.shape_of(node)[dim], reason)
+        return x
+    copies = axis_map.new_axis(count)
     x[dim] = multiply((x[dim], copies))
     axis_map.set_symbolic(node, (1,) if len(node.args) > 1 else ("repeats",), copies)
     return x
@@ -270,19 +277,27 @@ def getitem(axis_map: AxisMap, node: fx.Node) -> Result:
 @rule("index")
 def index(axis_map: AxisMap, node: fx.Node) -> Result:
     """Put the shape of index tensors in the place of the run of axes that they index."""
-    x, indices = axis_map.axes_of(node.args[0]), node.args[1]
-    assert isinstance(indices, Sequence)
-    used = [d for d, one in enumerate(indices) if one is not None]
-    if not used or used != list(range(used[0], used[-1] + 1)):
+    x = axis_map.axes_of(node.args[0])
+    around = freeze_indexed(axis_map, x, node.args[1])
+    if around is None:
         return axis_map.freeze_node(node, "indexing by separated axes")
-    freeze_axes([x[d] for d in used], "indexed")
-    for one in indices:
-        if isinstance(one, fx.Node):
-            freeze_axes(axis_map.all_axes(one), "an index")
-    shape = axis_map.shape_of(node)
-    before, after = used[0], len(x) - used[-1] - 1
+    shape, (before, after) = axis_map.shape_of(node), around
     middle = shape[before : len(shape) - after]
     return [*x[:before], *axis_map.new_frozen_axes(middle, "indexed"), *x[len(x) - after :]]
+
+
+def freeze_indexed(axis_map: AxisMap, x: Axes, indices: Any) -> tuple[int, int] | None:
+    """Freeze a run of axes that index tensors index, and these; return how many are around it.
+
+    None: they are no run.
+    """
+    used = [d for d, one in enumerate(indices) if one is not None]
+    if not used or used != list(range(used[0], used[-1] + 1)):
+        return None
+    freeze_axes([x[d] for d in used], "indexed")
+    for d in used:
+        freeze_axes(axis_map.all_axes(indices[d]), "an index")
+    return used[0], len(x) - used[-1] - 1
 
 
 @rule("pad", "constant_pad_nd")
@@ -290,7 +305,7 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
     """Add constants on both sides; along channels they are parts of a Sum and may be cut too."""
     args = operator_arguments(node)
     x, pads = axis_map.axes_of(node.args[0]), args["pad"]
-    mode, value = args.get("mode", "constant"), args.get("value")
+    mode = args.get("mode", "constant")
     result, shape = list(x), axis_map.shape_of(node)
     for i in range(len(pads) // 2):
         d = len(x) - 1 - i
@@ -298,7 +313,7 @@ def pad(axis_map: AxisMap, node: fx.Node) -> Result:
         if before == after == 0:
             continue
         numbers = all(isinstance(n, int) and n >= 0 for n in (before, after))
-        if not numbers or mode != "constant" or value or not is_free(x[d]):
+        if not numbers or mode != "constant" or not is_free(x[d]):
             freeze_axes([x[d]], "padded")
             result[d] = axis_map.new_axis(shape[d], "padded")
             continue

@@ -3,8 +3,8 @@
 from torch import fx
 
 from ...graph import operator_arguments, operator_name
-from ..algebra import freeze_axes, split_product
-from ..axis_map import AxisMap, Result
+from ..algebra import Axis, concatenate, freeze_axes, is_free, parts_of, split_product
+from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 from .contraction import KERNEL, MAP
 
@@ -32,6 +32,7 @@ RANK = {name: rank for table in (POOLS, UPSAMPLES, OTHERS)
         for rank, names in table.items() for name in names}  # fmt: skip
 """Operators that replace a map -> how many axes it has."""
 
+AVERAGES = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
 UNPOOLINGS = ("max_unpool2d", "max_unpool3d")
 POOLINGS = frozenset(name for names in POOLS.values() for name in names).union(UNPOOLINGS)
 UPSAMPLINGS = frozenset(name for names in UPSAMPLES.values() for name in names)
@@ -41,11 +42,59 @@ UPSAMPLINGS = frozenset(name for names in UPSAMPLES.values() for name in names)
 def resample_map(axis_map: AxisMap, node: fx.Node) -> Result:
     """Replace the map, the last one, two or three axes; those before it pass."""
     x, rank = axis_map.axes_of(node.args[0]), RANK[operator_name(node)]
-    freeze_axes(x[-rank:], MAP)
     shape = node.meta["shape"]
+    if operator_name(node) in AVERAGES:
+        return _average(axis_map, node, x, rank)
+    freeze_axes(x[-rank:], MAP)
     if isinstance(shape, list):
         return [[*x[:-rank], *axis_map.new_frozen_axes(one[-rank:], MAP)] for one in shape]
     return [*x[:-rank], *axis_map.new_frozen_axes(shape[-rank:], MAP)]
+
+
+def _average(axis_map: AxisMap, node: fx.Node, x: Axes, rank: int) -> Axes:
+    """Relate a map and its averages: what no window spans passes, all else is frozen but for one.
+
+    Windows over channels that are padded to keep their number are those of a local response
+    normalization: it runs over the channels that are left, as every normalization does.
+    """
+    args, shape = operator_arguments(node), axis_map.shape_of(node)
+    kernel, stride, padding = (
+        [value] * rank if isinstance(value, int) else list(value) or list(args["kernel_size"])
+        for value in (args["kernel_size"], args["stride"], args["padding"])
+    )
+    result = list(x)
+    for i in range(rank):
+        d, k = len(x) - rank + i, kernel[i % len(kernel)]
+        if stride[i % len(stride)] == 1 and padding[i % len(padding)] == 0:
+            if k == 1:
+                continue
+            inner = _find_padded(args["self"], x[d], len(x) - 1 - d, k)
+            if inner is not None:
+                axis_map.reduction_axes[node] = (*axis_map.reduction_axes.get(node, ()), d)
+                result[d] = inner
+                continue
+        freeze_axes([x[d]], MAP)
+        result[d] = axis_map.new_axis(shape[d], MAP)
+    return result
+
+
+def _find_padded(source: fx.Node, axis: Axis, place: int, window: int) -> Axis | None:
+    """Return what was padded with zeros so that windows of step one keep its size, if it was.
+
+    Args:
+        source: What the windows are of.
+        axis: Its axis.
+        place: That axis counted from the last one, which is 0.
+        window: The number of positions in a window.
+    """
+    if operator_name(source) not in ("pad", "constant_pad_nd") or not is_free(axis):
+        return None
+    args, parts = operator_arguments(source), parts_of(axis)
+    before, after = (*args["pad"], *[0] * 2 * (place + 1))[2 * place : 2 * place + 2]
+    plain = args.get("mode", "constant") == "constant" and not args.get("value")
+    if not plain or before + after != window - 1 or len(parts) <= bool(before) + bool(after):
+        return None
+    return concatenate(parts[bool(before) : len(parts) - bool(after)])
 
 
 @rule(*UNPOOLINGS)

@@ -44,6 +44,7 @@ ON_A_MAP: dict[str, Callable[[type, int], nn.Module]] = {
     "PixelShuffle": lambda kind, rank: kind(2),
     "PixelUnshuffle": lambda kind, rank: kind(2),
     "GroupNorm": lambda kind, rank: kind(2, WIDTH),
+    "LocalResponseNorm": lambda kind, rank: kind(3, alpha=1.0),
     "Upsample": lambda kind, rank: kind(scale_factor=2),
     "UpsamplingBilinear2d": lambda kind, rank: kind(scale_factor=2),
     "UpsamplingNearest2d": lambda kind, rank: kind(scale_factor=2),
@@ -72,7 +73,6 @@ ON_A_MAP: dict[str, Callable[[type, int], nn.Module]] = {
 """Layers between two convolutions: the width between them is free."""
 
 FROZEN = {
-    "LocalResponseNorm": (lambda kind: kind(3), "works across neighbouring channels"),
     "FractionalMaxPool2d": (lambda kind: kind(2, 2), "draws its windows at random"),
     "FractionalMaxPool3d": (lambda kind: kind(2, 2), "draws its windows at random"),
     "CrossMapLRN2d": (None, "an autograd function of its own, older than export"),
@@ -263,7 +263,6 @@ WITHOUT_RULE = {
     "_pdist_forward": "pairs of a batch's rows, in one axis",
     "as_strided": "reads memory, not axes",
     "empty_strided": "lays out memory, not axes",
-    "index_put": "writes at positions that depend on data",
 }
 """Core operators that freeze what they touch."""
 
