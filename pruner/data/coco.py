@@ -3,8 +3,9 @@
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,9 @@ class BoxSamples(Samples):
 
     The dict of an image has ``boxes`` float32 [k, 4] (left, top, right, bottom in pixels of the
     input), ``labels`` int64 [k] from 1 on, ``image_id`` int64 [], and ``size`` int64 [2], height
-    and width of the image in its file. Images without boxes have k = 0.
+    and width of the image in its file. Where categories name keypoints it has ``keypoints`` too,
+    float32 [k, K, 3]: x, y and visibility, 0 for those that are out of sight. Images without boxes
+    have k = 0.
 
     Attributes:
         files: Images, in the order of the JSON file.
@@ -61,18 +64,24 @@ class BoxSamples(Samples):
         boxes = np.clip(self.coco.boxes[own], 0, [width, height, width, height])
         cut, keep = frame.cut_boxes(boxes)
         numbers = np.searchsorted(self.labels, self.coco.categories[own][keep]) + 1
-        return image, {
+        target = {
             "boxes": torch.from_numpy(cut),
             "labels": torch.from_numpy(numbers.astype(np.int64)),
             "image_id": torch.tensor(self.coco.ids[row]),
             "size": torch.tensor([height, width]),
         }
+        if self.coco.points is not None:
+            points = frame.cut_points(self.coco.points[own][keep], self.coco.mirror)
+            target["keypoints"] = torch.from_numpy(points)
+        return image, target
 
     def fingerprint(self) -> str:
         """Return a digest of file names, boxes and settings."""
         coco = self.coco
-        content = [coco.names, coco.ids, coco.boxes.tolist(), coco.categories.tolist()]
-        return digest_json([content, coco.starts.tolist(), self.labels, self.how.describe()])
+        content: list[Any] = [coco.names, coco.ids, coco.boxes.tolist(), coco.categories.tolist()]
+        points = None if coco.points is None else coco.points.tolist()
+        content += [coco.starts.tolist(), points, coco.mirror]
+        return digest_json([content, self.labels, self.how.describe()])
 
 
 def open_coco(
@@ -208,15 +217,14 @@ def _leave_out(
     keep = sorted({*range(len(files))} - {*missing})
     counts = np.diff(coco.starts)
     rows = np.repeat(np.isin(np.arange(len(files)), keep), counts)
-    left = CocoFile(
-        coco.path,
-        tuple(coco.names[row] for row in keep),
-        tuple(coco.ids[row] for row in keep),
-        coco.sizes[keep],
-        coco.boxes[rows],
-        coco.categories[rows],
-        np.concatenate([[0], np.cumsum(counts[keep])]).astype(np.int64),
-        coco.names_of,
-        coco.notes,
+    left = replace(
+        coco,
+        names=tuple(coco.names[row] for row in keep),
+        ids=tuple(coco.ids[row] for row in keep),
+        sizes=coco.sizes[keep],
+        boxes=coco.boxes[rows],
+        categories=coco.categories[rows],
+        starts=np.concatenate([[0], np.cumsum(counts[keep])]).astype(np.int64),
+        points=None if coco.points is None else coco.points[rows],
     )
     return left, [files[row] for row in keep]

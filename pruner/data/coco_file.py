@@ -1,6 +1,7 @@
 """CocoFile: images, boxes and categories of one COCO JSON file, checked."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ class CocoFile:
         starts: int64 [n + 1]: the boxes of image i are starts[i] to starts[i + 1].
         names_of: Category id to name, in rising order of ids.
         notes: What was dropped, in words.
+        points: float32 [k, K, 3]: x, y and visibility (0: not labelled) of every box's keypoints,
+            or None where no category names keypoints.
+        mirror: Which keypoint takes the place of each in a mirrored image: left is right there.
     """
 
     path: Path
@@ -38,6 +42,8 @@ class CocoFile:
     starts: np.ndarray
     names_of: Mapping[int, str]
     notes: tuple[str, ...]
+    points: np.ndarray | None = None
+    mirror: tuple[int, ...] = ()
 
 
 def read_coco(path: Path) -> CocoFile:
@@ -71,13 +77,35 @@ def read_coco(path: Path) -> CocoFile:
         "boxes reach beyond their image and are clipped": int((clipped & keep).sum()),
     }
     notes = tuple(f"{path.name}: {count} {what}" for what, count in counts.items() if count)
-    owners, labels, boxes = owners[keep], labels[keep], boxes[keep]
-    order = np.argsort(owners, kind="stable")
+    order = np.flatnonzero(keep)[np.argsort(owners[keep], kind="stable")]
     starts = np.searchsorted(owners[order], np.arange(len(ids) + 1))
+    mirror = find_mirror(categories, path)
+    points = _read_points(counted, len(mirror), path)[order] if mirror else None
     return CocoFile(
         path, names, tuple(ids), sizes, boxes[order].astype(np.float32), labels[order], starts,
-        dict(sorted(names_of.items())), notes,
+        dict(sorted(names_of.items())), notes, points, mirror,
     )  # fmt: skip
+
+
+def find_mirror(categories: Sequence[Mapping[str, Any]], path: Path) -> tuple[int, ...]:
+    """Return which keypoint takes the place of each in a mirrored image; () without keypoints.
+
+    Categories list the names of their keypoints; those that differ in left and right alone change
+    places.
+
+    Raises:
+        PrunerError: Two categories have different keypoints.
+    """
+    named = [tuple(map(str, one["keypoints"])) for one in categories if one.get("keypoints")]
+    if not named:
+        return ()
+    if len({*named}) > 1:
+        raise PrunerError(f"{path}: categories with different keypoints; one list is expected")
+    turned = {"left": "right", "right": "left"}
+    names = named[0]
+    others = [re.sub("left|right", lambda side: turned[side[0]], name.lower()) for name in names]
+    places = {name.lower(): k for k, name in enumerate(names)}
+    return tuple(places.get(other, k) for k, other in enumerate(others))
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -118,6 +146,23 @@ def _read_boxes(
     corners = np.array(boxes, np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     return np.array(owners, np.int64), np.array(labels, np.int64), corners
+
+
+def _read_points(annotations: Sequence[Mapping[str, Any]], count: int, path: Path) -> np.ndarray:
+    """Return float32 [k, count, 3]: the keypoints of every annotation, zeros where it has none."""
+    found = np.zeros((len(annotations), count, 3), np.float32)
+    for row, one in enumerate(annotations):
+        points: Any = one.get("keypoints")
+        if points is None:
+            continue
+        if not (isinstance(points, list) and len(points) == 3 * count
+                and all(map(_is_number, points))):  # fmt: skip
+            raise PrunerError(
+                f"{path}: annotation {one.get('id', row)}: expected {count} keypoints of x, y and "
+                f"visibility, got {str(points)[:60]}"
+            )
+        found[row] = np.reshape(points, (count, 3))
+    return found
 
 
 def _clip(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

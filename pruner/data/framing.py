@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -157,7 +158,7 @@ class Frame:
         outside are gone, and in training those with a side below one pixel too.
         """
         left, top, width, height = self.inner
-        sx, sy = width / (self.box[2] - self.box[0]), height / (self.box[3] - self.box[1])
+        sx, sy = self._zoom
         moved = boxes.astype(np.float64).reshape(-1, 4) - [*self.box[:2], *self.box[:2]]
         moved *= [sx, sy, sx, sy]
         centers = (moved[:, :2] + moved[:, 2:]) / 2
@@ -170,6 +171,31 @@ class Frame:
             moved[:, [0, 2]] = self.size[1] - moved[:, [2, 0]]
         kept = np.asarray(keep)
         return moved[kept].astype(np.float32), kept
+
+    def cut_points(self, points: np.ndarray, mirror: Sequence[int]) -> np.ndarray:
+        """Return float32 [k, K, 3] of x, y and visibility in the input's pixels.
+
+        Points out of sight, or of visibility 0, are all zeros.
+
+        Args:
+            points: [k, K, 3], in the image's pixels.
+            mirror: [K]: which point takes the place of each where the input is mirrored.
+        """
+        left, top, width, height = self.inner
+        places = (points[..., :2].astype(np.float64) - self.box[:2]) * self._zoom
+        seen = (points[..., 2] > 0) & ((places >= 0) & (places <= [width, height])).all(-1)
+        places += [left, top]
+        if self.flip:
+            places[..., 0] = self.size[1] - places[..., 0]
+        found = np.concatenate([places, points[..., 2:]], -1)
+        found = np.where(seen[..., None], found, 0).astype(np.float32)
+        return found[:, list(mirror)] if self.flip else found
+
+    @property
+    def _zoom(self) -> tuple[float, float]:
+        """Pixels of the input a pixel of the image, across and down."""
+        _, _, width, height = self.inner
+        return width / (self.box[2] - self.box[0]), height / (self.box[3] - self.box[1])
 
     def _interpolate(self, channel: np.ndarray) -> np.ndarray:
         left, top, width, height = self.inner

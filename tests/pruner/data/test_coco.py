@@ -168,3 +168,40 @@ def test_sizes_and_names_must_agree(tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(PrunerError, match="category 7 is 'lion', but 'cat'"):
         open_coco(tmp_path, HOW)
+
+
+def test_keypoints_move_with_their_box(tmp_path):
+    names = ["nose", "left_ear", "right_ear", "Tail"]
+    for split in ("train", "val"):
+        file = tmp_path / f"annotations/person_keypoints_{split}.json"
+        content = make_split(file, tmp_path / split)
+        content["categories"] = [one | {"keypoints": names} for one in CATEGORIES[:1]] + CATEGORIES[
+            1:
+        ]
+        for one in content["annotations"][1:]:
+            x, y, w, h = one["bbox"]
+            one["keypoints"] = [x, y, 2, x + w, y, 1, x, y + h, 2, 5, 5, 0]
+        file.write_text(json.dumps(content))
+    data = open_coco(tmp_path, HOW, framing=Framing(scale=(1.0, 1.0), flip=1.0), workers=0)
+    (_, plain), *_ = data.train(4, augment=False)
+    (_, mirrored), *_ = data.train(4)
+    seen = 0
+    for left, right in zip(plain, mirrored, strict=True):
+        for box, points in zip(left["boxes"], left["keypoints"], strict=True):
+            if left["image_id"] != 100:
+                expected = [[*box[:2], 2], [box[2], box[1], 1], [box[0], box[3], 2], [0, 0, 0]]
+                assert torch.allclose(points, torch.tensor(expected))
+                seen += 1
+            else:
+                assert not points.any()
+        assert left["keypoints"].shape[1:] == (4, 3)
+        flipped = left["keypoints"][:, [0, 2, 1, 3]].clone()
+        flipped[..., 0] = torch.where(flipped[..., 2] > 0, 64 - flipped[..., 0], 0)
+        assert torch.allclose(flipped, right["keypoints"])
+    assert seen == 2
+    content["annotations"][2]["keypoints"] = [1, 2]
+    file.write_text(json.dumps(content))
+    with pytest.raises(PrunerError, match="annotation 2: expected 4 keypoints of x, y and"):
+        open_coco(tmp_path, HOW)
+    cropped = Framing("crop").place((50, 100), (8, 8), None)
+    assert not cropped.cut_points(np.array([[[1.0, 1, 2]]]), [0]).any()
