@@ -2,15 +2,12 @@
 
 import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..errors import PrunerError, first_line
-from ..utils import suggest_names
+from ..utils import search_current_folder, suggest_names
 from .base import Task
 from .classification import Classification
 from .request import TaskRequest
@@ -85,7 +82,7 @@ def _list_forms() -> str:
 def _call_factory(name: str, request: TaskRequest) -> Task:
     """Call the user's factory with the settings, and the path of the data where one was given."""
     module_name, _, attribute = name.partition(":")
-    with _search_current_folder():
+    with search_current_folder():
         try:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
@@ -114,17 +111,3 @@ def _call_factory(name: str, request: TaskRequest) -> Task:
             f"task {name!r} made a {type(made).__name__}, expected a pruner.tasks.Task"
         )
     return made
-
-
-@contextmanager
-def _search_current_folder() -> Iterator[None]:
-    """Import from the current folder too, as ``python -m`` does and a console script does not."""
-    folder = os.getcwd()
-    added = folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if added and folder in sys.path:
-            sys.path.remove(folder)
