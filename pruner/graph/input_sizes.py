@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
 from .comparison import agree, call_model, call_program, read_leaves
-from .program import Program
+from .program import BATCH_HINT, Program
 
 _MOST_SECONDS = 20.0
 """After so long, sizes that were not tried are kept."""
