@@ -87,15 +87,21 @@ class Job:
 
 
 def train(job: Job, recipe: Recipe, cache: Path = CACHE, results: Path = RESULTS) -> dict[str, Any]:
-    """Train, or go on with it; write cache/NAME.safetensors, and its figures to the results.
+    """Train, or go on with it; write cache/NAME.safetensors and figures after every epoch.
+
+    Returns:
+        The figures, as they stand in the file of results.
 
     Raises:
         FloatingPointError: The loss is not a number.
+        ValueError: There are fewer scenes than a batch has.
     """
     steps = job.count // recipe.batch
+    if not steps:
+        raise ValueError(f"{job.count} scenes are less than a batch of {recipe.batch}")
     job.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(job.model, recipe)
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": []}
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": []}
     resume = cache / f"{job.name}.resume.pt"
     settings = json.dumps([dataclasses.asdict(recipe), job.count, job.about], sort_keys=True)
     if resume.is_file():
@@ -106,21 +112,25 @@ def train(job: Job, recipe: Recipe, cache: Path = CACHE, results: Path = RESULTS
             state = before
             print(f"{job.name}: going on at batch {state['step']} of {recipe.epochs * steps}")
     began, saved = time.monotonic() - state["seconds"], time.monotonic()
+    cpu_began = time.process_time() - state["cpu_seconds"]
     running = math.nan
     while state["step"] < recipe.epochs * steps:
         loss = take_step(job, recipe, optimizer, state["step"], steps)
         running = loss if math.isnan(running) else 0.95 * running + 0.05 * loss
         state["step"] += 1
         state["seconds"] = time.monotonic() - began
+        state["cpu_seconds"] = time.process_time() - cpu_began
         done = state["step"] % steps == 0
         if done:
             state["history"].append(job.evaluate(job.model.eval()))
             where = f"epoch {state['step'] // steps} of {recipe.epochs}, loss {running:.3f}"
             report(job, where, state)
+            cache.mkdir(parents=True, exist_ok=True)
+            save_file(flatten_state(job.model), cache / f"{job.name}.safetensors")
+            write_figures(job, recipe, state, results)
         if done or time.monotonic() - saved > SAVE_EVERY_S:
             save_state(resume, job.model, optimizer, settings, state)
             saved = time.monotonic()
-    save_file(flatten_state(job.model), cache / f"{job.name}.safetensors")
     return write_figures(job, recipe, state, results)
 
 
@@ -196,8 +206,10 @@ def write_figures(job: Job, recipe: Recipe, state: dict[str, Any], path: Path) -
         "metric": job.metric,
         "value": round(state["history"][-1], 4),
         "history": [round(value, 4) for value in state["history"]],
+        "epochs_done": len(state["history"]),
         "recipe": dataclasses.asdict(recipe),
         "seconds": round(state["seconds"]),
+        "cpu_seconds": round(state["cpu_seconds"]),
         "threads": torch.get_num_threads(),
         "machine": record.describe_machine(filter(importlib.util.find_spec, LIBRARIES)),
         "date": str(date.today()),

@@ -76,6 +76,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     figures = training.train(job, recipe, tmp_path / "straight", tmp_path / "figures.json")
     assert figures["parameters"] == sum(p.numel() for p in job.model.parameters())
     assert json.loads((tmp_path / "figures.json").read_text())[job.name] == figures
+    with pytest.raises(ValueError, match="less than a batch of 99"):
+        training.train(job, training.Recipe(batch=99), tmp_path, tmp_path / "other.json")
     stopped, step = make_job(), training.take_step
     monkeypatch.setattr(training, "SAVE_EVERY_S", -1.0)
 
