@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -100,7 +101,7 @@ class SampleBatches:
             collate_fn=reader.collate,
             generator=torch.Generator(),  # the loader draws from it, and not from the global one
         )  # fmt: skip
-        for batch, broken, failure in loader:
+        for batch, broken, failure in self._guard(loader):
             for row, message in broken:
                 if not self.skip:
                     raise PrunerError(message)
@@ -112,6 +113,16 @@ class SampleBatches:
                     f"{self.broken.where}: no sample of a whole batch can be read; {broken[0][1]}"
                 )
             yield batch
+
+    def _guard(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        """Yield what is read; PrunerError where a process that reads ends or cannot be started."""
+        try:
+            yield from loader
+        except (RuntimeError, OSError) as error:
+            raise PrunerError(
+                f"{self.broken.where}: reading in {self.workers} processes failed "
+                f"({first_line(error)}); workers=0 reads in this one"
+            ) from error
 
 
 _Broken = list[tuple[int, str]]

@@ -46,6 +46,8 @@ class SampleData(Generic[S]):
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
+        if not len(self.training):
+            raise PrunerError(f"{self.where}: no samples to train on")
         object.__setattr__(self, "_broken", BrokenSamples(self.where))
         sizes = [self.cache_mb * 2**20] * 2
         object.__setattr__(self, "_caches", tuple(map(BatchCache, sizes)))

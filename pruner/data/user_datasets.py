@@ -115,8 +115,6 @@ def wrap_datasets(
     plain = DatasetSamples(where, None, how, tuple(targets), ignore)
     training = _wrap(train, plain, cache_mb * 2**20, trains=True)
     testing = None if test is None else _wrap(test, plain, cache_mb * 2**20, trains=False)
-    if not len(training):
-        raise PrunerError(f"{where}: the data set to train on is empty")
     classes = getattr(train, "classes", None)
     names = tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
     kept = isinstance(training.dataset, list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -144,6 +145,21 @@ def test_batches_that_are_not_changed_are_read_once(tmp_path, workers):
 def test_data_without_test_samples_says_so():
     with pytest.raises(PrunerError, match="here: no samples to test on"):
         SampleData("here", Numbers()).test()
+    with pytest.raises(PrunerError, match="here: no samples to train on"):
+        SampleData("here", Numbers(count=0))
+
+
+def test_a_process_that_ends_is_one_line():
+    @dataclass(frozen=True)
+    class Deadly(Numbers):
+        def read(self, row, rng):
+            os._exit(1)
+
+    with pytest.raises(
+        PrunerError, match="here: reading in 1 processes failed .*workers=0"
+    ) as caught:
+        list(SampleData("here", Deadly(), None, (), (), 1).train(5))
+    assert "\n" not in str(caught.value)
 
 
 def test_samples_are_joined_leaf_by_leaf():
