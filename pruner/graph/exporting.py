@@ -8,7 +8,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from .even_splits import EvenSplits
 from .model_state import keep_model
 from .program import BATCH_HINT
 from .recurrent_shapes import quick_recurrent_shapes
+from .symbolic_lengths import keep_lengths_symbolic
 from .torch_internals import (
     forget_guards,
     given_causality,
@@ -36,11 +37,15 @@ _OWN = tuple(
 
 @dataclass(frozen=True)
 class ExportCall:
-    """Arguments of an export, and which of their axes are free (``dynamic_shapes``)."""
+    """Arguments of an export, which of their axes are free (``dynamic_shapes``), and its mode.
+
+    Strict: the model's code is read and not run, so that ``int(x.shape[0])`` makes no constant.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     shapes: Any = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ def export_model(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, An
 
     The batch is the first axis of every tensor input, of those that share the first one's size. A
     model that was called before may keep tensors of that call and tell by the batch whether they
-    still hold; then another batch leaves it free.
+    still hold; then another batch leaves it free. Code that makes a number of the batch may be read
+    where it cannot be run.
 
     Raises:
         TraceError: It cannot be exported.
@@ -77,8 +83,11 @@ def export_model(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, An
         raise TraceError("no tensor among the example inputs; give the model's inputs as tensors")
     size = len(leaves[0])
     first: Exception | None = None
-    for least, batch in ((1, max(size, 2)), (max(size, 2) + 1, 2 * max(size, 2) + 3)):
-        call = free_batch(model, inputs, kwargs, torch.export.Dim("batch", min=least), batch)
+    example = max(size, 2)
+    for least, batch, strict in ((1, example, False), (example + 1, 2 * example + 3, False),
+                                 (1, example, True)):  # fmt: skip
+        free = torch.export.Dim("batch", min=least)
+        call = replace(free_batch(model, inputs, kwargs, free, batch), strict=strict)
         try:
             return Exported(call_export(model, call), BATCH_HINT, call, retried=first is not None)
         except Exception as failure:  # torch.export raises of many kinds; all mean the same here
@@ -100,13 +109,17 @@ def call_export(model: nn.Module, call: ExportCall) -> torch.export.ExportedProg
     """Export a model, which is left as it was."""
     # A failure is logged and printed with its whole graph, then raised.
     printed = contextlib.redirect_stderr(io.StringIO())
-    quiet = (warnings.catch_warnings(), printed, silence_logging(), torch.no_grad(), EvenSplits())
+    quiet = (warnings.catch_warnings(), printed, silence_logging(), torch.no_grad())
     with contextlib.ExitStack() as stack:
-        for context in (*quiet, keep_model(model), quick_recurrent_shapes(), given_causality()):
+        stack.enter_context(keep_model(model))
+        if not call.strict:  # read, and not run, it needs none
+            stack.enter_context(keep_lengths_symbolic(model))
+            stack.enter_context(EvenSplits())
+        for context in (*quiet, quick_recurrent_shapes(), given_causality()):
             stack.enter_context(context)
         warnings.simplefilter("ignore")
         exported = torch.export.export(
-            model, call.args, call.kwargs, dynamic_shapes=call.shapes, strict=False
+            model, call.args, call.kwargs, dynamic_shapes=call.shapes, strict=call.strict
         )
     forget_guards(exported)
     return exported

@@ -76,7 +76,7 @@ def _open(value: Any) -> tuple[list[Undo], list[Any]]:
         return [], [value.__func__]
     if isinstance(value, property):
         return [], [value.fget]
-    if _is_foreign(value):
+    if is_foreign(value):
         return [], [vars(value)] if isinstance(value, nn.Module) else []
     if isinstance(value, _Cached):
         count = value.cache_info().currsize
@@ -93,7 +93,8 @@ def _open(value: Any) -> tuple[list[Undo], list[Any]]:
     return [], [attributes, type(value)]
 
 
-def _is_foreign(value: Any) -> bool:
+def is_foreign(value: Any) -> bool:
+    """Return whether an object belongs to a package that keeps nothing of a model's call."""
     if isinstance(value, types.ModuleType):
         return True
     kind = value if isinstance(value, type | types.FunctionType | _Cached) else type(value)

@@ -185,6 +185,29 @@ def test_a_fixed_batch_is_said():
         assert pruner.trace(Fixed(), (X,)).fixed_batch == 2
 
 
+class Asking(Head):
+    """Asks for the batch in three ways that give numbers."""
+
+    def forward(self, x):
+        if len(x) != x.shape[0] or len([x]) != 1:
+            raise ValueError
+        return super().forward(x).reshape(len(x), -1)
+
+
+class Counting(Head):
+    def forward(self, x):
+        return super().forward(x).reshape(int(x.shape[0]), -1)
+
+
+@pytest.mark.parametrize("kind", [Asking, Counting])
+def test_code_that_asks_for_the_batch_as_a_number_leaves_it_free(kind):
+    model = kind()
+    net = pruner.trace(model, (X,))
+    assert net.fixed_batch is None and "len" not in globals()
+    more = torch.cat([X, X])
+    assert torch.allclose(net.module(more), model(more), atol=1e-6)
+
+
 class Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -154,6 +154,9 @@ class TwoViews(nn.Module):
         lambda views, x: views.chunk(chunks=2),
         lambda views, x: torch.split(views, x.shape[0]),
         lambda views, x: views.split(split_size=views.shape[0] // 2, dim=0),
+        lambda views, x: (views[: len(x)], views[len(x) :]),
+        lambda views, x: (views[::2] / len(x), views[1::2]),
+        lambda views, x: views.reshape(2, int(x.shape[0]), 8, 5, 5).unbind(),
     ],
 )
 def test_a_batch_in_equal_parts_stays_free(take_apart):
@@ -167,9 +170,8 @@ def test_a_batch_in_equal_parts_stays_free(take_apart):
 @pytest.mark.parametrize(
     "take_apart",
     [
-        lambda views, x: (views[: len(x)], views[len(x) :]),
-        lambda views, x: (views[::2] / len(x), views[1::2]),
-        lambda views, x: views.reshape(2, len(x), 8, 5, 5).unbind(),
+        lambda views, x: [torch.stack([views[2 * i + j] for i in range(len(x))]) for j in (0, 1)],
+        lambda views, x: [torch.stack(list(views)[j :: len(list(x))]) for j in (0, 1)],
     ],
 )
 def test_another_batch_than_a_constant_one_is_refused(take_apart):
