@@ -63,9 +63,12 @@ def score(
         if not isinstance(net, Network):
             raise PrunerError(f"criterion {method.name!r} needs a network that pruner.trace made")
         assert batches is not None
+        batches = list(batches)
+        for number, batch in enumerate(batches, 1):
+            _count_samples(method.name, number, batch)
         if task is None:
-            return method.score(net, list(batches), loss, progress)
-        return method.score(net, list(batches), loss, progress, task)
+            return method.score(net, batches, loss, progress)
+        return method.score(net, batches, loss, progress, task)
     if isinstance(batches, Iterator):
         batches = list(batches)  # a criterion may go through them more than once
     with evaluation_mode(net.module, gradients=True):
@@ -91,10 +94,7 @@ def _run_batches(
     count = 0
     with method.watch(subject, [slot for slots in tally.slots.values() for slot in slots]):
         for count, batch in enumerate(batches, 1):
-            samples = count_samples(batch[0])
-            if not samples:
-                raise PrunerError(f"criterion {method.name!r}: batch {count} is empty")
-            method.begin_batch(samples)
+            method.begin_batch(_count_samples(method.name, count, batch))
             with torch.set_grad_enabled(with_gradients):
                 outputs, targets = subject.run(batch)
             if with_gradients:
@@ -105,6 +105,13 @@ def _run_batches(
                 progress(count, total)
     if count == 0:
         raise PrunerError(f"criterion {method.name!r}: batches are empty; give at least one")
+
+
+def _count_samples(name: str, number: int, batch: Batch) -> int:
+    samples = count_samples(batch[0])
+    if not samples:
+        raise PrunerError(f"criterion {name!r}: batch {number} is empty: its inputs hold no sample")
+    return samples
 
 
 class _Tally:

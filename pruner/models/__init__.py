@@ -1,6 +1,7 @@
 """Builds the network that a MODEL string names, with its weights, preset and example inputs."""
 
 from .example_inputs import Example
+from .host import Host, PartTask
 from .load import DenseModel, load_model
 from .model_names import resolve_name
 from .submodule import (
@@ -12,6 +13,6 @@ from .submodule import (
 )
 
 __all__ = [
-    "DenseModel", "Example", "capture_arguments", "find_submodule", "find_traceable_parts",
-    "list_submodules", "load_model", "resolve_name", "splice",
+    "DenseModel", "Example", "Host", "PartTask", "capture_arguments", "find_submodule",
+    "find_traceable_parts", "list_submodules", "load_model", "resolve_name", "splice",
 ]  # fmt: skip

@@ -28,12 +28,20 @@ def splice(model: nn.Module, path: str, part: nn.Module) -> nn.Module:
     model = unwrap_model(model)
     old = find_submodule(model, path)
     new = copy.copy(part)
-    for name, value in vars(old).items():
-        plain = not isinstance(value, nn.Module | Tensor) and not name.startswith("_")
-        if plain and not hasattr(new, name):
+    for name, value in list_plain_attributes(old).items():
+        if not hasattr(new, name):
             setattr(new, name, value)
     # Wherever the copy meets the old part, also under a second name, it takes the new one.
     return copy.deepcopy(model, {id(old): new.train(old.training)})
+
+
+def list_plain_attributes(part: nn.Module) -> dict[str, Any]:
+    """Return attributes that the rest of a model may look up on it: no modules, no tensors."""
+    return {
+        name: value
+        for name, value in vars(part).items()
+        if not isinstance(value, nn.Module | Tensor) and not name.startswith("_")
+    }
 
 
 def find_submodule(model: nn.Module, path: str) -> nn.Module:

@@ -22,6 +22,8 @@ from ..graph import evaluation_mode
 from ..models import (
     DenseModel,
     Example,
+    Host,
+    PartTask,
     capture_arguments,
     find_submodule,
     find_traceable_parts,
@@ -32,7 +34,7 @@ from ..models import (
 from ..problem import RESOURCES, Budget, split_limit
 from ..structure import Network, trace
 from ..tasks import Task, TaskRequest, open_task
-from ..utils import ProgressDisplay, SilentProgress, digest_file
+from ..utils import ProgressDisplay, SilentProgress, digest_file, is_object_name
 from . import run_folder as names
 from .cache_keys import CacheKeys
 from .config import Config
@@ -255,14 +257,10 @@ class Workspace:
         )  # fmt: skip
         task = open_task(config.task, request)
         if config.submodule is not None:
-            raise PrunerError(
-                f"{net.name}, is pruned without the rest, and has no loss of its own. Choose a "
-                "criterion that needs no data, such as magnitude, and tune it in Python: "
-                f"pruner.splice(model, {config.submodule!r}, pruner.load(RUN)) is the whole"
-            )
+            task = PartTask(task, Host(dense.module, config.submodule))
         if net.fixed_batch is not None:
             raise PrunerError(
-                f"{dense.name} runs with a batch of {net.fixed_batch} only, as it was traced. "
+                f"{net.name} runs with a batch of {net.fixed_batch} only, as it was traced. "
                 "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
             )
         return task
@@ -304,9 +302,13 @@ def resolve_paths(config: Config) -> Config:
         solve=replace(config.solve, also=tuple(also)),
         model=resolve_name(config.model),
         weights=os.path.abspath(config.weights) if config.weights else None,
-        data=os.path.abspath(config.data) if config.data else None,
+        data=_resolve_data(config.data),
         out=None,  # a RUN may be moved
     )
+
+
+def _resolve_data(name: str | None) -> str | None:
+    return os.path.abspath(name) if name and not is_object_name(name) else name
 
 
 def find_versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ Scores, repair, trials, distillation, evaluation and the report ask it and know 
 themselves. A new task is one file here and one line in the registry.
 """
 
-from .base import Call, Task, TaskModule, record_calls, to_call
+from .base import Call, Task, TaskModule, copy_tensors, record_calls, to_call
 from .calls import NetworkCalls
 from .class_scores import extract_scores
 from .classification import ACCURACY, Classification
@@ -22,6 +22,6 @@ __all__ = [
     "ACCURACY", "Call", "Classification", "DEFAULT", "DivergenceMetric", "LibraryMetric",
     "MeanMetric", "Metric", "MetricKind", "NetworkCalls", "Segmentation", "TASKS", "Task",
     "TaskModule", "TaskRequest", "Total", "WrappedTask", "compare_outputs", "compare_scores",
-    "compare_values", "describe_choice", "draw_mixture", "extract_scores", "make_task", "open_task",
-    "record_calls", "to_call",
+    "compare_values", "copy_tensors", "describe_choice", "draw_mixture", "extract_scores",
+    "make_task", "open_task", "record_calls", "to_call",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..data import TaskData, count_samples
 from ..errors import PrunerError
@@ -159,7 +160,7 @@ def record_calls(task: Task, module: nn.Module, watched: nn.Module, inputs: Any)
     calls: list[Call] = []
 
     def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((args, kwargs))
+        calls.append((copy_tensors(args), copy_tensors(kwargs)))
 
     handle = watched.register_forward_pre_hook(record, with_kwargs=True)
     try:
@@ -168,6 +169,11 @@ def record_calls(task: Task, module: nn.Module, watched: nn.Module, inputs: Any)
     finally:
         handle.remove()
     return calls
+
+
+def copy_tensors(values: Any) -> Any:
+    """Copy all tensors of a nesting: what calls a network may write over them afterwards."""
+    return pytree.tree_map_only(Tensor, Tensor.clone, values)
 
 
 class _Replay(nn.Module):

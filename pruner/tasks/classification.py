@@ -38,12 +38,14 @@ class Classification(Task):
         """Open an image folder for a network of images; PrunerError where it is no classifier."""
         request.refuse_settings()
         size, classes = request.image_size(), _count_classes(request)
-        return cls(
-            open_images(
-                request.require_data(), size, outputs=classes, mean=request.mean,
-                std=request.std, crop=request.crop, interpolation=request.interpolation,
-            )
-        )  # fmt: skip
+
+        def open_folder(path: str) -> TaskData:
+            return open_images(
+                path, size, outputs=classes, mean=request.mean, std=request.std,
+                crop=request.crop, interpolation=request.interpolation,
+            )  # fmt: skip
+
+        return cls(request.open_data(open_folder))
 
     def read(self, results: Any) -> Any:
         """Take the class scores."""

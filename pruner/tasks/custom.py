@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..data import TaskData
+from ..data import wrap_datasets
 from ..errors import PrunerError
 from ..utils import wrong_value
 from .base import Task
@@ -18,7 +18,7 @@ Divergence = Literal["scores", "values", "auto"] | Callable[[Any, Any, float], T
 
 def make_task(
     *,
-    data: TaskData | None = None,
+    data: Any = None,
     loss: Callable[[Any, Any], Tensor | Mapping[str, Tensor]] | None = None,
     metric: Callable[[], Metric] | tuple[MetricKind, Callable[[Any, Any], Tensor]] | None = None,
     divergence: Divergence = "auto",
@@ -30,7 +30,8 @@ def make_task(
     """Make a task of functions; without any it compares outputs to the dense network's.
 
     Args:
-        data: Training and test batches (see `pruner.data.TaskData`).
+        data: Training and test batches (`pruner.data.TaskData`), or data sets of torch, such as a
+            pair (train, test); see `pruner.data.wrap_datasets`.
         loss: From outputs and targets to what training minimizes, a mean over the batch: a scalar,
             or several by name.
         metric: Makes a new accumulator; or what the figure means, and the function from outputs
@@ -44,7 +45,8 @@ def make_task(
         name: In messages and cache keys: with another name, what was computed is not used again.
     """
     made: Task = _FunctionTask() if loss is None else _TrainedTask(loss)
-    made.data, made.name, made.weights = data, name, dict(weights or {})
+    made.data = None if data is None else wrap_datasets(data)
+    made.name, made.weights = name, dict(weights or {})
     assert isinstance(made, _FunctionTask)
     made.functions = {"metric": metric, "divergence": divergence, "forward": forward, "read": read}
     if isinstance(divergence, str) and divergence not in _COMPARISONS:

@@ -1,13 +1,12 @@
 """The built-in tasks by name, and how one is chosen."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..errors import PrunerError, first_line
-from ..utils import search_current_folder, suggest_names
+from ..utils import import_object, search_current_folder, suggest_names
 from .base import Task
 from .classification import Classification
 from .request import TaskRequest
@@ -81,33 +80,25 @@ def _list_forms() -> str:
 
 def _call_factory(name: str, request: TaskRequest) -> Task:
     """Call the user's factory with the settings, and the path of the data where one was given."""
-    module_name, _, attribute = name.partition(":")
-    with search_current_folder():
-        try:
-            found: Any = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-        except Exception as error:  # whatever the user's module raises
-            raise PrunerError(f"task {name!r} cannot be imported: {first_line(error)}") from error
-        if isinstance(found, Task):
-            return found
-        keywords = dict(request.settings)
-        if request.data is not None:
-            keywords["data"] = request.data
-        try:
-            inspect.signature(found).bind(**keywords)
-        except (TypeError, ValueError) as error:
-            raise PrunerError(
-                f"task {name!r} does not take {', '.join(keywords) or 'no arguments'}: {error}"
-            ) from error
-        try:
-            made = found(**keywords)
-        except PrunerError:
-            raise
-        except Exception as error:
-            raise PrunerError(f"task {name!r} failed: {first_line(error)}") from error
-    if not isinstance(made, Task):
+    found = import_object(name, "task")
+    if isinstance(found, Task):
+        return found
+    keywords = dict(request.settings)
+    if request.data is not None:
+        keywords["data"] = request.data
+    try:
+        inspect.signature(found).bind(**keywords)
+    except (TypeError, ValueError) as error:
         raise PrunerError(
-            f"task {name!r} made a {type(made).__name__}, expected a pruner.tasks.Task"
-        )
+            f"task {name!r} does not take {', '.join(keywords) or 'no arguments'}: {error}"
+        ) from error
+    try:
+        with search_current_folder():
+            made = found(**keywords)
+    except PrunerError:
+        raise
+    except Exception as error:  # whatever the user's factory raises
+        raise PrunerError(f"task {name!r} failed: {first_line(error)}") from error
+    if not isinstance(made, Task):
+        raise PrunerError(f"task {name!r} made a {type(made).__name__}, expected a pruner.Task")
     return made

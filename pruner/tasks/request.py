@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ..data import Preprocessing, TaskData, open_factory
 from ..errors import PrunerError
-from ..utils import read_settings
+from ..utils import is_object_name, read_settings
 
 S = TypeVar("S")
 
@@ -43,6 +44,23 @@ class TaskRequest:
         if self.data is None:
             raise PrunerError("this needs data: give --data DIR")
         return self.data
+
+    def open_data(self, open_folder: Callable[[str], TaskData]) -> TaskData:
+        """Open the data: what ``package.module:factory`` returns, or a path as the task reads it.
+
+        Raises:
+            PrunerError: No data was given, or it cannot be read.
+        """
+        name = self.require_data()
+        if is_object_name(name):
+            return open_factory(name, self.preprocessing())
+        return open_folder(name)
+
+    def preprocessing(self) -> Preprocessing:
+        """Return what becomes of an image before the network sees it."""
+        return Preprocessing(
+            self.image_size(), tuple(self.mean), tuple(self.std), self.crop, self.interpolation
+        )
 
     def image_size(self) -> tuple[int, int]:
         """Return height and width of the one image that the network takes; else PrunerError."""

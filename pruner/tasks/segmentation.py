@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import StrictInt
+from pydantic import StrictInt, StrictStr
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from ..data import TaskData
+from ..data import Framing, TaskData, open_masks
 from ..errors import PrunerError
 from ..utils import entry, settings_class
 from .base import Task
@@ -28,6 +28,14 @@ class SegmentationSettings:
     """What a segmentation task may be told."""
 
     ignore_index: Annotated[StrictInt, entry("the class of pixels that do not count")] = 255
+    shift: Annotated[StrictInt, entry("subtracted from the values in mask files")] = 0
+    suffix: Annotated[StrictStr, entry("what a mask's name has behind its image's")] = ""
+    fit: Annotated[Literal["stretch", "letterbox", "crop"], entry("how images meet the input")] = (
+        "stretch"
+    )
+    on_error: Annotated[
+        Literal["raise", "skip"], entry("what becomes of files that cannot be read: raise or skip")
+    ] = "raise"
 
 
 class Segmentation(Task):
@@ -47,11 +55,24 @@ class Segmentation(Task):
 
     @classmethod
     def open(cls, request: TaskRequest) -> Segmentation:
-        """Open class-mask pairs for a network of images."""
-        raise PrunerError(
-            "task segmentation has no reader of data yet: give --task package.module:factory "
-            "that returns pruner.tasks.Segmentation(data)"
-        )
+        """Open class-mask pairs for a network of images (see `pruner.data.open_masks`)."""
+        settings = request.read_settings(SegmentationSettings)
+        task = cls(ignore_index=settings.ignore_index)
+        scores = task.read(request.run())["out"]
+        if scores.ndim != 4:
+            raise PrunerError(
+                f"{request.network} is no segmenter: its scores are {describe_shapes(scores)}, "
+                "expected [n, classes, H, W]"
+            )
+
+        def open_folder(path: str) -> TaskData:
+            return open_masks(
+                path, request.preprocessing(), outputs=scores.shape[1],
+                framing=Framing(settings.fit), ignore=settings.ignore_index, shift=settings.shift,
+                suffix=settings.suffix, on_error=settings.on_error,
+            )  # fmt: skip
+
+        return task.with_data(request.open_data(open_folder))
 
     def settings(self) -> Mapping[str, Any]:
         """Return the class that does not count."""

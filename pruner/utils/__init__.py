@@ -3,7 +3,7 @@
 from .atomic_files import replace_file, write_text
 from .digests import digest_file, digest_json, digest_tensors
 from .distributed import leave_process_group, process_rank, require_single_process
-from .importing import import_object, search_current_folder
+from .importing import import_object, is_object_name, search_current_folder
 from .logs import silence_logging
 from .name_ranges import group_names
 from .naming import choose_unused_name, find_common_path
@@ -16,8 +16,8 @@ from .validation import suggest_names, wrong_value
 __all__ = [
     "NUMBER", "ProgressDisplay", "SECTION", "SilentProgress", "choose_unused_name", "derive_seed",
     "digest_file", "digest_json", "digest_tensors", "entry", "find_common_path", "group_names",
-    "import_object", "leave_process_group", "make_generator", "process_rank", "read_settings",
-    "read_tensors", "refuse", "replace_file", "require_single_process", "search_current_folder",
-    "settings_class", "silence_logging", "suggest_names", "write_tensors", "write_text",
-    "wrong_value",
+    "import_object", "is_object_name", "leave_process_group", "make_generator", "process_rank",
+    "read_settings", "read_tensors", "refuse", "replace_file", "require_single_process",
+    "search_current_folder", "settings_class", "silence_logging", "suggest_names", "write_tensors",
+    "write_text", "wrong_value",
 ]  # fmt: skip

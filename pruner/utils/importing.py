@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,11 @@ from typing import Any
 
 from ..errors import PrunerError, first_line
 from .validation import suggest_names
+
+
+def is_object_name(text: str) -> bool:
+    """Return whether a text has the form ``package.module:attribute`` and names no file."""
+    return bool(re.fullmatch(r"[\w.]+:[\w.]+", text)) and not os.path.exists(text)
 
 
 @contextmanager
