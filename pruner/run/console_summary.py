@@ -67,7 +67,10 @@ def summarize_solve(out: Path, metrics: Metrics) -> Outcome:
         lines.append(f"  warning: {metrics.warning}")
     load, part = f"pruner.load({str(out)!r})", metrics.submodule
     if part is not None:
-        lines.append(f"  all figures are of {part!r} alone; in its place again:")
+        lines.append(
+            f"  latencies, parameters and limits are of {part!r} alone{_tell_whole(metrics)}"
+        )
+        lines.append("  in its place again:")
         load = f"pruner.splice(model, {part!r}, {load})"
     lines.append(f"  network: {out / 'model.safetensors'} (in Python: {load})")
     return _outcome("\n".join(lines), metrics)
@@ -143,6 +146,17 @@ def _describe_latency(metrics: Metrics) -> str:
         timed = f"{pruned.latency_ms:.4g} ms measured ({pruned.predicted_ms:.4g} predicted)"
         known = f"{timed}, {metrics.speedup:.2f} times as fast"
     return f"dense {dense_ms:.4g} ms, pruned {known}"
+
+
+def _tell_whole(metrics: Metrics) -> str:
+    """Return the time of the whole model around a part, where it is known."""
+    whole = metrics.whole
+    if whole is None:
+        return ""
+    return (
+        f"; the whole model by torch: {whole.dense_ms:.4g} -> {whole.pruned_ms:.4g} ms "
+        f"(median of {whole.runs})"
+    )
 
 
 def _format_value(value: float | None, kind: MetricKind) -> str:

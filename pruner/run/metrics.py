@@ -113,6 +113,14 @@ class CellMetrics(_Record):
     pruned_ms: float
 
 
+class WholeMetrics(_Record):
+    """The whole model around a pruned part, run by torch: medians of so many runs in turn."""
+
+    dense_ms: float
+    pruned_ms: float
+    runs: int
+
+
 class StructureMetrics(_Record):
     """What stays of the network."""
 
@@ -141,6 +149,7 @@ class Metrics(_Record):
     finetune: str | None = None
     also: tuple[LimitMetrics, ...] = ()
     metric: MetricKind | None = None
+    whole: WholeMetrics | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -83,6 +83,15 @@ def _list_figures(metrics: Metrics) -> list[tuple[str, str, str]]:
         ),
         ("timed runs", str(dense.runs or "–"), str(pruned.runs or "–")),
         ("latency predicted, ms", "", _format_ms(pruned.predicted_ms)),
+        *(
+            (
+                f"the whole model by torch, ms (median of {w.runs})",
+                _format_ms(w.dense_ms),
+                _format_ms(w.pruned_ms),
+            )
+            for w in (metrics.whole,)
+            if w is not None
+        ),
         ("parameters", f"{dense.parameters:,}", f"{pruned.parameters:,}"),
         *(
             (f"{o.resource}, at most {o.limit:,.4g}", f"{o.dense:,.4g}", f"{o.pruned:,.4g}")
@@ -118,7 +127,7 @@ def _list_proof(metrics: Metrics) -> list[tuple[str, str]]:
 def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[str, str]]:
     config, identity = state["config"], state["identity"]
     return [
-        ("network", f"{identity['model']}, input {'x'.join(map(str, identity['input']))}"),
+        ("network", f"{_name_network(identity)}, input {'x'.join(map(str, identity['input']))}"),
         ("weights", f"{identity['weights'] or 'random'} (state {identity['digest'][:12]})"),
         ("device", metrics.device),
         ("latency table", metrics.table),
@@ -163,6 +172,11 @@ def _place_points(rows: Sequence[Metrics]) -> dict[str, Any] | None:
         "ticks": [(place_x(most_ms * k / 4), f"{most_ms * k / 4:.3g}") for k in range(5)],
         "points": [(place_x(x), place_y(y), kind, text) for x, y, kind, text in points],
     }  # fmt: skip
+
+
+def _name_network(identity: Mapping[str, Any]) -> str:
+    part = identity.get("submodule")
+    return identity["model"] if part is None else f"{identity['model']}, its {part} alone"
 
 
 def _format_ms(value: float | None) -> str:

@@ -25,6 +25,7 @@ from .results import commit_results, describe_budgets, read_metrics
 from .rotation_stage import draw_batches, rotate_network
 from .run_folder import CHECKPOINTS
 from .score_stage import load_importance
+from .whole_model import time_whole
 
 # Runs of each network in the comparison that ends a solve.
 RUNS = 120
@@ -133,4 +134,7 @@ def _choose_structure(
             table, target_ms = choice.table, target_ms / over
             # Those before measured above the budget.
             candidates = candidates[len(choice.rounds) - 1 :]
+    whole = time_whole(space, small)
+    if whole is not None:
+        metrics = metrics.model_copy(update={"whole": whole})
     return (small, choice.best.plan), metrics

@@ -53,10 +53,10 @@ class TaskRequest:
         """
         name = self.require_data()
         if is_object_name(name):
-            return open_factory(name, self.preprocessing())
+            return open_factory(name, self.make_preprocessing())
         return open_folder(name)
 
-    def preprocessing(self) -> Preprocessing:
+    def make_preprocessing(self) -> Preprocessing:
         """Return what becomes of an image before the network sees it."""
         return Preprocessing(
             self.image_size(), tuple(self.mean), tuple(self.std), self.crop, self.interpolation

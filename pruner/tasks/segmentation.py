@@ -33,6 +33,9 @@ class SegmentationSettings:
     fit: Annotated[Literal["stretch", "letterbox", "crop"], entry("how images meet the input")] = (
         "stretch"
     )
+    workers: Annotated[
+        StrictInt | None, entry("processes that read files (default: the cores, at most 8)", ge=0)
+    ] = None
     on_error: Annotated[
         Literal["raise", "skip"], entry("what becomes of files that cannot be read: raise or skip")
     ] = "raise"
@@ -67,9 +70,9 @@ class Segmentation(Task):
 
         def open_folder(path: str) -> TaskData:
             return open_masks(
-                path, request.preprocessing(), outputs=scores.shape[1],
+                path, request.make_preprocessing(), outputs=scores.shape[1],
                 framing=Framing(settings.fit), ignore=settings.ignore_index, shift=settings.shift,
-                suffix=settings.suffix, on_error=settings.on_error,
+                suffix=settings.suffix, workers=settings.workers, on_error=settings.on_error,
             )  # fmt: skip
 
         return task.with_data(request.open_data(open_folder))

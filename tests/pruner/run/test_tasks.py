@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pruner
-from pruner.models import splice
+from pruner.models import load_model, splice
 from pruner.run.cli import main
 from pruner.tasks import Segmentation
 from pruner.tuning import evaluate
@@ -16,7 +16,7 @@ from pruner.tuning import evaluate
 from ..segments import MODEL, SOURCE, Segmenter, draw_tensors, write_masks
 
 MEASURE = ("--quick", "--probes", "5", "--library", "none", "--seed", "3")
-TASKS = '''
+TASKS = """
 from pruner import make_task
 from pruner.data import wrap_datasets
 from pruner.tasks import Segmentation
@@ -41,7 +41,7 @@ def broken():
 
 def not_a_task():
     return 3
-'''
+"""
 
 
 @pytest.fixture
@@ -58,21 +58,23 @@ def read_metrics(run: Path) -> dict:
 
 
 def test_a_segmenter_by_files_from_beginning_to_end(here: Path, capsys) -> None:
-    write_masks(here / "data")
-    assert main(["measure", MODEL, "--out", "RUN", *MEASURE]) == 0
-    solve = ["solve", "RUN", "--budget", "70%", "--no-check", "--images", "16", "--trials", "2"]
-    assert main([*solve, "--data", "data"]) == 2
-    assert "--task classification, segmentation" in capsys.readouterr().err
-    assert main([*solve, "--data", "data", "--task", "segmentation"]) == 0
-    tune = ["finetune", "RUN", "--epochs", "1", "--batch", "8", "--repair", "16"]
-    assert main(tune) == 0
-    assert "70%: mean IoU " in capsys.readouterr().out
+    write_masks(here / "data", 16, 4)
+    lines = [
+        f"model: {MODEL}", "out: RUN", "data: data", "budgets: [60%]", "seed: 3",
+        "task: {name: segmentation, workers: 0}",
+        "measure: {quick: true, probes: 5, library: none}", "solve: {check: false}",
+        "score: {images: 16, batch_size: 4}", "finetune: {epochs: 1, batch: 8, repair: 16}",
+    ]  # fmt: skip
+    (here / "run.yaml").write_text("\n".join(lines))
+    assert main(["run", "run.yaml"]) == 0
+    assert "60%: mean IoU " in capsys.readouterr().err
     found = read_metrics(here / "RUN")
     assert found["metric"] == {"name": "mean IoU", "unit": "%", "higher_is_better": True}
     assert 0 < found["dense"]["mean_iou"] < 1 and 0 < found["pruned"]["mean_iou"] < 1
     assert "mean_iou_repaired" in found["pruned"] and "accuracy" not in json.dumps(found)
     before = (here / "RUN" / "metrics.json").read_bytes()
-    assert main(tune) == 0 and (here / "RUN" / "metrics.json").read_bytes() == before
+    assert main(["finetune", "RUN"]) == 0
+    assert (here / "RUN" / "metrics.json").read_bytes() == before
     assert main(["report", "RUN"]) == 0
     page = (here / "RUN" / "report.html").read_text()
     assert "mean IoU after fine-tuning" in page and "segmentation" in page
@@ -88,21 +90,18 @@ def test_a_backbone_from_beginning_to_end(here: Path, capsys) -> None:
     ]  # fmt: skip
     (here / "part.yaml").write_text("\n".join(lines))
     assert main(["run", "part.yaml"]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "mean IoU" in said and "the whole model" in said
     found = read_metrics(here / "PART")
     assert found["submodule"] == "backbone"
     assert found["whole"]["dense_ms"] > 0 and found["whole"]["pruned_ms"] > 0
-    from pruner.models import load_model
-
     model = load_model(MODEL, seed=3).module
     whole = splice(model, "backbone", pruner.load(here / "PART"))
-    data = Segmentation().metric()
-    assert isinstance(whole, Segmenter) and data is not None
+    assert isinstance(whole, Segmenter)
     batches = [(x[None], y[None]) for x, y in draw_tensors(8, 2)]
     alone = evaluate(whole, batches, Segmentation())
     assert alone.value == pytest.approx(found["pruned"]["mean_iou"], abs=1e-6)
-    assert "whole model" in (here / "PART" / "report.html").read_text()
+    assert "the whole model by torch" in (here / "PART" / "report.html").read_text()
 
 
 def test_without_labels_the_divergence_is_told(here: Path, capsys) -> None:
@@ -124,6 +123,7 @@ WRONG = {
     "no factory": (["--task", "own_tasks:square"], "squares"),
     "no task": (["--task", "own_tasks:not_a_task"], "made a int"),
     "no argument": (["--task", "own_tasks:unlabelled", "--data", "data"], "does not take data"),
+    "nothing said": (["--data", "."], "--task classification, segmentation"),
     "no data": (["--task", "segmentation"], "give --data"),
     "NaN": (["--task", "own_tasks:broken", "--criterion", "taylor"], "finite"),
 }
