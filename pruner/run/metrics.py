@@ -132,7 +132,7 @@ class StructureMetrics(_Record):
 class Metrics(_Record):
     """All figures of one budget.
 
-    In metrics.json a value stands under the metric's own name: ``accuracy``, ``accuracy_repaired``.
+    In metrics.json a value stands under the metric's own name: ``mean_iou``, ``mean_iou_repaired``.
     """
 
     budget: WrittenBudget

@@ -54,7 +54,7 @@ def evaluate(
     Args:
         module: The network.
         loader: Pairs of inputs and targets.
-        task: Calls the network and judges its outputs (None: classification).
+        task: Calls the network and judges its outputs (None: `pruner.tasks.DEFAULT`).
         dense: The dense network, for a task whose metric is the divergence from it.
         progress: Is called with (batches done, batches in all or None).
         gather: Collects an object from every process, where each has a share of the samples.

@@ -89,7 +89,7 @@ def distillation_loss(
 
         (1 - d) * loss(outputs, targets) + d * divergence(outputs, teacher, T)
 
-    The divergence of class scores is T^2 * KL (Hinton et al. 2015, arXiv 1503.02531). Of a task
+    Where outputs are distributions it is T^2 * KL (Hinton et al. 2015, arXiv 1503.02531). Of a task
     without a loss it is all.
 
     Args:
@@ -97,7 +97,7 @@ def distillation_loss(
         teacher: Of the dense network; None: labels only.
         targets: As the task's loss takes them.
         recipe: Gives d (distill), T (temperature) and the labels' smoothing.
-        task: Judges the outputs (None: classification).
+        task: Judges the outputs (None: `pruner.tasks.DEFAULT`).
     """
     task = task or DEFAULT()
     outputs = cast_floats(outputs, torch.float32)
