@@ -86,8 +86,13 @@ def _check(model: nn.Module, inputs: tuple[Tensor, ...], given: Any, expect: set
     torch.testing.assert_close(net.module(*inputs, **given), expected)
 
 
-@pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("name", CROSS)
+SEQUENCE_FIRST = ("both, other widths", "a mask of heads, expanded", "dropout")
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_first"),
+    [*((name, True) for name in CROSS), *((name, False) for name in SEQUENCE_FIRST)],
+)
 def test_multihead_attention(name: str, batch_first: bool) -> None:
     torch.manual_seed(0)
     settings, given = CROSS[name]
