@@ -19,6 +19,7 @@ from .ops import operator_arguments, operator_name, producer_of, remove_dead_nod
 from .program import Program, named_tensors
 from .rebuilt_module import LayerGroup, RebuiltModule, order_tensors
 from .torch_internals import child_modules, forget_tensor, set_io_nesting, spec_children
+from .type_pass import follow_data_type
 
 
 def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
@@ -66,6 +67,7 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
             if buffer.is_meta:
                 setattr(module, counter, torch.zeros(buffer.shape, dtype=buffer.dtype))
     _follow_device(graph, program, new)
+    follow_data_type(graph, program, new)
     remove_dead_nodes(graph, keep=lambda node: node.op != "get_attr")
     _nest_io(graph, program.in_spec, program.out_spec)
     result = RebuiltModule(root, graph, name)
