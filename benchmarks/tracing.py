@@ -2,12 +2,12 @@
 
     python -m benchmarks.tracing [--only TEXT] [--fresh]
 
-ViTs, ResNets and DenseNets of depth 12 to 192, and the timm architectures of
-``zoo/libraries/timm_families.json``, at
-random weights. Time is CPU time of the process (``time.process_time``), on one thread: what another
-process does beside it does not count. The share of ``torch.export`` is told from what is read out
-of its graph: axes, rehearsal, Dims, Blocks, Cells. Finished cases are kept and not run again on the
-same machine with the same versions.
+ViTs, ResNets and DenseNets of depth 12 to 192, the timm architectures of
+``zoo/libraries/timm_families.json`` and torchvision's Swins, at random weights. Time is CPU time of
+the process (``time.process_time``), on one thread: what another process does beside it does not
+count. The share of ``torch.export`` is told from what is read out of its graph: axes, rehearsal,
+Dims, Blocks, Cells. Finished cases are kept and not run again on the same machine with the same
+versions.
 """
 
 import argparse
@@ -29,6 +29,8 @@ TARGET_S = 20.0
 
 
 SERIES = ("vit", "resnet", "densenet")
+SWINS = {"torchvision:swin_t": 224, "torchvision:swin_v2_t": 256}
+"""torchvision's, whose windows are shifted by hand, and the side of their images."""
 
 
 def build(case: str) -> tuple[Any, int]:
@@ -38,6 +40,8 @@ def build(case: str) -> tuple[Any, int]:
     stages, a DenseNet n layers in two blocks: a layer reads all before it.
     """
     kind, _, depth = case.rpartition(" ")
+    if case in SWINS:
+        return record.build_module(case), SWINS[case]
     if kind not in SERIES:
         model = record.build_module(case)
         return model, model.default_cfg["input_size"][-1]
@@ -142,7 +146,7 @@ def main() -> None:
         kept = record.resume(path, kept, "machine")
     done = {run["case"] for run in kept["runs"]}
     cases = [f"{kind} {depth}" for depth in DEPTHS for kind in SERIES]
-    cases += [name for name in list_architectures() if name.startswith("timm:")]
+    cases += [*SWINS, *(name for name in list_architectures() if name.startswith("timm:"))]
     if any(case not in done for case in cases):
         run_case("vit 12")  # what torch loads on its first export is no part of any case
     for case in cases:

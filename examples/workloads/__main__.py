@@ -1,15 +1,18 @@
 """Takes every workload the whole way and prints what of it can be pruned, and what cannot."""
 
 import argparse
-import json
+import time
 from dataclasses import asdict
-from pathlib import Path
+from datetime import date
+from typing import Any
 
 import torch
 
-from .examine import BUDGET, WORKLOADS, Result, examine
+from benchmarks import record
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+from .examine import BUDGET, SEED, WORKLOADS, Result, examine
+
+PACKAGES = ("torch", "torchvision", "numpy", "onnxruntime")
 
 
 def main() -> None:
@@ -18,26 +21,38 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(WORKLOADS))
     names = parser.parse_args().names or WORKLOADS
     torch.set_num_threads(1)
-    results = []
+    results, begin = [], time.process_time()
     for name in names:
         results.append(examine(name))
         print(f"{name}: {results[-1].prunable:.1%}, {results[-1].difference:.0e}", flush=True)
-    text = render(results)
+    about = {
+        "date": str(date.today()),
+        "machine": record.describe_machine(PACKAGES),
+        "seed": SEED,
+        "cpu_s": round(time.process_time() - begin),
+        "budget": BUDGET,
+    }
+    text = render(results, about)
     print(text)
     if len(names) == len(WORKLOADS):
-        (RESULTS / "workloads.md").write_text(text, encoding="utf-8")
-        content = json.dumps([asdict(result) for result in results], indent=1)
-        (RESULTS / "workloads.json").write_text(content + "\n", encoding="utf-8")
+        record.write_result(record.RESULTS / "workloads.md", text)
+        content = {**about, "workloads": [asdict(result) for result in results]}
+        record.write_json(record.RESULTS / "workloads.json", content)
 
 
-def render(results: list[Result]) -> str:
-    """Return the table and the reasons as Markdown."""
+def render(results: list[Result], about: dict[str, Any]) -> str:
+    """Return the table and the reasons as Markdown, with when and where they were found."""
+    machine = about["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
     lines = [
         f"# Workloads, cut at random and as solved at {BUDGET}",
         "",
         "By `python -m examples.workloads`; random weights, a latency table by formula.",
         "Difference: the largest over all plans to the masked dense network, relative to the",
         "largest output.",
+        "",
+        f"{about['date']}, {machine['cpu']} ({machine['system']}), one thread, {about['cpu_s']} s",
+        f"of processor time together; {versions}; seed {about['seed']}.",
         "",
         "| workload | parameters | prunable | of MACs | Blocks | difference | loaded | ONNX |"
         " solver | gradients |",
