@@ -169,10 +169,14 @@ def _match_plain(kind: type[nn.Module], args: dict[str, Any], tensors: Tensors) 
     return _call(kind, args)
 
 
-def _match_feature_dropout(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
-    rank = len(args["input"].meta["shape"])
-    kind = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}.get(rank)
-    return _call(kind, args) if kind else None
+def _match_dropout(
+    kind: type[nn.Module] | None, args: dict[str, Any], tensors: Tensors
+) -> LayerCall | None:
+    """Match a dropout in training; one that always drops stays a call. No kind: by the map."""
+    if kind is None:
+        rank = len(args["input"].meta["shape"])
+        kind = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}.get(rank)
+    return None if kind is None or args["train"] is True else _call(kind, args)
 
 
 def _match_attention(args: dict[str, Any], tensors: Tensors) -> LayerCall | None:
@@ -196,10 +200,10 @@ _MATCHERS: dict[str, Matcher] = {
     "prelu": _match_prelu,
     "lstm": partial(_match_recurrent, nn.LSTM, 4),
     "gru": partial(_match_recurrent, nn.GRU, 3),
-    "dropout": partial(_match_plain, nn.Dropout),
-    "feature_dropout": _match_feature_dropout,
-    "alpha_dropout": partial(_match_plain, nn.AlphaDropout),
-    "feature_alpha_dropout": partial(_match_plain, nn.FeatureAlphaDropout),
+    "dropout": partial(_match_dropout, nn.Dropout),
+    "feature_dropout": partial(_match_dropout, None),
+    "alpha_dropout": partial(_match_dropout, nn.AlphaDropout),
+    "feature_alpha_dropout": partial(_match_dropout, nn.FeatureAlphaDropout),
     "drop_path": partial(_match_plain, DropPath),
     "scaled_dot_product_attention": _match_attention,
 }

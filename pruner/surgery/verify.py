@@ -14,6 +14,7 @@ from ..graph import copy_model, evaluation_mode, keep_model, named_tensors, unwr
 from ..structure import Network, Plan
 from .apply import apply
 from .masked_execution import MaskedInterpreter
+from .steady_noise import steady_noise
 from .topk_alignment import find_selections, record_selections
 
 
@@ -28,7 +29,8 @@ def verify(
     dense graph in turn is compared with the model. What is left is rounding. The difference is
     relative to the largest value of each output. Where rounding decides what a ``topk`` or ``sort``
     selects, the masked network selects what the pruned one does, and the graph is not compared with
-    the model, which cannot be made to.
+    the model, which cannot be made to. What is drawn at random is the same number everywhere: noise
+    of another shape would be other noise.
 
     Args:
         model: The model that was traced.
@@ -49,7 +51,7 @@ def verify(
     dense = MaskedInterpreter(net, Plan({}, {}))
     if find_selections(dense.graph):
         return worst
-    with torch.no_grad():
+    with torch.no_grad(), steady_noise(dense.graph):
         with _left_alone(model):
             expected = call_flat(model, net, tuple(inputs))
         faithful = largest_difference(dense.run(*inputs, enable_io_processing=False), expected)
@@ -63,10 +65,12 @@ def compare_masked(small: fx.GraphModule, net: Network, plan: Plan, inputs: Sequ
     See `verify`; the inputs are flat. Raises PrunerError where small refuses their sizes, or the
     positions that stay cannot be told at these.
     """
-    got, oracle = call_flat(small, net, tuple(inputs)), MaskedInterpreter(net, plan)
-    if find_selections(oracle.graph):
-        oracle.choices = record_selections(small, tuple(inputs))
-    return largest_difference(got, oracle.run(*inputs, enable_io_processing=False))
+    oracle = MaskedInterpreter(net, plan)
+    with steady_noise(oracle.graph):
+        got = call_flat(small, net, tuple(inputs))
+        if find_selections(oracle.graph):
+            oracle.choices = record_selections(small, tuple(inputs))
+        return largest_difference(got, oracle.run(*inputs, enable_io_processing=False))
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from .base import rule
 from .shape import RESHAPES
 
 CONSTANT = "a constant's extent"
-CONSTANTS = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty")
+CONSTANTS = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty",
+             "rand", "randn")  # fmt: skip
 TAKE_SIZES = (*CONSTANTS, *RESHAPES, "expand", "broadcast_to", "repeat", "tile")
 """Operators whose numbers are sizes of their results, or counts of copies."""
 

@@ -17,6 +17,7 @@ SAME_SHAPE = (
     "bernoulli", "copy", "fill", "zero", "drop_path", "feature_alpha_dropout", "native_dropout",
     "real", "imag", "complex", "polar", "conj", "_conj", "_neg_view", "resolve_conj", "resolve_neg",
     "conj_physical", "angle", "rrelu", "native_channel_dropout",
+    "normal", "normal_functional", "uniform", "exponential", "log_normal", "cauchy", "geometric",
 )  # fmt: skip
 COPIES = ("copy", "copy_", "_to_copy", "lift_fresh_copy")
 PARTS = "real and imaginary parts"

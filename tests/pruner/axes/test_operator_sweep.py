@@ -245,7 +245,6 @@ def test_a_layer_without_a_rule_freezes_with_a_reason(name):
 
 BACKWARD = "computes gradients, which no graph of inference holds"
 INTERNAL = "torch.export writes the operator of torch.nn.functional in its place"
-RANDOM = "numbers that are drawn anew have no cut that equals them"
 WITHOUT_RULE = {
     "_adaptive_avg_pool2d_backward": BACKWARD,
     "avg_pool2d_backward": BACKWARD,
@@ -256,9 +255,7 @@ WITHOUT_RULE = {
     "convolution": INTERNAL,
     "native_group_norm": INTERNAL,
     "native_layer_norm": INTERNAL,
-    "rand": RANDOM,
-    "randn": RANDOM,
-    "randperm": RANDOM,
+    "randperm": "an order that is drawn anew has no cut that equals it",
     "_local_scalar_dense": "gives a number of Python's",
     "_pdist_forward": "pairs of a batch's rows, in one axis",
     "as_strided": "reads memory, not axes",
