@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from .core import search_core
 from .labels import Beam
 from .model import Model
 from .outlook import Outlook, look_out, spread_multipliers
@@ -42,6 +43,8 @@ def close_by_labels(search: Search, model: Model, tree: BucketTree, dual: Dual) 
         dual: Its relaxation.
     """
     outlook = _look_around(search, tree, dual)
+    if len(model.budgets) > 1:
+        search_core(search, tree, outlook, close_by_labels)
     width, seconds, window = WIDTH, SECONDS, WINDOW
     if search.choice is not None:
         window = max((search.bound - search.value) / 64, EPSILON)
