@@ -35,5 +35,5 @@ def build(name: str) -> Example:
 
     settings = SETTINGS[name]
     side = 64 if name in ("SwinUNETR", "DenseNet121") else 32
-    shape = (side,) * settings.get("spatial_dims", 3)
+    shape = (side, side, 32)[: settings.get("spatial_dims", 3)]
     return getattr(nets, name)(**settings), (torch.randn(2, 1, *shape),), {}
