@@ -58,11 +58,14 @@ def owner_indices(axis: Axis, atom: Atom) -> NDArray[np.int64]:
 
 
 def axis_owners(axis: Axis) -> dict[Atom, NDArray[np.int64]]:
-    """Return `owner_indices` of every atom, in one pass over the parts of a concatenation."""
+    """Return `owner_indices` of every atom that may be cut, in one pass over parts of a sum.
+
+    One that may not can occur twice: the sides of a window.
+    """
     result: dict[Atom, NDArray[np.int64]] = {}
     start = 0
     for part in parts_of(axis):
-        for atom in dict.fromkeys(atoms_of(part)):
+        for atom in dict.fromkeys(a for a in atoms_of(part) if a.reason is None):
             if atom not in result:
                 result[atom] = np.full(axis.size, -1)
             result[atom][start : start + part.size] = owner_indices(part, atom)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruner.axes.algebra import Atom, atoms_of, concatenate, multiply, split_product
+from pruner.axes.algebra import Atom, Product, atoms_of, concatenate, multiply, split_product
 from pruner.axes.positions import axis_owners, axis_size, kept_mask, owner_indices
 
 from .expressions import expressions, labels
@@ -44,3 +44,10 @@ def test_channel_shuffle_is_a_swap_of_factors():
         kept_mask(channels, kept).reshape(3, 4).T.ravel().tolist()
         == kept_mask(shuffled, kept).tolist()
     )
+
+
+def test_a_side_that_may_not_be_cut_stands_twice_beside_channels():
+    channels, side = Atom(2), Atom(3, "a window")
+    owners = axis_owners(Product((channels, side, side)))
+    assert owners[channels].tolist() == [0] * 9 + [1] * 9
+    assert list(owners) == [channels]
