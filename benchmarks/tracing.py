@@ -153,7 +153,7 @@ def main() -> None:
         if given.only not in case or case in done:
             continue
         try:
-            run = {"case": case, **run_case(case)}
+            run = {"case": case, "date": str(date.today()), **run_case(case)}
         except Exception as error:  # the zoo says why; here it has no time
             print(f"{case}: {type(error).__name__}", flush=True)
             continue
