@@ -1,6 +1,6 @@
 """Calibration statistics: what reads each Dim and skips each Block, from one dense pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..axes import atoms_of
+from ..data import Batch
 from ..graph import (
     Block,
     StagedExecution,
@@ -21,7 +22,7 @@ from ..graph import (
 )
 from ..reconstruction import Moments, draw_positions, fit_ridge, mark_holdout, sample_inputs
 from ..structure import Dim, Network, Slot
-from ..tasks import NetworkCalls
+from ..tasks import NetworkCalls, Task
 from ..utils import make_generator
 from .base import sum_to_axis
 from .obs import Elimination, LinearReader, eliminate
@@ -160,15 +161,16 @@ class CalibrationStatistics:
 
 @torch.no_grad()
 def collect_statistics(
-    net: Network, calls: NetworkCalls, spatial_samples: int
+    net: Network, batches: Iterable[Batch] | NetworkCalls, spatial_samples: int
 ) -> CalibrationStatistics:
     """Run the dense network over batches; every fifth sample is held out to choose ridges.
 
     Args:
         net: In evaluation mode.
-        calls: What it is called with on the calibration samples.
+        batches: Calibration samples, or what the network is called with on them.
         spatial_samples: Positions used of each sample, drawn at random.
     """
+    calls = NetworkCalls.record(Task(), net.module, batches)
     inputs = [chunk for arguments in calls.arguments for chunk in _split_arguments(arguments)]
     readers_of = _find_ungrouped_calls(net)
     slots = {
