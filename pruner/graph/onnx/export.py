@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from ...errors import PrunerError
 from ...utils import silence_logging
@@ -117,7 +118,7 @@ def _export(
         try:
             program = torch.onnx.export(exported, dynamo=True, verbose=False)
         except torch.onnx.OnnxExporterError as error:
-            raise PrunerError(_explain(error)) from error
+            raise PrunerError(_explain(error, exported.graph)) from error
         if program is not None and _reads_unwritten(program.model_proto):
             # The exporter's simplification loses a bound where one value is clamped twice.
             program = torch.onnx.export(exported, dynamo=True, verbose=False, optimize=False)
@@ -125,14 +126,16 @@ def _export(
     return program.model_proto
 
 
-def _explain(error: Exception) -> str:
-    """Say in one line which operator ONNX cannot take."""
+def _explain(error: Exception, graph: fx.Graph) -> str:
+    """Say in one line which operator of a graph ONNX cannot take."""
     said = f"{error} {error.__cause__}"
     found = re.search(r"target=torch\.ops\.(\w+\.\w+)", said) or re.search(
         r"<OpOverload\(op='([\w.]+)'", said
     )
     operator = f"operator {found[1]}" if found else "one of its operators"
-    kind = " of complex numbers" if "complex" in said else ""
+    values = [value for n in graph.nodes for value in pytree.tree_leaves(n.meta.get("val"))]
+    is_complex = any(isinstance(value, Tensor) and value.is_complex() for value in values)
+    kind = " of complex numbers" if is_complex else ""
     return (
         f"the network cannot be written as ONNX: {operator}{kind} has no ONNX form. ONNX Runtime, "
         "OpenVINO and TensorRT read networks as ONNX; measure with --engine torch"

@@ -65,6 +65,11 @@ def _accumulate_min(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return -largest, index
 
 
+def _subtract_from(x: Tensor, other: float, alpha: float = 1) -> Tensor:
+    """Subtract whole numbers from a number in the type of the result, which the exporter mixes."""
+    return torch.rsub(x.to(torch.result_type(x, other)), other, alpha=alpha)
+
+
 SPELLINGS: dict[Any, Callable[..., Any]] = {
     _ATTENTION: _attend,
     torch.ops.aten.where.self: _select,
@@ -72,5 +77,6 @@ SPELLINGS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.masked_fill.Tensor: _fill,
     torch.ops.aten.cummax.default: _accumulate_max,
     torch.ops.aten.cummin.default: _accumulate_min,
+    torch.ops.aten.rsub.Scalar: _subtract_from,
 }
 """Operators that are exported as other ones, which the exporter or ONNX Runtime knows."""

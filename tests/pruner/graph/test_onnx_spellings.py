@@ -40,7 +40,19 @@ class Running(nn.Module):
         return largest + places + torch.cummin(y.round(), 0)[0] + torch.cummax(counts, -1).indices
 
 
-@pytest.mark.parametrize("kind", [Chosen, Running])
+class Masked(nn.Module):
+    """Whole numbers subtracted from others that are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = (x > 0).int()
+        return self.linear(x) * (1.0 - mask) + torch.rsub(mask.long(), 0.5, alpha=2) + (3 - mask)
+
+
+@pytest.mark.parametrize("kind", [Chosen, Running, Masked])
 def test_runs_in_onnx_runtime(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     model = kind().eval()
