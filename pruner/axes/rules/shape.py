@@ -64,6 +64,7 @@ def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
         axes = axes[dim : dim + len(given)]
     else:
         place, given = 1, list(node.args[1])  # type: ignore[arg-type]
+    before = list(given)
     computed = [
         i for i, number in enumerate(given) if isinstance(number, fx.Node) and is_free(axes[i])
     ]
@@ -71,14 +72,11 @@ def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
         given[computed[0]] = -1
     else:
         for i in computed:
-            followed = follow_batch_multiple(axis_map, node, given[i], axes[i])
-            if followed is None:
-                freeze_axes([axes[i]], "its size is computed in the graph")
-            given[i] = followed or given[i]
+            given[i] = follow_batch_multiple(axis_map, node, given[i], axes[i]) or given[i]
     if computed:
         node.args = (*node.args[:place], given, *node.args[place + 1 :])
     for i, number in enumerate(given):
-        if isinstance(number, fx.Node):
+        if isinstance(number, fx.Node) and number is before[i]:  # a new one follows already
             axis_map.match_extent(number, axes[i], node)
         if isinstance(number, int) and number != -1:
             axis_map.set_symbolic(node, (place, i), axes[i])
