@@ -270,7 +270,8 @@ def find_core() -> dict[str, list[Any]]:
     for name in dir(torch.ops.aten):
         packet = getattr(torch.ops.aten, name)
         overloads = [getattr(packet, o) for o in getattr(packet, "overloads", list)()]
-        core = [o for o in overloads if torch.Tag.core in o.tags]
+        # `resize_`, the one that writes, is listed only once something has asked for it.
+        core = [o for o in overloads if torch.Tag.core in o.tags and not o._schema.is_mutable]
         if core:
             found[name] = core
     return found
