@@ -216,7 +216,9 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
         }
 
     fronts = [r for (_, method), r in by.items() if method == "frontier"]
-    ratios = {n: median[n, "auto"] / median[n, "milp"] for n in autos if (n, "milp") in median}
+    # In the race milp has auto's time.
+    both = [n for n in autos if (n, "milp") in median and n not in raced]
+    ratios = {n: median[n, "auto"] / median[n, "milp"] for n in both}
     worse = [
         n for n in raced
         if (by[n, "milp"]["value"] or -math.inf) > (autos[n]["value"] or -math.inf) * (1 + 1e-9)

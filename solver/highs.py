@@ -52,13 +52,13 @@ class HighsRun:
         self._stop = False
         self._program: Linearization | None = None
         self._columns: np.ndarray | None = None
-        # HiGHS may take seconds to look up: it must not keep a process alive that has its answer.
+        # Python waits for other threads before `_stop_all` could ask this one to stop.
         self._thread = threading.Thread(target=self._work, daemon=True)
         _RUNNING.add(self)
         self._thread.start()
 
-    def stop(self, seconds: float = 0.2) -> None:
-        """Ask HiGHS to stop, and wait a moment; it looks up between its steps, if late."""
+    def stop(self, seconds: float | None = 0.2) -> None:
+        """Ask HiGHS to stop, and wait so long (None: to its end); it looks up at times."""
         self._stop = True
         self._thread.join(seconds)
 
@@ -192,6 +192,9 @@ def _compute_absolute_gap(search: Search) -> float:
 
 @atexit.register
 def _stop_all() -> None:
-    """Stop what is still running, so that no thread wakes up in an interpreter that is gone."""
+    """Stop what is still running and wait for it: HiGHS aborts a process that ends before it does.
+
+    It has a time limit of its own, so that this takes no longer than the solve might have.
+    """
     for run in list(_RUNNING):
-        run.stop(1.0)
+        run.stop(None)

@@ -108,9 +108,12 @@ def run_alone(name: str, family: str, threads: int = 1) -> dict[str, Any]:
 
 def report(done: pd.DataFrame) -> str:
     """Write docs/support.md from the results."""
+    finished = done[done["name"].isin(find_finished(done))]
     rows = done.astype(object).where(done.notna(), None).sort_values("name").to_dict("records")
     asked = done[done["family"].isin(ASKED)]
-    return record.render("support.md.j2", done=done, asked=asked, rows=rows, columns=PASSED)
+    return record.render(
+        "support.md.j2", done=done, finished=finished, asked=asked, rows=rows, columns=PASSED
+    )
 
 
 if __name__ == "__main__":

@@ -70,52 +70,11 @@ class Metric(ABC):
         """Add what a metric in another process has seen, by its `state`."""
 
 
-class MeanMetric(Metric):
-    """The mean of a figure that every prediction has, such as whether it is right.
+class _RunningMean(Metric):
+    """A sum over predictions and their number."""
 
-    It is shown while a network is trained, too.
-    """
-
-    def __init__(self, kind: MetricKind, measure: Callable[[Any, Any], Tensor]) -> None:
-        """Take the function from outputs and targets to one figure a prediction, any shape."""
-        self.kind, self.measure = kind, measure
+    def __init__(self) -> None:
         self.total, self.count = 0.0, 0
-
-    def update(self, outputs: Any, targets: Any) -> None:
-        """Add a batch's figures."""
-        values = self.measure(outputs, targets)
-        self.total += float(values.double().sum())
-        self.count += values.numel()
-
-    def compute(self) -> float:
-        """Divide the sum by the number of figures."""
-        if not self.count:
-            raise PrunerError(f"metric {self.kind.name}: there was nothing to measure it on")
-        return self.total / self.count
-
-    def state(self) -> Any:
-        """Return the sum and the number."""
-        return self.total, self.count
-
-    def merge(self, state: Any) -> None:
-        """Add another sum and number."""
-        self.total, self.count = self.total + state[0], self.count + state[1]
-
-
-class DivergenceMetric(Metric):
-    """The mean divergence from the dense network's outputs, for tasks without labels."""
-
-    kind = MetricKind("divergence from dense", "", higher_is_better=False)
-    needs_dense = True
-
-    def __init__(self, compare: Callable[[Any, Any], Total]) -> None:
-        """Take a task's divergence."""
-        self.compare, self.total, self.count = compare, 0.0, 0
-
-    def update(self, outputs: Any, targets: Any) -> None:
-        """Add a batch's divergence."""
-        found = self.compare(outputs, targets)
-        self.total, self.count = self.total + float(found.value), self.count + found.count
 
     def compute(self) -> float:
         """Divide the sum by the number of predictions."""
@@ -130,6 +89,40 @@ class DivergenceMetric(Metric):
     def merge(self, state: Any) -> None:
         """Add another sum and number."""
         self.total, self.count = self.total + state[0], self.count + state[1]
+
+
+class MeanMetric(_RunningMean):
+    """The mean of a figure that every prediction has, such as whether it is right.
+
+    It is shown while a network is trained, too.
+    """
+
+    def __init__(self, kind: MetricKind, measure: Callable[[Any, Any], Tensor]) -> None:
+        """Take the function from outputs and targets to one figure a prediction, any shape."""
+        super().__init__()
+        self.kind, self.measure = kind, measure
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Add a batch's figures."""
+        values = self.measure(outputs, targets)
+        self.merge((float(values.double().sum()), values.numel()))
+
+
+class DivergenceMetric(_RunningMean):
+    """The mean divergence from the dense network's outputs, for tasks without labels."""
+
+    kind = MetricKind("divergence from dense", "", higher_is_better=False)
+    needs_dense = True
+
+    def __init__(self, compare: Callable[[Any, Any], Total]) -> None:
+        """Take a task's divergence."""
+        super().__init__()
+        self.compare = compare
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Add a batch's divergence."""
+        found = self.compare(outputs, targets)
+        self.merge((float(found.value), found.count))
 
 
 class LibraryMetric(Metric):

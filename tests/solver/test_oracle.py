@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import solver
-from solver import Status
+from solver import Status, binding, core
 
 from .pyomo_model import solve_by_pyomo
+from .test_labels import make_chain
 
 
 def make_blocks(seed: int) -> solver.Problem:
@@ -54,3 +55,59 @@ def test_auto_and_milp_find_what_pyomo_finds(seed):
         assert answer.status is Status.OPTIMAL
         assert answer.value == pytest.approx(optimum, rel=1e-7)
         assert answer.bound >= optimum - 1e-6
+
+
+def make_costly_chain(seed: int) -> solver.Problem:
+    """A chain whose links cost of two resources, both of which bind."""
+    rng, chain = np.random.default_rng(seed), make_chain(seed, 0.3, 50)
+    tables = [
+        solver.Table(
+            t.name, t.scope, t.value,
+            {**t.cost, "other": rng.integers(1, 30, t.cost["ms"].shape).astype(float)},
+        ) if t.cost else t
+        for t in chain.tables
+    ]  # fmt: skip
+    usual = sum(float(np.mean(t.cost["other"])) for t in tables if t.cost)
+    other = float(int(usual * rng.uniform(0.3, 0.9)))
+    return solver.Problem("two", chain.options, tables, {**chain.budgets, "other": other})
+
+
+def test_a_core_never_hides_the_optimum(monkeypatch):
+    """Cores of so few entries often lack the optimum: then the floor must keep the bound above."""
+    sizes = []
+    select = core.select_core
+
+    def note_size(search, tree, outlook, entries):
+        found = select(search, tree, outlook, entries)
+        sizes.append(0 if found[0] is None else found[0].entries)
+        return found
+
+    monkeypatch.setattr(core, "ENTRIES", 40)
+    monkeypatch.setattr(core, "select_core", note_size)
+    for seed in range(12):
+        problem = make_costly_chain(seed)
+        answer, optimum = solver.solve(problem), solve_by_pyomo(problem)
+        assert answer.value == pytest.approx(optimum, rel=1e-7)
+        assert answer.bound >= optimum - 1e-6
+    assert sum(size > 0 for size in sizes) >= 6
+
+
+def test_budgets_that_do_not_bind_are_left_out(monkeypatch):
+    proven = []
+    leave_out = binding._leave_out
+
+    def note_chosen(search, chosen):
+        proven.append(list(chosen))
+        return leave_out(search, chosen)
+
+    monkeypatch.setattr(binding, "_leave_out", note_chosen)
+    for seed in (2, 5, 8, 11, 14, 17):  # three budgets
+        problem = make_blocks(seed)
+        ample = {r: sum(float(np.max(t.cost[r])) for t in problem.tables if t.cost)
+                 for r in problem.budgets}  # fmt: skip
+        tight = {"r1": 0.4 * ample["r1"]}
+        problem = solver.Problem("one binds", problem.options, problem.tables, ample | tight)
+        optimum = solve_by_pyomo(problem)
+        assert solver.solve(problem).value == pytest.approx(optimum, rel=1e-7)
+    assert proven and all(len(chosen) < 3 for chosen in proven)
+    assert [1] in proven

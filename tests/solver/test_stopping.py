@@ -12,7 +12,7 @@ import types
 import pytest
 
 import solver
-from solver import Status
+from solver import Status, highs
 
 from .problems import concatenation_problem, grid_problem, roofline_problem
 
@@ -119,3 +119,19 @@ def test_progress_is_reported():
     assert solver.Progress is solver.SolveProgress  # the former name
     assert seen and {"relaxation", "enumeration"} <= {p.stage for p in seen}
     assert all(a.bound >= b.bound and a.value <= b.value for a, b in zip(seen, seen[1:]))
+
+
+def test_the_end_of_a_process_waits_for_highs(monkeypatch):
+    """HiGHS aborts a process that ends while it is at work."""
+
+    def linger(run, program, presolve):
+        while not run._stop:
+            time.sleep(0.01)
+        time.sleep(1.5)
+        return "kInterrupt"
+
+    monkeypatch.setattr(highs.HighsRun, "_solve", linger)
+    solver.solve(make_hard(), "milp", time_limit_s=0.2)
+    (run,) = highs._RUNNING
+    highs._stop_all()
+    assert run.wait(0.0) and not highs._RUNNING
