@@ -27,7 +27,7 @@ from . import record
 NETWORKS = ("timm:resnet50", "timm:mobilenetv2_100")
 CACHE = record.ROOT / "benchmarks" / "cache" / "frontier"
 RESULTS = record.RESULTS / "frontier.json"
-PACKAGES = ("msprune", "torch", "highspy", "numpy", "onnxruntime")
+PACKAGES = ("torch", "highspy", "numpy", "onnxruntime")
 HEAD = ("network", "points", "formulate and solve", "proven", "largest gap", "monotone", "alone")
 
 
