@@ -12,7 +12,7 @@ small   = pruner.apply(net, plan)
 from .errors import PlanError, PrunerError, TraceError
 from .graph import Block
 from .importance import score
-from .models import splice
+from .models import load_model, splice
 from .moved import install
 from .problem import formulate, predict
 from .reconstruction import repair
@@ -23,7 +23,8 @@ from .tasks import Task, make_task
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",
-    "Task", "TraceError", "apply", "evaluate_candidates", "formulate", "load", "make_task",
+    "Task", "TraceError", "apply", "evaluate_candidates", "formulate", "load", "load_model",
+    "make_task",
     "predict", "repair",
     "rotate", "save", "score", "splice", "trace", "tried", "verify",
 ]  # fmt: skip

@@ -1,9 +1,9 @@
 """The network that a MODEL string names, its weights and the form of its inputs.
 
-``timm:NAME``, ``torchvision:NAME``, ``hf:NAME`` (a class of the transformers library, or a local
-folder: ``hf:./path``), ``package.module:factory`` (also from the current folder) and
-``demo:resnet20`` (embedded, with its weights). Nothing is ever downloaded: without a weights file
-the parameters are random.
+``timm:NAME``, ``torchvision:NAME``, ``hf:NAME`` (a class of the transformers library, a local
+folder: ``hf:./path``, or a repository of its hub: ``hf:ORG/NAME``), ``package.module:factory``
+(also from the current folder) and ``demo:resnet20`` (embedded, with its weights). Weights are
+random, read from a file, or the published ones, of which what is missing is then downloaded.
 """
 
 import importlib
@@ -24,7 +24,21 @@ from ..utils import search_current_folder
 from . import huggingface as hf
 from .example_inputs import MakeExample, make_images_example, make_pair_example, make_tensor_example
 from .input_config import InputPreset
-from .model_names import FORMS, find_folder, is_folder, resolve_name, unknown_model
+from .model_names import (
+    FORMS,
+    find_folder,
+    is_folder,
+    is_repository,
+    resolve_name,
+    unknown_model,
+)
+from .pretrained import (
+    explain_failure,
+    fetch_repository,
+    fetch_torchvision_weights,
+    find_torchvision_weights,
+    tell_timm_place,
+)
 from .weights import digest, load_weights
 
 Built = tuple[nn.Module, InputPreset, MakeExample]
@@ -34,9 +48,9 @@ Built = tuple[nn.Module, InputPreset, MakeExample]
 class DenseModel:
     """The network to prune, in evaluation mode, and what identifies it.
 
-    name is the MODEL string; weights the path of the file or folder, ``embedded``, or None for
-    random ones; digest the SHA-256 of the state_dict; preset describes the main input, and example
-    makes the arguments of a call from its shape, batch first.
+    name is the MODEL string; weights the path of the file or folder, ``embedded``, ``pretrained``,
+    or None for random ones; digest the SHA-256 of the state_dict; preset describes the main input,
+    and example makes the arguments of a call from its shape, batch first.
     """
 
     name: str
@@ -52,6 +66,7 @@ def load_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int = 0,
     arguments: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
 ) -> DenseModel:
     """Build the network that a MODEL string names, in evaluation mode.
 
@@ -62,22 +77,28 @@ def load_model(
         seed: Seed of random weights.
         arguments: Keyword arguments of the factory, e.g. ``{"num_classes": 10}``; of ``hf:``
             models, values of the configuration.
+        pretrained: Take the published weights, by the library's own loader and cache: of
+            ``timm:NAME.TAG`` and ``torchvision:NAME.TAG`` those that the tag names (without one the
+            library's default), of ``hf:ORG/NAME`` the repository's.
 
     Raises:
-        PrunerError: Unknown source, name or file, weights that do not fit, or a factory that fails.
+        PrunerError: Unknown source, name or file, weights that do not fit or cannot be had, or a
+            factory that fails.
     """
     source, colon, rest = name.partition(":")
     if not colon or not source or not rest:
         raise PrunerError(f"cannot read MODEL {name!r}: expected {FORMS}")
     keywords = dict(arguments or {})
+    if pretrained:
+        _check_published(source, rest, weights)
     # The same seed gives the same random weights, whatever ran before, and disturbs nobody's.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "hf":
-            name, folder, built = _build_huggingface(rest, keywords)
+            name, folder, built = _build_huggingface(rest, keywords, pretrained)
             weights = weights or folder
         elif source in _BUILDERS:
-            built = _BUILDERS[source](rest, keywords)
+            built = _BUILDERS[source](rest, keywords, pretrained)
         else:
             built = _call_imported_factory(source, rest, keywords)
     module, preset, example = built
@@ -91,25 +112,59 @@ def load_model(
         weights = os.path.abspath(weights)
         if not os.path.isdir(weights):
             load_weights(module, Path(weights), name)
+    elif pretrained:
+        weights = "pretrained"
     module.eval()
     return DenseModel(name, module, weights, digest(module), preset, example)
 
 
-def _build_timm(name: str, keywords: dict[str, Any]) -> Built:
+def _check_published(source: str, name: str, weights: object) -> None:
+    """Raise PrunerError where no published weights can be meant."""
+    if weights is not None:
+        raise PrunerError("--pretrained and --weights: give one of the two")
+    if source not in ("timm", "torchvision", "hf"):
+        raise PrunerError(
+            f"MODEL '{source}:{name}' has no published weights to fetch: --pretrained is for "
+            "timm:NAME, torchvision:NAME and hf:ORG/NAME; give --weights FILE, or an --arg of your "
+            "factory"
+        )
+    if source == "hf" and not is_folder(name):
+        raise PrunerError(
+            f"hf:{name} is a class, of which there are many weights: name a repository, "
+            "hf:ORG/NAME, or a local folder, hf:./FOLDER"
+        )
+
+
+def _build_timm(name: str, keywords: dict[str, Any], pretrained: bool) -> Built:
     timm = _import_extra("timm")
     if not timm.is_model(name.split(".")[0]):
         raise unknown_model("timm", name, timm.list_models())
-    module = _build_module(f"timm:{name}", timm.create_model, name, pretrained=False, **keywords)
+    if not pretrained:
+        module = _build_module(f"timm:{name}", timm.create_model, name, **keywords)
+    else:
+        tagged = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
+        if not tagged or ("." in name and name not in tagged):
+            hint = f": it has {', '.join(tagged)}" if tagged else ""
+            raise PrunerError(f"timm has no pretrained weights {name!r}{hint}")
+        place = tell_timm_place(timm.get_pretrained_cfg(name))
+        with explain_failure(f"timm:{name}", place):
+            module = timm.create_model(name, pretrained=True, **keywords)
     return module, _read_preset(timm.data.resolve_model_data_config(module)), make_tensor_example
 
 
-def _build_torchvision(name: str, keywords: dict[str, Any]) -> Built:
+def _build_torchvision(name: str, keywords: dict[str, Any], pretrained: bool) -> Built:
     models = _import_extra("torchvision.models")
+    name, _, tag = name.partition(".")
     if name not in models.list_models():
         raise unknown_model("torchvision", name, models.list_models())
+    published = find_torchvision_weights(models, name, tag) if pretrained or tag else None
+    weights = published if pretrained else None
+    if weights is not None:
+        fetch_torchvision_weights(f"torchvision:{name}", weights.url)
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         keywords.setdefault("weights_backbone", None)  # else torchvision fetches a backbone
-    module = _build_module(f"torchvision:{name}", models.get_model, name, weights=None, **keywords)
+    keywords["weights"] = weights
+    module = _build_module(f"torchvision:{name}", models.get_model, name, **keywords)
     if name in models.list_models(module=models.detection):
         # What a detector's own resizing makes of any image; it normalizes too.
         resizing: Any = module.transform
@@ -117,35 +172,41 @@ def _build_torchvision(name: str, keywords: dict[str, Any]) -> Built:
         return module, InputPreset((3, side, side)), make_images_example
     if name in models.list_models(module=models.optical_flow):
         return module, InputPreset((3, 368, 496)), make_pair_example  # RAFT's first training crops
-    # The first published weights tell the input size and the normalization; none is fetched.
-    published = next(iter(models.get_model_weights(name))).transforms()
-    resize = published.resize_size
-    size = getattr(published, "crop_size", None) or resize
+    # Weights tell the input size and the normalization: the first published where none are asked
+    # for, and none is fetched.
+    view = (published or next(iter(models.get_model_weights(name)))).transforms()
+    resize = view.resize_size
+    size = getattr(view, "crop_size", None) or resize
     clip = (16,) if name in models.list_models(module=models.video) else ()
     preset = InputPreset(
         (3, *clip, size[0], size[-1]),
-        tuple(published.mean),
-        tuple(published.std),
+        tuple(view.mean),
+        tuple(view.std),
         size[0] / resize[0],
-        "bicubic" if "bicubic" in str(published.interpolation).lower() else "bilinear",
+        "bicubic" if "bicubic" in str(view.interpolation).lower() else "bilinear",
     )
     return module, preset, make_tensor_example
 
 
-def _build_huggingface(name: str, keywords: dict[str, Any]) -> tuple[str, str | None, Built]:
+def _build_huggingface(
+    name: str, keywords: dict[str, Any], pretrained: bool
+) -> tuple[str, str | None, Built]:
     """Return the MODEL string with an absolute path, the folder if it is one, and the model."""
     _import_extra("transformers")
-    folder = find_folder(name) if is_folder(name) else None
+    published = pretrained and is_repository(name)
+    folder = find_folder(name) if is_folder(name) and not published else None
+    source = fetch_repository(name) if published else folder
     try:
-        built = hf.build(name, keywords) if folder is None else hf.load(folder, keywords)
+        built = hf.build(name, keywords) if source is None else hf.load(source, keywords)
     except PrunerError:
         raise
     except Exception as error:
         raise PrunerError(f"building MODEL {'hf:' + name!r} failed: {first_line(error)}") from error
-    return resolve_name(f"hf:{name}"), None if folder is None else str(folder), built
+    path = None if folder is None else str(folder)
+    return resolve_name(f"hf:{name}", pretrained), path, built
 
 
-def _build_demo(name: str, keywords: dict[str, Any]) -> Built:
+def _build_demo(name: str, keywords: dict[str, Any], _: bool) -> Built:
     from ..demo import PREPROCESSING, resnet20
 
     if name != "resnet20":

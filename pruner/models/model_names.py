@@ -7,7 +7,10 @@ from pathlib import Path
 from ..errors import PrunerError
 from ..utils import suggest_names
 
-FORMS = "timm:NAME, torchvision:NAME, hf:NAME, hf:./FOLDER, package.module:factory or demo:resnet20"
+FORMS = (
+    "timm:NAME, torchvision:NAME, hf:NAME, hf:ORG/NAME, hf:./FOLDER, package.module:factory or "
+    "demo:resnet20"
+)
 
 
 def is_folder(name: str) -> bool:
@@ -15,20 +18,32 @@ def is_folder(name: str) -> bool:
     return name.startswith((".", "/", "~")) or os.path.isdir(name) or "/" in name
 
 
+def is_repository(name: str) -> bool:
+    """Return whether the NAME of ``hf:NAME`` is a hub's ``ORG/NAME``, and not a folder."""
+    form = name.count("/") == 1 and name[0] not in "./~" and not name.endswith("/")
+    return form and not os.path.isdir(name)
+
+
 def find_folder(name: str) -> Path:
     """Return the folder that the NAME of ``hf:NAME`` means; PrunerError where there is none."""
     path = Path(name).expanduser()
     if not (path / "config.json").is_file():
         raise PrunerError(
-            f"hf:{name}: {path} is no folder with a config.json. Nothing is downloaded: give a "
-            "class, e.g. hf:ViTForImageClassification, or a local folder, e.g. hf:./my-model"
+            f"hf:{name}: {path} is no folder with a config.json. Without --pretrained nothing is "
+            "downloaded: give a class, e.g. hf:ViTForImageClassification, or a local folder, e.g. "
+            "hf:./my-model"
         )
     return path
 
 
-def resolve_name(name: str) -> str:
-    """Return a MODEL string with the path of a local folder made absolute."""
+def resolve_name(name: str, pretrained: bool = False) -> str:
+    """Return a MODEL string with the path of a local folder made absolute.
+
+    Where the published weights are asked for (pretrained), ``hf:ORG/NAME`` is not a folder.
+    """
     source, _, rest = name.partition(":")
+    if pretrained and is_repository(rest):
+        return name
     path = os.path.expanduser(rest)
     return f"hf:{os.path.abspath(path)}" if source == "hf" and is_folder(rest) else name
 

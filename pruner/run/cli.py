@@ -26,15 +26,16 @@ from .solve_stage import solve
 DESCRIPTION = "Prune a vision network to a latency budget that is measured on your device."
 EPILOG = """\
 MODEL is timm:NAME, torchvision:NAME, hf:NAME (a transformers class, or a folder: hf:./FOLDER),
-package.module:factory or demo:resnet20; weights are random without --weights FILE.
+hf:ORG/NAME, package.module:factory or demo:resnet20; weights are random without --weights
+FILE or --pretrained.
 DIR is an image folder: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/).
 Every step reads and resumes from RUN; the same command again continues after an interruption."""
 
 
 # Options that set an entry of `Config`: their type, help and default are the entry's own.
 MODEL_OPTIONS = {
-    "--weights": "weights", "--input": "input", "--arg": "arguments", "--submodule": "submodule",
-    "--seed": "seed",
+    "--weights": "weights", "--pretrained": "pretrained", "--input": "input", "--arg": "arguments",
+    "--submodule": "submodule", "--seed": "seed",
 }  # fmt: skip
 MEASURE_OPTIONS = {
     "--out": "out", "--engine": "measure.engine", "--threads": "measure.threads",

@@ -188,6 +188,10 @@ class Config:
         entry("the folder of this run; each of several budgets gets one of its own below"),
     ] = None
     weights: Annotated[StrictStr | None, entry(".safetensors or .pth (default: random)")] = None
+    pretrained: Annotated[
+        StrictBool,
+        entry("take the published weights, from the library's cache or fetched by it"),
+    ] = False
     arguments: Annotated[
         dict[str, Any], entry("arguments of the model's factory or configuration")
     ] = field(default_factory=dict)

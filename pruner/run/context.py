@@ -110,7 +110,9 @@ class Workspace:
     def dense(self) -> DenseModel:
         """The network as it was given."""
         c = self.config
-        return self._make_once("dense", lambda: load_model(c.model, c.weights, c.seed, c.arguments))
+        return self._make_once(
+            "dense", lambda: load_model(c.model, c.weights, c.seed, c.arguments, c.pretrained)
+        )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -300,7 +302,7 @@ def resolve_paths(config: Config) -> Config:
     return replace(
         config,
         solve=replace(config.solve, also=tuple(also)),
-        model=resolve_name(config.model),
+        model=resolve_name(config.model, config.pretrained),
         weights=os.path.abspath(config.weights) if config.weights else None,
         data=_resolve_data(config.data),
         out=None,  # a RUN may be moved

@@ -54,7 +54,7 @@ def test_a_class_or_an_architecture_by_its_name(name: str, kind: str) -> None:
     [
         ("hf:ViTModle", {}, "did you mean hf:ViTModel"),
         ("hf:ViTModel", {"hiden_size": 3}, "ViTConfig has no hiden_size"),
-        ("hf:google/vit-base", {}, "Nothing is downloaded"),
+        ("hf:google/vit-base", {}, "nothing is downloaded"),
         ("hf:./absent", {}, "no folder with a config.json"),
         ("hf:WhisperModel", {}, "takes input_features"),
     ],
