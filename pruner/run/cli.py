@@ -15,7 +15,8 @@ from ..errors import PrunerError, PrunerWarning
 from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
-from .config import Config, parse_pairs
+from .config import Config, nest_entries, parse_pairs
+from .config_template import init
 from .console_summary import Outcome
 from .context import find_versions
 from .finetune_stage import finetune
@@ -58,6 +59,7 @@ FINETUNE_OPTIONS = {
     "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
     "--images": "finetune.images",
 }  # fmt: skip
+TEMPLATE_OPTIONS = {"--data": "data", "--task": "task", "--budget": "budgets"}
 _REQUIRED = ("--out",)
 _METAVARS = {
     "--weights": "FILE", "--input": "SHAPE", "--arg": "NAME=VALUE", "--submodule": "PATH",
@@ -68,6 +70,7 @@ _METAVARS = {
 }  # fmt: skip
 # What stands for the default of an entry whose own is none here.
 _DEFAULTS = {"finetune.epochs": "as RUN's configuration"}
+_SET = "set"
 _ENTRY = "entry."  # before the names of what sets an entry, among all that is parsed
 
 
@@ -168,6 +171,10 @@ def _build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--until", choices=("measure", "solve"), help="end after this step; finetune does the rest"
     )
+    _add_set(verb)
+    verb = add("init", _init, "write a commented configuration file to begin with")
+    _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS | TEMPLATE_OPTIONS)
+    verb.add_argument("--file", metavar="FILE", default="msprune.yaml", help="default %(default)s")
     verb = add("tables", _tables, "list, show, merge or compare latency tables")
     verb.add_argument("action", choices=("list", "show", "merge", "diff"))
     verb.add_argument("paths", metavar="TABLE", nargs="*", help="a RUN, a table's folder or file")
@@ -186,6 +193,14 @@ def _add_arguments(verb: argparse.ArgumentParser, name: str, options: Mapping[st
     verb.add_argument(name, metavar=name.removeprefix(_ENTRY).upper())
     for flag, entry in options.items():
         _add_option(verb, flag, entry)
+    _add_set(verb)
+
+
+def _add_set(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set", metavar="ENTRY=VALUE", action="append", dest=_SET, default=[],
+        help="any entry of a configuration file, e.g. finetune.lr=0.01",
+    )  # fmt: skip
 
 
 def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
@@ -216,6 +231,7 @@ def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
 def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:
     """Return the entries that were given: others have their default, or what RUN says already."""
     entries: dict[str, Any] = {}
+    given = nest_entries(parse_pairs("--set", getattr(options, _SET, ())))
     for name, value in vars(options).items():
         if not name.startswith(_ENTRY) or value is None:
             continue
@@ -224,6 +240,9 @@ def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:
         pairs = name in ("arguments", "min_width", "step")
         flag = "--arg" if name == "arguments" else f"--{name.replace('_', '-')}"
         where[name] = parse_pairs(flag, value) if pairs else value
+    for name, content in given.items():
+        merge = isinstance(content, Mapping) and isinstance(entries.get(name), dict)
+        entries[name] = {**entries[name], **content} if merge else content
     return entries
 
 
@@ -258,6 +277,11 @@ def _finetune(options: argparse.Namespace) -> Outcome:
 def _run(options: argparse.Namespace) -> Outcome:
     config = Config.from_yaml(options.config).with_changes(_collect_entries(options))
     return commands.run(config, ProgressDisplay(), until=options.until)
+
+
+def _init(options: argparse.Namespace) -> Outcome:
+    entries = {"out": "runs/example", "budgets": ["70%", "50%"], **_collect_entries(options)}
+    return init(Config.from_dict(entries), options.file)
 
 
 def _tables(options: argparse.Namespace) -> str:

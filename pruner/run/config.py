@@ -105,6 +105,10 @@ class FinetuneConfig(Recipe):
         return Recipe(**{name: getattr(self, name) for name in names})
 
 
+_EXPECTED = {"--arg": "NAME=VALUE", "--set": "ENTRY=VALUE, e.g. finetune.lr=0.01"}
+"""What options with pairs take, whose names hold no ``=``."""
+
+
 def parse_shape(text: str) -> tuple[int, ...]:
     """Read ``1x3x224x224``."""
     try:
@@ -113,17 +117,33 @@ def parse_shape(text: str) -> tuple[int, ...]:
         raise wrong_value("input", "a shape like 1x3x224x224", text) from None
 
 
+def nest_entries(pairs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"finetune.lr": 0.1}`` as ``{"finetune": {"lr": 0.1}}``."""
+    found: dict[str, Any] = {}
+    for path, value in pairs.items():
+        *sections, name = path.split(".")
+        where = found
+        for section in sections:
+            where = where.setdefault(section, {})
+            if not isinstance(where, dict):
+                raise wrong_value("--set", f"{section} or its entries", path)
+        where[name] = value
+    return found
+
+
 def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
     """Read ``NAME=VALUE`` texts, each value as YAML: numbers, true, lists, text.
 
-    Names are identifiers for ``--arg``, and may be globs for any other option.
+    Names are identifiers for ``--arg``, entries (``finetune.lr``) for ``--set``, and may be globs
+    for any other option.
     """
     import yaml
 
     found = {}
     for text in texts:
-        name, equals, value = text.rpartition("=") if flag != "--arg" else text.partition("=")
-        expected = "NAME=VALUE" if flag == "--arg" else "GLOB=N"
+        first = flag in _EXPECTED
+        name, equals, value = text.partition("=") if first else text.rpartition("=")
+        expected = _EXPECTED.get(flag, "GLOB=N")
         if not equals or not name or (flag == "--arg" and not name.isidentifier()):
             raise wrong_value(flag, expected, text)
         try:
