@@ -6,7 +6,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from latency_tables import LatencyError
 from solver import SolverError
@@ -139,6 +139,17 @@ def _build_parser() -> argparse.ArgumentParser:
         verb.set_defaults(verb=action)
         return verb
 
+    _add_steps(add)
+    _add_other_verbs(add)
+    return parser
+
+
+_Add: TypeAlias = Callable[[str, Callable[[Any], object], str], argparse.ArgumentParser]
+"""Adds a verb: its name, what it calls, and what it does in words."""
+
+
+def _add_steps(add: _Add) -> None:
+    """Add the verbs of one network: look, measure, solve, tune, time."""
     verb = add("inspect", _inspect, "show what of a network can be pruned, and what not and why")
     _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS)
     verb.add_argument("--all", action="store_true", help="every dim, block and cell by itself")
@@ -160,6 +171,10 @@ def _build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.add_argument("run", metavar="RUN")
     verb.add_argument("--runs", type=int, default=200, help="runs of each (default %(default)s)")
+
+
+def _add_other_verbs(add: _Add) -> None:
+    """Add the verbs that take a RUN, a configuration or tables, and the demo."""
     verb = add(
         "report", lambda options: commands.report(options.run),
         "write RUN/report.html, one self-contained file",
@@ -185,7 +200,6 @@ def _build_parser() -> argparse.ArgumentParser:
         "all of it on an embedded network and real images, in minutes",
     )  # fmt: skip
     verb.add_argument("--out", metavar="RUN", default="runs/demo", help="default %(default)s")
-    return parser
 
 
 def _add_arguments(verb: argparse.ArgumentParser, name: str, options: Mapping[str, str]) -> None:
