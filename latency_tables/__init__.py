@@ -5,16 +5,35 @@ verifies one structure on the device; ``compare`` times networks against each ot
 """
 
 from .device import Device
+from .devices import (
+    BundledEngine,
+    CarriedEngine,
+    CollectedEngine,
+    RemoteEngine,
+    Setting,
+    open_carrier,
+)
 from .engines import Engine, Profile, Session, Step, engine, engine_names
 from .errors import (
+    CarrierError,
+    DamagedBundleError,
     DamagedTableError,
     DeviceMismatchError,
     EngineError,
     LatencyError,
     MissingSpecError,
+    UnfinishedError,
     UnknownEngineError,
 )
-from .measurement import Check, MeasureProgress, check, compare, measure, measure_structure
+from .measurement import (
+    Check,
+    MeasureProgress,
+    check,
+    compare,
+    measure,
+    measure_structure,
+    write_probe_bundle,
+)
 from .regression import (
     Calibration,
     CellReading,
@@ -36,10 +55,12 @@ Context, Progress = Calibration, MeasureProgress
 joined, worthwhile = join_tables, find_useful_sizes
 
 __all__ = [
-    "Calibration", "Cell", "CellReading", "Check", "Context", "DamagedTableError", "Device",
+    "BundledEngine", "Calibration", "CarriedEngine", "CarrierError", "Cell", "CellReading", "Check",
+    "CollectedEngine", "Context", "DamagedBundleError", "DamagedTableError", "Device",
     "DeviceMismatchError", "Engine", "EngineError", "LatencyError", "LatencyTable", "LayerSpec",
     "Library", "MeasureProgress", "MissingSpecError", "Probe", "ProbeSource", "Profile", "Progress",
-    "Reading", "Sample", "Session", "Step", "TableError", "Timing", "UnknownEngineError", "check",
-    "compare", "engine", "engine_names", "find_useful_sizes", "join_tables", "joined",
-    "library_folder", "measure", "measure_structure", "network_digest", "worthwhile",
+    "Reading", "RemoteEngine", "Sample", "Session", "Setting", "Step", "TableError", "Timing",
+    "UnfinishedError", "UnknownEngineError", "check", "compare", "engine", "engine_names",
+    "find_useful_sizes", "join_tables", "joined", "library_folder", "measure", "measure_structure",
+    "network_digest", "open_carrier", "worthwhile", "write_probe_bundle",
 ]  # fmt: skip

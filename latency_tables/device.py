@@ -16,6 +16,8 @@ _INSTRUCTIONS = (
     *("amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
+# Fields that tables and libraries of before do not have.
+_LATER = ("board", "power")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Device:
         batch: The first axis of the network's first input.
         driver: The accelerator's driver, empty for a CPU.
         options: How the engine was set up, where that is not its own default.
+        board: What the processor sits on, where the system names it; of devices elsewhere.
+        power: Governor, highest clocks and power mode; of devices elsewhere.
         clock_mhz: For the record only; not part of what makes two devices the same.
         host: As ``clock_mhz``.
     """
@@ -44,6 +48,8 @@ class Device:
     batch: int = 1
     driver: str = ""
     options: str = ""
+    board: str = ""
+    power: str = ""
     clock_mhz: float | None = field(default=None, compare=False)
     host: str = field(default="", compare=False)
 
@@ -65,9 +71,17 @@ class Device:
                 "Measure into another folder, or delete that table."
             )
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes two devices the same, as texts; what came later only where it is known."""
+        names = [f.name for f in fields(self) if f.compare]
+        return tuple(
+            str(getattr(self, name)) for name in names if name not in _LATER or getattr(self, name)
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Encode as plain values."""
-        return asdict(self)
+        """Encode as plain values; what came later only where it is known."""
+        return {k: v for k, v in asdict(self).items() if v or k not in _LATER}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Device:
@@ -81,10 +95,11 @@ class Device:
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
         driver = f", driver {self.driver}" if self.driver else ""
-        options = f", {self.options}" if self.options else ""
+        more = "".join(f", {text}" for text in (self.options, self.power) if text)
+        board = f"{self.board}: " if self.board else ""
         return (
-            f"{self.processor} ({self.cores} cores){driver}, {self.engine} {self.engine_version}, "
-            f"{threads}, {self.precision}, batch {self.batch}{options}"
+            f"{board}{self.processor} ({self.cores} cores){driver}, {self.engine} "
+            f"{self.engine_version}, {threads}, {self.precision}, batch {self.batch}{more}"
         )
 
 

@@ -24,5 +24,17 @@ class DeviceMismatchError(LatencyError):
     """Samples of two devices, or of two settings, were about to be mixed."""
 
 
+class DamagedBundleError(LatencyError):
+    """A bundle, or a result in it, is cut, edited, or of another device than the rest."""
+
+
+class UnfinishedError(LatencyError):
+    """What was asked for is still to be measured over there; the message says what to run."""
+
+
+class CarrierError(LatencyError):
+    """A device elsewhere cannot be reached, or what was run there failed."""
+
+
 class DamagedTableError(LatencyError):
     """A table's file is cut, edited, or of another version."""

@@ -16,8 +16,8 @@ PACKAGES = {
 
 ROOMS = {
     "latency_tables": (
-        "errors", "former_names", "files", "spec", "source", "device", "engines", "timing",
-        "regression", "measurement",
+        "errors", "former_names", "files", "spec", "source", "device", "engines", "devices",
+        "timing", "regression", "measurement",
     ),
     "pruner": (
         "errors", "moved", "utils", "demo", "graph", "axes", "structure", "data", "tasks",

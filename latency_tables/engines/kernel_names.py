@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 
 _SEPARATORS = re.compile(r"[\s,;+|]+")
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
 def find_operators(
@@ -28,6 +29,11 @@ def find_operators(
         if starts:
             found[(outputs or {})[max(starts, key=len)]] = None
     return tuple(found)
+
+
+def find_onnx_layers(text: str) -> tuple[str, ...]:
+    """Find the ONNX nodes named in TensorRT's metadata, or in a plan, in order, each once."""
+    return tuple(dict.fromkeys(_ONNX_LAYER.findall(text)))
 
 
 def find_output_operators(model: bytes, known: Collection[str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from ..errors import EngineError
 from ..source import Probe
 from .base import Lap, Profile, Step
 from .cuda import Cuda, describe_gpu, open_cuda
-from .kernel_names import find_operators, find_output_operators
+from .kernel_names import find_onnx_layers, find_operators, find_output_operators
 from .onnx_precision import export_model, to_bf16
 from .plan_files import PlanFiles
 from .tensorrt_library import load_tensorrt
 
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _WARM_UP = 3
-_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
 class TensorRtEngine:
@@ -207,11 +205,6 @@ def read_layer_sources(information: str) -> dict[str, tuple[str, ...]]:
         for layer in layers
         if isinstance(layer, dict)  # plain names, where the engine was built without details
     }
-
-
-def find_onnx_layers(text: str) -> tuple[str, ...]:
-    """Find the ONNX nodes named in a layer's metadata, or in a plan, in order, each once."""
-    return tuple(dict.fromkeys(_ONNX_LAYER.findall(text)))
 
 
 def make_step(

@@ -1,22 +1,20 @@
 """A measurement under way: every probe repeated in turn, disturbed ones once more."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..regression import Journal, Reading, structure_key
 from ..timing import Limits
 from .probe_design import PlannedProbe
-from .probe_runner import ProbeRunner
+from .probe_runner import ProbeRequest, ProbeRunner
+from .remote_runner import LONGEST_S, REPEAT_S, SHORTEST_S
 from .repeats import Repeats
 from .time_budget import TimeBudget
 
 LIMITS = Limits(least=12)
 QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)
 PASSES = 2  # repeats of each probe, and builds of a structure that is checked; one if quick
-# Of a repeat, with its build and its profile, on average; and of its timing.
-_REPEAT_S = 4.5
-_SHORTEST_S, LONGEST_S = 0.9, 2.5
 _RETRIES = 0.25  # at most this share of the repeats is measured once more
 
 
@@ -33,8 +31,9 @@ class MeasureProgress:
 class Campaign:
     """Measures the probes that are missing, in passes over all of them.
 
-    What the journal holds of them is not measured again, and every repeat goes there; ``planned``
-    probes has the network, with those that are known.
+    What was measured ``before`` of them, of which the journal may hold it, is not measured again,
+    and every repeat goes to the journal; ``planned`` probes has the network, with those that are
+    known. ``retries``: whether disturbed repeats can be measured once more.
     """
 
     def __init__(
@@ -45,18 +44,24 @@ class Campaign:
         quick: bool,
         journal: Journal | None,
         progress: Callable[[MeasureProgress], None] | None,
+        before: Sequence[Reading] = (),
+        retries: bool = True,
     ) -> None:
         self._runner, self._planned, self._quick = runner, planned, quick
-        self._journal, self._progress = journal, progress
-        passes = 1 if quick else PASSES
-        before = journal.readings if journal is not None else []
+        self._journal, self._progress, self._retries = journal, progress, retries
+        self._passes = passes = 1 if quick else PASSES
         self._repeats = Repeats(runner.network, passes, before)
+        self.readings = list(before)
         keys = [structure_key(runner.network, p.sizes, p.dropped) for p in missing]
         counts = [self._repeats.count(key) for key in keys]
-        self._turns = [p for turn in range(passes) for p, count in zip(missing, counts, strict=True)
-                       if count <= turn]  # fmt: skip
+        self._turns = [
+            (turn, p)
+            for turn in range(passes)
+            for p, count in zip(missing, counts, strict=True)
+            if count <= turn
+        ]
         self._total = passes * planned
-        self._budget = TimeBudget(_REPEAT_S, _SHORTEST_S, LONGEST_S, len(self._turns))
+        self._budget = TimeBudget(REPEAT_S, SHORTEST_S, LONGEST_S, len(self._turns))
         self._before_s = sum(reading.seconds for reading in before)
         self._start, self._done = time.monotonic(), 0
 
@@ -67,12 +72,10 @@ class Campaign:
 
     def run(self) -> tuple[tuple[Reading, ...], tuple[str, ...]]:
         """Measure; return the averaged readings, and notes of what disturbed them."""
-        for index, probe in enumerate(self._turns):
-            self._measure(probe, 0, len(self._turns) - index - 1)
+        self._measure(self._request_turns(), len(self._turns))
         # Until no repeat is suspect, or enough has been tried.
-        for reading in self._repeats.find_suspects()[: int(_RETRIES * self._total)]:
-            if not self._repeats.has_retry(reading.key):
-                self._measure(PlannedProbe(reading.sizes, reading.dropped), 1, 0)
+        if self._retries:
+            self._measure(self._request_retries(), 0)
         return self._repeats.average(), self._describe_disturbance()
 
     def _describe_disturbance(self) -> tuple[str, ...]:
@@ -88,13 +91,35 @@ class Campaign:
             "be off",
         )
 
-    def _measure(self, probe: PlannedProbe, attempt: int, remaining: int) -> None:
+    def _request_turns(self) -> Iterator[ProbeRequest]:
+        for turn, probe in self._turns:
+            yield ProbeRequest(
+                probe.sizes, probe.dropped, self._limits(), "fit", 0, turn, not self._quick
+            )
+
+    def _request_retries(self) -> Iterator[ProbeRequest]:
+        for reading in self._repeats.find_suspects()[: int(_RETRIES * self._total)]:
+            if not self._repeats.has_retry(reading.key):
+                yield ProbeRequest(
+                    reading.sizes, reading.dropped, self._limits(), "fit", 1, self._passes
+                )
+
+    def _limits(self) -> Limits:
+        return QUICK_LIMITS if self._quick else replace(LIMITS, seconds=self._budget.seconds)
+
+    def _measure(self, requests: Iterable[ProbeRequest], remaining: int) -> None:
         began = time.monotonic()
-        limits = QUICK_LIMITS if self._quick else replace(LIMITS, seconds=self._budget.seconds)
-        reading = self._runner.measure(probe.sizes, probe.dropped, limits, "fit", attempt)
-        reading = replace(reading, seconds=round(time.monotonic() - began, 2))
+        for reading in self._runner.measure_all(requests):
+            remaining = max(remaining - 1, 0)
+            # What was measured elsewhere brings its own time.
+            seconds = reading.seconds or round(time.monotonic() - began, 2)
+            self._keep(replace(reading, seconds=seconds), remaining)
+            began = time.monotonic()
+
+    def _keep(self, reading: Reading, remaining: int) -> None:
         self._budget.spend(reading.seconds, reading)
         self._repeats.add(reading)
+        self.readings.append(reading)
         if self._journal is not None:
             self._journal.append(reading)
         self._done += 1
@@ -102,3 +127,13 @@ class Campaign:
             left_s = (time.monotonic() - self._start) / self._done * remaining
             note = f"{self._runner.name}: {reading.latency_ms:.3g} ms, {reading.runs} runs"
             self._progress(MeasureProgress(self._total - remaining, self._total, left_s, note))
+
+
+def request_turns(planned: Sequence[PlannedProbe], quick: bool) -> list[ProbeRequest]:
+    """Request every repeat of every probe, as a campaign of which nothing is measured yet does."""
+    limits = QUICK_LIMITS if quick else LIMITS
+    return [
+        ProbeRequest(probe.sizes, probe.dropped, limits, "fit", 0, turn, not quick)
+        for turn in range(1 if quick else PASSES)
+        for probe in planned
+    ]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..device import Device
+from ..devices import BundledEngine, RemoteEngine
 from ..engines import Engine
 from ..errors import LatencyError
 from ..regression import (
@@ -21,10 +22,12 @@ from ..regression import (
     structure_key,
 )
 from ..source import ProbeSource
-from .campaign import LIMITS, LONGEST_S, PASSES, QUICK_LIMITS, Campaign, MeasureProgress
+from .campaign import LIMITS, PASSES, QUICK_LIMITS, Campaign, MeasureProgress, request_turns
 from .coverage import select_uncovered
+from .growth import STAGES, describe_growth, is_good
 from .probe_design import PlannedProbe, plan_probes
-from .probe_runner import ProbeRunner, format_now
+from .probe_runner import ProbeRequest, ProbeRunner, format_now
+from .remote_runner import LONGEST_S, PACE, RemoteRunner, make_runner
 
 _FULL, _QUICK = 50, 18  # probes
 
@@ -40,12 +43,13 @@ def measure(
     seed: int = 0,
     progress: Callable[[MeasureProgress], None] | None = None,
 ) -> LatencyTable:
-    """Measure the latencies of a network's cells on this machine.
+    """Measure the latencies of a network's cells on a device.
 
     Args:
         source: The network.
-        engine: Runs it.
-        probes: How many probe networks to measure (default 50; 18 if quick).
+        engine: Runs it, here or elsewhere (``RemoteEngine``).
+        probes: How many probe networks to measure (default 50, elsewhere as many as the error
+            asks for, up to that; 18 if quick).
         quick: A coarse table, from fewer and shorter measurements.
         path: A folder or a ``.parquet`` file for the table. With a journal next to it, the same
             call continues an interrupted measurement; a table that is there is grown.
@@ -61,34 +65,109 @@ def measure(
     """
     if probes is not None and probes < 1:
         raise LatencyError(f"probes is {probes}; give 1 or more")
-    count = probes or (_QUICK if quick else _FULL)
-    planned = plan_probes(source.sizes(), count, seed, source.removable())
-    runner = ProbeRunner(source, engine, builds=1)
+    runner = make_runner(source, engine, builds=1)
     folder = None if path is None else Path(path)
     shared = None if library is None else Library(library)
     saved, known = _load_known(source, runner.device, folder, shared)
-    planned = select_uncovered(planned, source, [r for r in known if r.network != runner.network])
+    plans = {
+        count: _plan_missing(source, runner.network, count, seed, known)
+        for count in _choose_stages(engine, probes, quick)
+    }
     journal = None
     if folder is not None:
         if saved is not None and not (
             journal_path(folder).exists()
-            or _select_missing(planned, runner.network, saved.readings)
+            or _select_missing(next(iter(plans.values())), runner.network, saved.readings)
         ):
             return saved
         journal = Journal(folder, runner.device)
-    missing = _select_missing(planned, runner.network, known)
-    campaign = Campaign(runner, missing, len(planned), quick, journal, progress)
-    readings, notes = campaign.run()
+    table = _measure_stages(
+        runner, engine, plans, known, quick, journal, progress, shared is None
+    )  # fmt: skip
     origin = {"created": format_now(), "network": source.name, "seed": seed, "quick": quick}
-    table = LatencyTable(runner.device, _merge_newest(known, readings), notes=notes)
-    table = cross_validate(table, None if shared is None else runner.network)
-    table = replace(table, provenance={**origin, "seconds": campaign.seconds})
-    if shared is not None and not quick:
+    table = replace(table, provenance={**origin, **table.provenance})
+    _keep(table, folder, shared if not quick else None, journal)
+    if isinstance(engine, RemoteEngine):
+        engine.finish(runner.network)
+    return table
+
+
+def write_probe_bundle(
+    source: ProbeSource,
+    engine: BundledEngine,
+    *,
+    probes: int | None = None,
+    quick: bool = False,
+    seed: int = 0,
+) -> int:
+    """Write a bundle that measures all that ``measure`` would ask for at first.
+
+    Of the device nothing is known yet, so it is the whole plan.
+
+    Returns:
+        The number of probes.
+    """
+    planned = plan_probes(
+        source.sizes(), probes or (_QUICK if quick else _FULL), seed, source.removable()
+    )
+    runner = RemoteRunner(source, engine, builds=1)
+    jobs = [runner.make_job(request) for request in request_turns(planned, quick)]
+    engine.write(source.name, jobs, PACE, source.probe({}).batch)
+    return len(planned)
+
+
+def _measure_stages(
+    runner: ProbeRunner,
+    engine: Engine,
+    plans: Mapping[int, Sequence[PlannedProbe]],
+    known: Sequence[Reading],
+    quick: bool,
+    journal: Journal | None,
+    progress: Callable[[MeasureProgress], None] | None,
+    alone: bool,
+) -> LatencyTable:
+    """Measure the plans in turn, each holding the one before, until a table is good enough."""
+    before: Sequence[Reading] = journal.readings if journal is not None else ()
+    retries = not isinstance(engine, RemoteEngine) or engine.grows
+    for count, planned in plans.items():
+        missing = _select_missing(planned, runner.network, known)
+        campaign = Campaign(
+            runner, missing, len(planned), quick, journal, progress, before, retries
+        )
+        readings, notes = campaign.run()
+        before = campaign.readings
+        table = LatencyTable(runner.device, _merge_newest(known, readings), notes=notes)
+        table = cross_validate(table, None if alone else runner.network)
+        if len(plans) > 1 and (count == max(plans) or is_good(table.error)):
+            table = replace(table, notes=(*notes, describe_growth(table, count)))
+            break
+    return replace(table, provenance={"seconds": campaign.seconds})
+
+
+def _choose_stages(engine: Engine, probes: int | None, quick: bool) -> tuple[int, ...]:
+    """Choose after how many probes the error is looked at: elsewhere several times."""
+    if isinstance(engine, RemoteEngine) and engine.grows and probes is None and not quick:
+        return STAGES
+    return (probes or (_QUICK if quick else _FULL),)
+
+
+def _keep(
+    table: LatencyTable, folder: Path | None, shared: Library | None, journal: Journal | None
+) -> None:
+    """Write a table to where it is wanted; its journal is then of no more use."""
+    if shared is not None:
         shared.add(table)
     if folder is not None and journal is not None:
         table.save(folder)
         journal.remove()
-    return table
+
+
+def _plan_missing(
+    source: ProbeSource, network: str, count: int, seed: int, known: Sequence[Reading]
+) -> tuple[PlannedProbe, ...]:
+    """Plan so many probes, without those that other networks' readings make needless."""
+    planned = plan_probes(source.sizes(), count, seed, source.removable())
+    return select_uncovered(planned, source, [r for r in known if r.network != network])
 
 
 def measure_structure(
@@ -106,8 +185,8 @@ def measure_structure(
     a difference.
     """
     limits = QUICK_LIMITS if quick else replace(LIMITS, seconds=LONGEST_S)
-    runner = ProbeRunner(source, engine, builds or (1 if quick else PASSES))
-    return runner.measure(sizes, tuple(dropped), limits, "check", 0)
+    runner = make_runner(source, engine, builds or (1 if quick else PASSES))
+    return next(runner.measure_all([ProbeRequest(sizes, tuple(dropped), limits, "check")]))
 
 
 def _load_known(

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -33,8 +33,7 @@ class Library:
 
     def place(self, device: Device) -> Path:
         """Return the folder of a device's table, whether or not there is one."""
-        same = [str(getattr(device, f.name)) for f in fields(device) if f.compare]
-        digest = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(device.identity).encode()).hexdigest()[:10]
         name = f"{device.processor}-{device.engine}-{device.precision}-batch{device.batch}"
         return self.folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-').lower()}-{digest}"
 

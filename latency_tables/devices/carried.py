@@ -1,0 +1,124 @@
+"""An engine on a device that a carrier reaches: bundles go there, results stream back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..device import Device
+from ..errors import CarrierError, EngineError
+from .assemble import assemble_runner
+from .bundle import MANIFEST, write_bundle
+from .carriers import LOG, Carrier
+from .job import Job, Pace, Setting
+from .remote import RemoteEngine
+from .result import JobResult, decode_line
+
+_PLAIN = re.compile(r"[\w./~+-]+")
+_RESULT, _DEVICE = "result ", "device "
+
+
+class CarriedEngine(RemoteEngine):
+    """Runs on a device that ssh or adb reaches, below one folder there, one runner at a time.
+
+    Args:
+        carrier: How it is reached.
+        setting: Of the engine.
+        python: The Python over there that has numpy and the engine.
+    """
+
+    def __init__(self, carrier: Carrier, setting: Setting, python: str = "python3") -> None:
+        super().__init__(carrier.name, setting)
+        self.carrier = carrier
+        self._python = python if _PLAIN.fullmatch(python) else shlex.quote(python)
+
+    def look(self) -> Mapping[str, Any]:
+        """Ask the device what it is and what is there; nothing is written there.
+
+        Returns:
+            ``python``, ``executable``, ``versions`` of libraries, ``tools``, ``temperature`` in
+            degrees Celsius, ``throttled``, ``device``, and what is ``missing`` where that is None.
+        """
+        text = json.dumps(self.setting.to_json())
+        command = f"{self._python} - --describe {shlex.quote(text)}"
+        said = self.carrier.call(command, assemble_runner().encode())
+        for line in said.splitlines():
+            if line.startswith(_DEVICE):
+                found: dict[str, Any] = json.loads(line.removeprefix(_DEVICE))
+                return found
+        raise CarrierError(f"{self.where} did not say what it is: {said[:80]!r}")
+
+    @cached_property
+    def device(self) -> Device:
+        """The device and setting, at batch 1."""
+        found = self.look()
+        if found["device"] is None:
+            raise EngineError(f"{self.where}: {found['missing']} (msprune device check)")
+        return Device.from_json(found["device"])
+
+    def run(
+        self, campaign: str, jobs: Sequence[Job], pace: Pace, batch: int
+    ) -> Iterator[JobResult]:
+        """Bring a bundle there, run it, and yield results as they come."""
+        setting = self.set_batch(batch)
+        folder = self._place(campaign or uuid.uuid4().hex[:16], setting, pace)
+        with tempfile.TemporaryDirectory(prefix="latency_tables_") as scratch:
+            local = Path(scratch) / "bundle"
+            manifest = write_bundle(local, self.where, setting, jobs, pace, self.export)
+            bundle = self._bring(local, folder, str(manifest["seal"])[:12])
+        keys = {job.key for job in jobs}
+        command = (
+            f"cd {folder} && exec {self._python} {bundle}/runner.py --bundle {bundle} --results . "
+            "--lock ../device.lock --attached --stream"
+        )
+        for line in self.carrier.stream(command):
+            if not line.startswith(_RESULT):
+                LOG.info("%s: %s", self.where, line)
+                continue
+            result = decode_line(line.removeprefix(_RESULT), self.where)
+            if result.key in keys:
+                keys.discard(result.key)
+                yield result
+        if keys:
+            raise CarrierError(
+                f"{self.where} ended with {len(keys)} of {len(jobs)} measurements still to run; "
+                "the same command again continues"
+            )
+        left = f"{folder}/{bundle}" if campaign else folder
+        self.carrier.call(f"rm -rf {left}")
+
+    def finish(self, campaign: str) -> None:
+        """Keep what the device has of a campaign aside, the newest one only."""
+        root = self.carrier.root
+        self.carrier.call(
+            f"cd {root} && rm -rf done-{campaign}-* && "
+            f'for d in {campaign}-*; do [ ! -d "$d" ] || mv "$d" "done-$d"; done'
+        )
+
+    def _place(self, campaign: str, setting: Setting, pace: Pace) -> str:
+        """Return the folder of a campaign over there: what is measured alike shares results."""
+        text = json.dumps([setting.to_json(), asdict(pace)], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{self.carrier.root}/{campaign}-{digest}"
+
+    def _bring(self, local: Path, folder: str, digest: str) -> str:
+        """Copy a bundle there unless it is; return its name. Whole or not at all."""
+        name, scratch = f"bundle-{digest}", f".bringing-{uuid.uuid4().hex[:8]}"
+        known = self.carrier.call(
+            f"mkdir -p {folder} && cd {folder} && "
+            "find . -maxdepth 1 -name '.bringing-*' -mmin +60 -exec rm -rf {} + ; "
+            f"if [ -f {name}/{MANIFEST} ]; then echo there; fi"
+        )
+        if "there" not in known:
+            self.carrier.send(local, f"{folder}/{scratch}")
+            self.carrier.call(f"cd {folder} && mv {scratch} {name}")
+        return name

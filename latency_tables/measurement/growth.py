@@ -1,0 +1,31 @@
+"""How many probes a table elsewhere takes: until its held-out error is small enough."""
+
+from ..regression import LatencyTable, TableError
+from .campaign import PASSES
+from .remote_runner import REPEAT_S
+
+STAGES = (20, 30, 40, 50)
+"""Probes after which the error is looked at; the last number is the most."""
+MEDIAN, P95 = 0.02, 0.05
+_MORE = 10
+
+
+def is_good(error: TableError | None) -> bool:
+    """Tell whether a held-out error is one at which no more probes are asked for."""
+    return error is not None and error.median <= MEDIAN and error.p95 <= P95
+
+
+def describe_growth(table: LatencyTable, probes: int) -> str:
+    """Say why no more probes were asked for, and what more would bring.
+
+    An error that is made of independent ones falls with the root of the number of probes at best.
+    """
+    if table.error is None:
+        return f"{probes} probes are too few to tell the error"
+    minutes = _MORE * PASSES * REPEAT_S / 60
+    best = table.error.p95 * (probes / (probes + _MORE)) ** 0.5
+    why = "the error is small enough" if is_good(table.error) else "that is the most"
+    return (
+        f"{probes} probes, as {why}; {_MORE} more (--probes {probes + _MORE}, {minutes:.1f} "
+        f"minutes of the device) would bring the 95th percentile to {best:.1%} at best"
+    )
