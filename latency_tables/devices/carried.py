@@ -74,7 +74,7 @@ class CarriedEngine(RemoteEngine):
         with tempfile.TemporaryDirectory(prefix="latency_tables_") as scratch:
             local = Path(scratch) / "bundle"
             manifest = write_bundle(local, self.where, setting, jobs, pace, self.export)
-            bundle = self._bring(local, folder, str(manifest["seal"])[:12])
+            bundle = self._upload(local, folder, str(manifest["seal"])[:12])
         keys = {job.key for job in jobs}
         command = (
             f"cd {folder} && exec {self._python} {bundle}/runner.py --bundle {bundle} --results . "
@@ -110,7 +110,7 @@ class CarriedEngine(RemoteEngine):
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self.carrier.root}/{campaign}-{digest}"
 
-    def _bring(self, local: Path, folder: str, digest: str) -> str:
+    def _upload(self, local: Path, folder: str, digest: str) -> str:
         """Copy a bundle there unless it is; return its name. Whole or not at all."""
         name, scratch = f"bundle-{digest}", f".bringing-{uuid.uuid4().hex[:8]}"
         known = self.carrier.call(
