@@ -45,6 +45,7 @@ from .regression import (
     find_useful_sizes,
     join_tables,
     library_folder,
+    predict_unseen,
 )
 from .source import Probe, ProbeSource, network_digest
 from .spec import Cell, LayerSpec
@@ -62,5 +63,5 @@ __all__ = [
     "Reading", "RemoteEngine", "Sample", "Session", "Setting", "Step", "TableError", "Timing",
     "UnfinishedError", "UnknownEngineError", "check", "compare", "engine", "engine_names",
     "find_useful_sizes", "join_tables", "joined", "library_folder", "measure", "measure_structure",
-    "network_digest", "open_carrier", "worthwhile", "write_probe_bundle",
+    "network_digest", "predict_unseen", "open_carrier", "worthwhile", "write_probe_bundle",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ A ``Reading`` is what one probe took; a ``LatencyTable`` fits curves to many of 
 """
 
 from .calibration import Calibration
-from .cross_validation import HeldOutProbe, cross_validate, predict_held_out
+from .cross_validation import HeldOutProbe, cross_validate, predict_held_out, predict_unseen
 from .journal import Journal, journal_path
 from .library import Library, library_folder
 from .normalize import Sample, find_usual_ms, remove_drift
@@ -17,5 +17,5 @@ __all__ = [
     "Calibration", "CellReading", "DRIFTED", "HeldOutProbe", "Journal", "LatencyTable", "Library",
     "Reading", "Sample", "TableError", "average_readings", "cross_validate", "find_useful_sizes",
     "find_usual_ms", "finish_save", "header_path", "join_tables", "journal_path", "library_folder",
-    "parquet_path", "predict_held_out", "remove_drift", "structure_key",
+    "parquet_path", "predict_held_out", "predict_unseen", "remove_drift", "structure_key",
 ]  # fmt: skip

@@ -101,6 +101,16 @@ def predict_held_out(table: LatencyTable, network: str | None = None) -> list[He
     return found
 
 
+def predict_unseen(table: LatencyTable, network: str | None = None) -> list[tuple[float, float]]:
+    """Return (predicted, measured) ms of every structure, predicted by those of other folds alone.
+
+    These are the pairs that ``LatencyTable.error`` sums up. ``network``: as for
+    ``predict_held_out``.
+    """
+    plain = replace(table, calibrations={})
+    return predict_totals(predict_held_out(plain, network))
+
+
 def predict_totals(probes: Sequence[HeldOutProbe]) -> list[tuple[float, float]]:
     """Pair predicted and measured ms, each by a calibration that has not seen its fold either."""
     known: dict[tuple[str, int], Calibration] = {}

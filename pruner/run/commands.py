@@ -3,6 +3,8 @@
 import os
 from dataclasses import replace
 
+from latency_tables import LatencyTable
+
 from ..demo import unpack
 from ..errors import PrunerError
 from ..surgery import load
@@ -10,8 +12,9 @@ from ..utils import ProgressDisplay, require_single_process, write_text
 from . import run_folder as names
 from .config import Config
 from .console_summary import Outcome, summarize_bench, summarize_budgets
-from .context import Workspace, open_run, resolve_paths
+from .context import Workspace, find_base, open_run, resolve_paths
 from .finetune_stage import finetune
+from .frontier_stage import read_frontier
 from .inspect import inspect_network
 from .measure_stage import measure
 from .metrics import add_timings, time_in_turn
@@ -54,7 +57,10 @@ def report(run: str | os.PathLike[str]) -> Outcome:
     state = folder.read_state()
     if not state["budgets"]:
         require_plan(folder)
-        text = render_report(state, read_metrics(folder))
+        base = find_base(folder)
+        frontier, place = read_frontier(base), base / names.LATENCY
+        table = LatencyTable.load(place) if place.is_file() else None
+        text = render_report(state, read_metrics(folder), table, frontier)
     else:
         children = [RunFolder(folder / slug) for slug in state["budgets"]]
         solved = [child for child in children if "solve" in child.read_state()["steps"]]

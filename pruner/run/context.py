@@ -79,8 +79,7 @@ class Workspace:
     ) -> Workspace:
         """Return the workspace of an existing RUN, its last configuration changed."""
         folder = RunFolder(path)
-        state = folder.read_state()
-        base = RunFolder(folder.path.parent) if state.get("part_of_parent") else folder
+        state, base = folder.read_state(), find_base(folder)
         config = Config.from_dict(state["config"], str(folder / names.STATE))
         config = resolve_paths(config.with_changes(changes or {}))
         return cls(base, folder, config, progress or SilentProgress())
@@ -290,6 +289,12 @@ def open_run(
     space = Workspace.open(run, changes, progress)
     with space.folder.lock() if lock else nullcontext():
         yield space
+
+
+def find_base(folder: RunFolder) -> RunFolder:
+    """Return the folder that holds the table of a RUN: of one of several budgets, its parent."""
+    part = folder.read_state().get("part_of_parent")
+    return RunFolder(folder.path.parent) if part else folder
 
 
 def resolve_paths(config: Config) -> Config:

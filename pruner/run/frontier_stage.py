@@ -94,15 +94,21 @@ def pick_budget(run: str | os.PathLike[str], pick: str) -> str:
         PrunerError: There is no frontier yet, or no such point.
     """
     folder = RunFolder(run)
-    record = folder.read_state()["steps"].get(STEP)
-    if record is None:
+    rows = read_frontier(folder)
+    if rows is None:
         raise PrunerError(f"--pick: {folder.path} has no frontier: msprune frontier {folder.path}")
-    rows = pd.read_csv(folder.verify(CSV), dtype={"budget": str})
-    number = str(record["knee"]) if pick == KNEE else pick
+    number = str(folder.read_state()["steps"][STEP]["knee"]) if pick == KNEE else pick
     chosen = rows.loc[rows["point"].astype(str) == number, "budget"]
     if chosen.empty:
         raise PrunerError(f"--pick: expected {KNEE} or a point from 1 to {len(rows)}, got {pick!r}")
     return str(chosen.iloc[0])
+
+
+def read_frontier(folder: RunFolder) -> pd.DataFrame | None:
+    """Return the rows of a RUN's frontier.csv; None where there is none."""
+    if STEP not in folder.read_state()["steps"]:
+        return None
+    return pd.read_csv(folder.verify(CSV), dtype={"budget": str})
 
 
 class _Journal:

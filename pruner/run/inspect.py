@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..graph import operator_name
 from ..models import DenseModel
 from ..structure import Network, count_macs, count_parameters
 from ..utils import group_names
 from .console_summary import Outcome
+from .structure_metrics import Locks, collect_locks, join_names
 
 MOST_LINES = 40
 """Lines of a section; further ones are counted, and shown with --all."""
@@ -27,7 +28,7 @@ def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -
     cost = _DenseCost(net)
     smallest = {name: dim.options()[0] for name, dim in net.dims.items()}
     shares = cost.shares(smallest, tuple(net.blocks))
-    frozen = _collect_locks(net, cost)
+    frozen = collect_locks(net)
     unknown: dict[str, dict[str, None]] = {}
     for node in net.axis_map.unsupported:
         unknown.setdefault(operator_name(node), {})[node.meta.get("path") or net.name] = None
@@ -44,7 +45,9 @@ def inspect_network(net: Network, dense: DenseModel, everything: bool = False) -
     ):
         lines += ["", title, *_shorten(rows, everything)]
     for name, modules in unknown.items():
-        lines.append(f"  operator {name} has no rule; called in {_join_names(modules, everything)}")
+        lines.append(
+            f"  operator {name} has no rule; called in {join_names(tuple(modules), everything)}"
+        )
     data = {
         "dims": {dim.name: dim.size for dim in net.dims.values()},
         "blocks": list(net.blocks),
@@ -63,11 +66,6 @@ class _DenseCost:
     def __init__(self, net: Network) -> None:
         self.net = net
         self.parameters, self.macs = count_parameters(net), count_macs(net)
-        self.sizes = {
-            name: tensor.numel()
-            for name, tensor in net.program.tensors.items()
-            if isinstance(tensor, nn.Parameter)
-        }
 
     def shares(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> tuple[float, float]:
         """Return the shares of parameters and MACs that go at these sizes, with these Blocks."""
@@ -132,20 +130,6 @@ def _list_cells(net: Network, everything: bool) -> list[str]:
     return [f"  {', '.join(f'{count} {name}' for name, count in counts.most_common())}"]
 
 
-Locks = Mapping[str, tuple[tuple[str, ...], int]]
-
-
-def _collect_locks(net: Network, cost: _DenseCost) -> Locks:
-    """Reason -> the parameters that it touches, and how many numbers nothing can cut therefore."""
-    cut = {slot.tensor for dim in net.dims.values() for slot in dim.slots}
-    found = {}
-    for part in net.frozen:
-        touched = tuple(name for name in part.tensors if name in cost.sizes)
-        if touched:
-            found[part.reason] = touched, sum(cost.sizes[t] for t in touched if t not in cut)
-    return found
-
-
 def _list_frozen(reasons: Locks, cost: _DenseCost, everything: bool) -> list[str]:
     rows = []
     for name, members in _group(dict.fromkeys(reasons), everything):
@@ -153,16 +137,10 @@ def _list_frozen(reasons: Locks, cost: _DenseCost, everything: bool) -> list[str
         locked = sum(reasons[member][1] for member in members)
         share = _format_share(locked / max(cost.parameters, 1))
         said = f"locks {locked:,} parameters ({share})" if locked else "one axis of"
-        rows.append(f"  {_count_times(members)}{name}: {said}: {_join_names(tensors, everything)}")
+        rows.append(
+            f"  {_count_times(members)}{name}: {said}: {join_names(tuple(tensors), everything)}"
+        )
     return rows or ["  nothing"]
-
-
-def _join_names(names: Iterable[str], everything: bool) -> str:
-    if everything:
-        return ", ".join(names)
-    found = [name for name, _ in group_names((name, None) for name in names)]
-    head = ", ".join(found[:3])
-    return head if len(found) <= 3 else f"{head} and {len(found) - 3} more"
 
 
 def _group(traits: Mapping[str, Any], everything: bool) -> list[tuple[str, list[str]]]:

@@ -14,9 +14,8 @@ import latency_tables
 from latency_tables import LatencyTable, Probe, Timing
 
 from ..errors import PrunerError
-from ..problem import Constraints, predict
+from ..problem import Constraints
 from ..search import Choice
-from ..structure import Network, Plan
 from ..tasks import DEFAULT, MetricKind
 from .config import WrittenBudget
 from .context import Workspace
@@ -121,12 +120,21 @@ class WholeMetrics(_Record):
     runs: int
 
 
+class FrozenMetrics(_Record):
+    """A reason why axes stay whole, of which tensors in words, and how many numbers it locks."""
+
+    reason: str
+    tensors: str
+    locked: int
+
+
 class StructureMetrics(_Record):
-    """What stays of the network."""
+    """What stays of the network, and what could not go."""
 
     dims: tuple[DimMetrics, ...]
     blocks: tuple[BlockMetrics, ...]
     cells: tuple[CellMetrics, ...]
+    frozen: tuple[FrozenMetrics, ...] = ()
 
 
 class Metrics(_Record):
@@ -249,6 +257,7 @@ def collect_metrics(
     choice: Choice,
     small: nn.Module,
     constraints: Constraints,
+    structure: StructureMetrics,
 ) -> Metrics:
     """Gather what a solve found out; latencies are the table's until `add_timings`."""
     net, table, best = space.net, choice.table, choice.best
@@ -295,7 +304,7 @@ def collect_metrics(
             if r.measured_ms is not None
         ),
         warning=choice.warning,
-        structure=_collect_structure(net, table, best.plan),
+        structure=structure,
     )
     return metrics.model_copy(update={"also": also}) if also else metrics
 
@@ -314,24 +323,6 @@ def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
     if metrics.budget.unit == "%":
         budget_ms = metrics.budget.to_ms(sides["dense"].latency_ms, batch=1)
     return metrics.model_copy(update={**sides, "budget_ms": budget_ms})
-
-
-def _collect_structure(net: Network, table: LatencyTable, plan: Plan) -> StructureMetrics:
-    sizes, dropped = plan.sizes(), plan.dropped_blocks()
-    widths = net.cell_sizes(sizes, dropped)
-    dense_ms, pruned_ms = predict(net, table), predict(net, table, sizes, dropped)
-    cells, dims = [], []
-    for cell in net.cells():
-        before = float(table.predict(cell.spec, [cell.dense_sizes], dense_ms)[0])
-        size = widths.get(cell.name)
-        spec = cell.spec_at(dropped)
-        after = float(table.predict(spec, [size], pruned_ms)[0]) if size is not None else 0.0
-        cells.append(CellMetrics(name=cell.name, dense_ms=before, pruned_ms=after))
-    for name, dim in net.dims.items():
-        kept = sizes.get(name, dim.size)
-        dims.append(DimMetrics(name=name, kind=dim.kind, size=dim.size, kept=kept))
-    blocks = [BlockMetrics(name=name, kept=name not in dropped) for name in net.blocks]
-    return StructureMetrics(dims=tuple(dims), blocks=tuple(blocks), cells=tuple(cells))
 
 
 def _describe_table(table: LatencyTable) -> str:

@@ -4,15 +4,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import pandas as pd
+import yaml
+
+from latency_tables import LatencyTable
 
 from ..tasks import MetricKind, describe_choice
 from .metrics import Metrics, NetworkMetrics
+from .report_plots import plot_frontier, plot_table, plot_values
 
 _MOST_CELLS = 48
 
 
-def render_report(state: Mapping[str, Any], metrics: Metrics) -> str:
-    """Render the report of one budget, from run.json and its figures."""
+def render_report(
+    state: Mapping[str, Any],
+    metrics: Metrics,
+    table: LatencyTable | None = None,
+    frontier: pd.DataFrame | None = None,
+) -> str:
+    """Render the report of one budget, from run.json, its figures, and what else the RUN holds.
+
+    Where they are given, the table's predictions are shown against what was measured, and this
+    structure among those of all budgets (rows of frontier.csv).
+    """
     structure = metrics.structure
     slowest = sorted(structure.cells, key=lambda cell: -cell.dense_ms)[:_MOST_CELLS]
     names = {cell.name for cell in slowest}
@@ -22,6 +36,9 @@ def render_report(state: Mapping[str, Any], metrics: Metrics) -> str:
         tiles=_list_tiles(metrics),
         figures=_list_figures(metrics),
         cells=[cell for cell in structure.cells if cell.name in names],
+        trade=None if frontier is None else plot_frontier(frontier, metrics),
+        errors=None if table is None else plot_table(table, metrics),
+        settings=yaml.safe_dump(_simplify(state["config"]), sort_keys=False, allow_unicode=True),
         proof=_list_proof(metrics),
         provenance=_list_provenance(state, metrics),
     )  # fmt: skip
@@ -33,7 +50,7 @@ def render_overview(state: Mapping[str, Any], rows: Sequence[tuple[str, Metrics]
     return _environment().get_template("overview.html.j2").render(
         model=state["config"]["model"], device=first.device, dense=first.dense, rows=rows,
         kind=first.judged_by,
-        plot=_place_points([metrics for _, metrics in rows]),
+        plots=[one for one in (plot_values([metrics for _, metrics in rows]),) if one],
     )  # fmt: skip
 
 
@@ -139,39 +156,11 @@ def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[s
     ]
 
 
-def _place_points(rows: Sequence[Metrics]) -> dict[str, Any] | None:
-    """Place values over latencies in a plot; None where one of them was not measured."""
-    measured = [(m.pruned.latency_ms, m.pruned.value, "kept", str(m.budget)) for m in rows]
-    dense, kind = rows[0].dense, rows[0].judged_by
-    points = [
-        (x, y, kind, text)
-        for x, y, kind, text in (*measured, (dense.latency_ms, dense.value, "mark", "dense"))
-        if x is not None and y is not None
-    ]
-    if len(points) <= len(rows):
-        return None
-    left, right, top, bottom = 60, 740, 14, 276
-    most_ms = 1.12 * max(x for x, *_ in points)
-    low, high = min(y for _, y, *_ in points), max(y for _, y, *_ in points)
-    share = kind.unit == "%"
-    free = max(0.01 if share else 0.01 * abs(high) or 1.0, 0.18 * (high - low))
-    low, high = low - free, high + free
-    if share:
-        low, high = max(0.0, low), min(1.0, high)
-
-    def place_x(x: float) -> float:
-        return round(left + x / most_ms * (right - left), 1)
-
-    def place_y(y: float) -> float:
-        return round(bottom - (y - low) / (high - low) * (bottom - top), 1)
-
-    levels = [low + (high - low) * step / 4 for step in range(5)]
-    return {
-        "width": 760, "height": 320, "left": left, "right": right, "bottom": bottom,
-        "levels": [(place_y(y), _format_value(y, kind)) for y in levels],
-        "ticks": [(place_x(most_ms * k / 4), f"{most_ms * k / 4:.3g}") for k in range(5)],
-        "points": [(place_x(x), place_y(y), kind, text) for x, y, kind, text in points],
-    }  # fmt: skip
+def _simplify(content: Any) -> Any:
+    """Return settings as YAML takes them: lists for tuples, and without those that are none."""
+    if isinstance(content, Mapping):
+        return {k: _simplify(v) for k, v in content.items() if v is not None}
+    return [_simplify(v) for v in content] if isinstance(content, list | tuple) else content
 
 
 def _name_network(identity: Mapping[str, Any]) -> str:

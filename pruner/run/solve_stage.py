@@ -25,6 +25,7 @@ from .results import commit_results, describe_budgets, read_metrics
 from .rotation_stage import draw_batches, rotate_network
 from .run_folder import CHECKPOINTS
 from .score_stage import load_importance
+from .structure_metrics import collect_structure
 from .whole_model import time_whole
 
 # Runs of each network in the comparison that ends a solve.
@@ -120,7 +121,10 @@ def _choose_structure(
             candidates=candidates, constraints=asked.constraints,
         )  # fmt: skip
         small = apply(start.net, choice.best.plan)
-        metrics = collect_metrics(space, asked.budget_ms, choice, small, asked.constraints)
+        structure = collect_structure(space.net, choice.table, choice.best.plan)
+        metrics = collect_metrics(
+            space, asked.budget_ms, choice, small, asked.constraints, structure
+        )
         if not options.check:
             break
         space.progress.say("  timing dense and pruned in turn")

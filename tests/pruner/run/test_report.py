@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from typing import Any
 
+import pandas as pd
+import pytest
+
+import latency_tables
+from latency_tables import LatencyTable, predict_unseen
 from pruner.run.metrics import Metrics
+from pruner.run.plot import HEIGHT, WIDTH, Mark, Plot, lay_out
 from pruner.run.report import render_overview, render_report
+from tests.latency_tables.fakes import FakeEngine, FakeSource
 
 STATE: dict[str, Any] = {
     "config": {"model": "a<b>:net", "seed": 3, "score": {"criterion": "taylor"}, "data": None},
@@ -58,6 +67,7 @@ METRICS: dict[str, Any] = {
             {"name": "conv1", "dense_ms": 2.0, "pruned_ms": 1.0},
             {"name": "conv2", "dense_ms": 2.0, "pruned_ms": 0.0},
         ],
+        "frozen": [{"reason": "an output <of> it", "tensors": "linear.weight", "locked": 1234}],
     },
 }
 
@@ -130,3 +140,74 @@ def test_overview_of_several_budgets() -> None:
     well_formed(text)
     assert "50/report.html" in text and "30/report.html" in text
     assert "4.00×" in text and "<svg" in text
+
+
+FRONTIER = pd.DataFrame(
+    {
+        "point": [1, 2], "budget": ["20%", "100%"], "predicted_ms": [2.0, 10.0],
+        "value": [1.0, 4.0], "gap": [0.0, 2e-4], "parameters": [1234, 1234567], "blocks": [1, 2],
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def measured_table() -> LatencyTable:
+    return latency_tables.measure(FakeSource(), FakeEngine(), probes=30)
+
+
+def find_dots(text: str) -> list[str]:
+    return re.findall(r'<circle [^>]*aria-label="([^"]*)"', text)
+
+
+def test_the_trade_shows_every_budget_and_this_network() -> None:
+    text = render_report(STATE, Metrics.model_validate(METRICS), frontier=FRONTIER)
+    well_formed(text)
+    first, second, own = find_dots(text)
+    assert first == "point 1, 20%: 2 ms, keeps 1, 1,234 parameters, 1 blocks; proven best"
+    assert second.endswith("at most 0.0002 below the best")
+    assert own == "this network, 50%: 4.5 ms, keeps 3.5"
+
+
+def test_held_out_structures_and_checks_are_shown(measured_table: LatencyTable) -> None:
+    pairs = predict_unseen(measured_table)
+    assert pairs
+    relative = sorted(abs(predicted / measured - 1) for predicted, measured in pairs)
+    error = measured_table.error
+    assert error is not None and relative[-1] == pytest.approx(error.worst)
+    text = render_report(STATE, Metrics.model_validate(METRICS), measured_table)
+    well_formed(text)
+    dots = find_dots(text)
+    assert len(dots) == len(pairs) + 2
+    assert dots[-1] == "this network: predicted 4.5 ms, measured 4 ms, +12.5%"
+
+
+def test_points_lie_where_their_figures_say() -> None:
+    marks = [Mark(x, y, "") for x, y in ((1, 10), (2, 20), (4, 40))]
+    plot = lay_out(Plot("", "", "", marks))
+    assert plot is not None
+    (x1, y1), (x2, y2), (x4, y4) = ((x, y) for x, y, _ in plot["marks"])
+    assert (x4 - x2) == pytest.approx(2 * (x2 - x1), abs=0.3)
+    assert (y2 - y4) == pytest.approx(2 * (y1 - y2), abs=0.3)
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y, _ in plot["marks"])
+    assert lay_out(Plot("", "", "", [])) is None
+    assert lay_out(Plot("", "", "", [Mark(1.0, 0.0, "alone")])) is not None
+
+
+def test_reasons_and_settings_are_there() -> None:
+    text = render_report(STATE, Metrics.model_validate(METRICS))
+    assert "an output &lt;of&gt; it" in text and "1,234 numbers" in text
+    assert "criterion: taylor" in text
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the path")
+def test_a_browser_shows_it_without_an_error(tmp_path, measured_table: LatencyTable) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render_report(STATE, Metrics.model_validate(METRICS), measured_table, FRONTIER))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run(
+        ["chromium", *options, profile, "--dump-dom", path.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    assert "Point at a dot" in done.stdout

@@ -1,0 +1,86 @@
+"""What the report plots: the trade, the table against the device, values over latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from latency_tables import LatencyTable, predict_unseen
+
+from .metrics import Metrics
+from .plot import Mark, Plot, lay_out
+
+Laid = dict[str, Any] | None
+_MEASURED = "milliseconds, measured"
+
+
+def plot_frontier(rows: pd.DataFrame, metrics: Metrics) -> Laid:
+    """Plot what every budget keeps (rows of frontier.csv), and where this structure lies."""
+    marks = []
+    for row in rows.to_dict("records"):
+        proven = row["gap"] <= 0
+        proof = "proven best" if proven else f"at most {row['gap']:.2g} below the best"
+        text = (
+            f"point {row['point']}, {row['budget']}: {row['predicted_ms']:.4g} ms, keeps "
+            f"{row['value']:.5g}, {row['parameters']:,} parameters, {row['blocks']} blocks; {proof}"
+        )
+        where = float(row["predicted_ms"]), float(row["value"])
+        marks.append(Mark(*where, text, "kept" if proven else "hollow"))
+    if marks:
+        last = marks[-1]
+        marks[-1] = Mark(last.x, last.y, last.text, last.kind, "largest budget")
+    own = metrics.pruned.predicted_ms, metrics.solver.value
+    said = f"this network, {metrics.budget}: {own[0]:.4g} ms, keeps {own[1]:.5g}"
+    return lay_out(
+        Plot(
+            "What every budget keeps",
+            "milliseconds, predicted",
+            "importance kept",
+            [*marks, Mark(*own, said, "mark", "this network")],
+            [(m.x, m.y) for m in marks],
+        )
+    )
+
+
+def plot_table(table: LatencyTable, metrics: Metrics) -> Laid:
+    """Plot predicted over measured latencies: of structures held out, and of those checked."""
+    network = table.readings[-1].network if table.readings else None
+    marks = [
+        Mark(measured, predicted, _say_error("held out", predicted, measured))
+        for predicted, measured in predict_unseen(table, network)
+    ]
+    for number, one in enumerate(metrics.check, 1):
+        said = _say_error(f"checked, round {number}", one.predicted_ms, one.measured_ms)
+        marks.append(Mark(one.measured_ms, one.predicted_ms, said, "hollow"))
+    pruned = metrics.pruned
+    if pruned.latency_ms is not None:
+        said = _say_error("this network", pruned.predicted_ms, pruned.latency_ms)
+        marks.append(Mark(pruned.latency_ms, pruned.predicted_ms, said, "mark", "this network"))
+    title = "Predicted against measured"
+    return lay_out(Plot(title, _MEASURED, "milliseconds, predicted", marks, diagonal=True))
+
+
+def plot_values(rows: Sequence[Metrics]) -> Laid:
+    """Plot the task's metric over measured latencies, dense beside the budgets.
+
+    None where nothing but the dense network was measured and judged.
+    """
+    dense, kind = rows[0].dense, rows[0].judged_by
+    sides = [(m.pruned.latency_ms, m.pruned.value, str(m.budget), "kept") for m in rows]
+    marks = [
+        Mark(x, y, f"{label}: {x:.4g} ms, {kind.name} {kind.format(y)}", style, label)
+        for x, y, label, style in (*sides, (dense.latency_ms, dense.value, "dense", "mark"))
+        if x is not None and y is not None
+    ]
+    if not any(mark.kind == "kept" for mark in marks):
+        return None
+    title = f"{kind.name[0].upper()}{kind.name[1:]} over latency"
+    line = sorted((m.x, m.y) for m in marks)
+    return lay_out(Plot(title, _MEASURED, kind.name, marks, line), kind.format)
+
+
+def _say_error(what: str, predicted_ms: float, measured_ms: float) -> str:
+    off = predicted_ms / measured_ms - 1
+    return f"{what}: predicted {predicted_ms:.4g} ms, measured {measured_ms:.4g} ms, {off:+.1%}"
