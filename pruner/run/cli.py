@@ -15,6 +15,7 @@ from ..errors import PrunerError, PrunerWarning
 from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
+from .comparison import compare
 from .config import Config, nest_entries, parse_pairs
 from .config_template import init
 from .console_summary import Outcome
@@ -180,6 +181,12 @@ def _add_other_verbs(add: _Add) -> None:
         "write RUN/report.html, one self-contained file",
     )  # fmt: skip
     verb.add_argument("run", metavar="RUN")
+    verb = add(
+        "compare", lambda options: compare(options.runs, options.page),
+        "lay several RUNs side by side",
+    )  # fmt: skip
+    verb.add_argument("runs", metavar="RUN", nargs="+")
+    verb.add_argument("--page", metavar="FILE.html", help="write it as a page too, with a plot")
     verb = add("run", _run, "all of it, from a configuration file")
     verb.add_argument("config", metavar="CONFIG.yaml")
     verb.add_argument("--out", metavar="RUN", dest=f"{_ENTRY}out", help="overrides the file's out")

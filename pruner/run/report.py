@@ -11,7 +11,7 @@ from latency_tables import LatencyTable
 
 from ..tasks import MetricKind, describe_choice
 from .metrics import Metrics, NetworkMetrics
-from .report_plots import plot_frontier, plot_table, plot_values
+from .report_plots import plot_frontier, plot_runs, plot_table, plot_values
 
 _MOST_CELLS = 48
 
@@ -51,6 +51,14 @@ def render_overview(state: Mapping[str, Any], rows: Sequence[tuple[str, Metrics]
         model=state["config"]["model"], device=first.device, dense=first.dense, rows=rows,
         kind=first.judged_by,
         plots=[one for one in (plot_values([metrics for _, metrics in rows]),) if one],
+    )  # fmt: skip
+
+
+def render_comparison(rows: Sequence[tuple[str, str, Metrics]]) -> str:
+    """Render networks of several RUNs side by side; rows are (name, MODEL, figures)."""
+    plots = plot_runs([(name, metrics) for name, _, metrics in rows])
+    return _environment().get_template("comparison.html.j2").render(
+        rows=rows, devices=sorted({metrics.device for *_, metrics in rows}), plots=plots,
     )  # fmt: skip
 
 

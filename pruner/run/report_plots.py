@@ -81,6 +81,38 @@ def plot_values(rows: Sequence[Metrics]) -> Laid:
     return lay_out(Plot(title, _MEASURED, kind.name, marks, line), kind.format)
 
 
+def plot_runs(rows: Sequence[tuple[str, Metrics]]) -> list[dict[str, Any]]:
+    """Plot the networks of several RUNs over their latencies, a plot for each metric of theirs.
+
+    rows are (name, figures). Where nothing was judged, what is plotted are parameters.
+    """
+    kinds = {m.judged_by.key: m.judged_by for _, m in rows if m.pruned.value is not None}
+    plots = []
+    for key, kind in kinds.items():
+        own = [(name, m) for name, m in rows if m.judged_by.key == key]
+        sides = [(name, m.pruned.latency_ms, m.pruned.value, "kept") for name, m in own]
+        sides += [(f"{name}, dense", m.dense.latency_ms, m.dense.value, "mark") for name, m in own]
+        marks = [
+            Mark(x, y, f"{name}: {x:.4g} ms, {kind.name} {kind.format(y)}", style, name)
+            for name, x, y, style in sides
+            if x is not None and y is not None
+        ]
+        title = f"{kind.name[0].upper()}{kind.name[1:]} over latency"
+        plots.append(lay_out(Plot(title, _MEASURED, kind.name, marks), kind.format))
+    if not kinds:
+        marks = [
+            Mark(
+                m.pruned.latency_ms, m.pruned.parameters,
+                f"{name}: {m.pruned.latency_ms:.4g} ms, {m.pruned.parameters:,} parameters",
+                label=name,
+            )
+            for name, m in rows
+            if m.pruned.latency_ms is not None
+        ]  # fmt: skip
+        plots.append(lay_out(Plot("Parameters over latency", _MEASURED, "parameters", marks)))
+    return [plot for plot in plots if plot is not None]
+
+
 def _say_error(what: str, predicted_ms: float, measured_ms: float) -> str:
     off = predicted_ms / measured_ms - 1
     return f"{what}: predicted {predicted_ms:.4g} ms, measured {measured_ms:.4g} ms, {off:+.1%}"

@@ -16,7 +16,7 @@ import latency_tables
 from latency_tables import LatencyTable, predict_unseen
 from pruner.run.metrics import Metrics
 from pruner.run.plot import HEIGHT, WIDTH, Mark, Plot, lay_out
-from pruner.run.report import render_overview, render_report
+from pruner.run.report import render_comparison, render_overview, render_report
 from tests.latency_tables.fakes import FakeEngine, FakeSource
 
 STATE: dict[str, Any] = {
@@ -140,6 +140,25 @@ def test_overview_of_several_budgets() -> None:
     well_formed(text)
     assert "50/report.html" in text and "30/report.html" in text
     assert "4.00×" in text and "<svg" in text
+
+
+def test_runs_side_by_side() -> None:
+    other = copy.deepcopy(METRICS)
+    other |= {"budget": "30%", "device": "Another processor"}
+    other["pruned"] |= {"latency_ms": 2.5, "accuracy": 0.5}
+    rows = [("a", "net", Metrics.model_validate(METRICS)), ("b", "n<e>t", Metrics(**other))]
+    text = render_comparison(rows)
+    well_formed(text)
+    assert "several devices" in text and "n&lt;e&gt;t" in text
+    assert "accuracy 81.2% → 50.0%" in text and "4.00×" in text
+    assert find_dots(text) == [
+        "a: 4 ms, accuracy 75.0%", "b: 2.5 ms, accuracy 50.0%",
+        "a, dense: 10 ms, accuracy 81.2%", "b, dense: 10 ms, accuracy 81.2%",
+    ]  # fmt: skip
+    for side in ("dense", "pruned"):
+        other[side]["accuracy"] = None
+    unjudged = render_comparison([("b", "net", Metrics(**other))])
+    assert find_dots(unjudged) == ["b: 2.5 ms, 2,345 parameters"]
 
 
 FRONTIER = pd.DataFrame(
