@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +74,7 @@ def restore_run(folder: Path) -> Path:
     shutil.copytree(BEFORE, run, ignore=shutil.ignore_patterns("plan-75.json"))
     table = json.loads((run / "latency.json").read_text())
     device = latency_tables.engine("onnxruntime", threads=1).device.at_batch(1)
-    table["device"] = {**table["device"], **asdict(device)}
+    table["device"] = {**table["device"], **device.to_json()}
     (run / "latency.json").write_text(json.dumps(table))
     state = json.loads((run / "run.json").read_text())
     state["config"]["data"] = str(folder / "data")
