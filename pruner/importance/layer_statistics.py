@@ -14,13 +14,18 @@ from ..graph import (
     Block,
     StagedExecution,
     batch_norm_scale,
-    effective_weight,
-    find_batch_norm_after,
-    get_layer,
-    is_ungrouped,
-    producer_of,
 )
-from ..reconstruction import Moments, draw_positions, fit_ridge, mark_holdout, sample_inputs
+from ..reconstruction import (
+    LinearRead,
+    Moments,
+    WeightViews,
+    draw_positions,
+    find_norm,
+    find_reads,
+    fit_ridge,
+    get_shapes,
+    mark_holdout,
+)
 from ..structure import Dim, Network, Slot
 from ..tasks import NetworkCalls, Task
 from ..utils import make_generator
@@ -33,10 +38,11 @@ CHUNK = 10
 
 @dataclass(frozen=True)
 class ReaderStatistics:
-    """Input moments of one ungrouped convolution or linear layer that reads a Dim.
+    """Input moments of one ungrouped convolution or linear operator that reads a Dim.
 
     Attributes:
-        node: The layer's call, the first of several.
+        read: The operator, the first of several calls.
+        norm: The call of the batch norm behind it, if there is one.
         slot: The weight's input axis.
         mean: [inputs * kernel], of what flows in at all positions of the kernel.
         gram: [inputs * kernel, inputs * kernel], about the mean where the layer or its norm can
@@ -44,33 +50,43 @@ class ReaderStatistics:
         held_out: As gram, about the same mean, of other images (None: there are none).
     """
 
-    node: fx.Node
+    read: LinearRead
+    norm: fx.Node | None
     slot: Slot
     mean: Tensor
     gram: Tensor
     held_out: Tensor | None
 
+    @property
+    def node(self) -> fx.Node:
+        """The operator's call."""
+        return self.read.node
+
     def read_weight(self, module: nn.Module) -> Tensor:
-        """Read the layer's weight, behind the norm's scale: [outputs, inputs * kernel]."""
-        return effective_weight(module, self.node).flatten(1)
+        """Read the weight, behind the norm's scale: [outputs, inputs * kernel] double."""
+        weight = self.read.form.arrange(self.read.weight.tensor.detach().double())[0].mT
+        return weight if self.norm is None else weight * self._read_scale(module)
+
+    def _read_scale(self, module: nn.Module) -> Tensor:
+        assert self.norm is not None
+        return batch_norm_scale(module.get_submodule(str(self.norm.target)))[:, None]
 
     def to_linear(self, module: nn.Module) -> LinearReader:
-        """State the layer as `eliminate` wants it."""
+        """State the operator as `eliminate` wants it."""
         weight = self.read_weight(module)
         owner = np.repeat(self.slot.owner, weight.shape[1] // len(self.slot.owner))
         return LinearReader(weight, self.gram, owner, self.held_out)
 
     def place_weight(self, module: nn.Module, weight: Tensor) -> dict[str, Tensor]:
-        """Return parameters by name that give the layer this weight and keep its mean output."""
-        name = str(self.node.target)
-        norm = find_batch_norm_after(module, self.node)
+        """Return parameters by name that give the operator this weight and keep its mean output."""
         shift = (self.read_weight(module) - weight) @ self.mean
-        if norm is not None:
-            weight = weight / batch_norm_scale(module.get_submodule(str(norm.target)))[:, None]
-        old = module.get_parameter(f"{name}.weight").detach()
-        result = {f"{name}.weight": weight.reshape(old.shape).to(old)}
-        if norm is not None or module.get_submodule(name).bias is not None:
-            bias = f"{name if norm is None else norm.target}.bias"
+        if self.norm is not None:
+            weight = weight / self._read_scale(module)
+        read, old = self.read, self.read.weight.tensor.detach()
+        result = {read.weight.name: read.form.restore(weight.mT[None], old.shape).to(old)}
+        held = read.bias.name if read.bias is not None else None
+        bias = held if self.norm is None else f"{self.norm.target}.bias"
+        if bias is not None:
             old = module.get_parameter(bias).detach()
             result[bias] = (old.double() + shift).to(old)
         return result
@@ -172,33 +188,32 @@ def collect_statistics(
     """
     calls = NetworkCalls.record(Task(), net.module, batches)
     inputs = [chunk for arguments in calls.arguments for chunk in _split_arguments(arguments)]
-    readers_of = _find_ungrouped_calls(net)
+    readers_of = _find_plain_reads(net)
     slots = {
         name: [s for s in dim.slots if s.role == "in" and s.tensor in readers_of]
         for name, dim in net.dims.items()
     }
     used = {s.tensor: readers_of[s.tensor] for found in slots.values() for s in found}
-    names = {n.name for nodes in used.values() for node in nodes for n in (node, producer_of(node))}
+    names = {
+        n.name for reads in used.values() for read in reads for n in (read.result, read.source)
+    }
     names.update(name for b in net.blocks.values() for name in (b.skip, b.join))
     sums: dict[str, list[Moments]] = {}
     bypasses: dict[str, list[Moments]] = {}
     for k, values in enumerate(StagedExecution(net.module, inputs).values(names)):
-        for tensor, nodes in used.items():
-            layer: Any = net.module.get_submodule(str(nodes[0].target))
-            for i, node in enumerate(nodes):
-                x, y = values[producer_of(node).name], values[node.name]
+        for tensor, reads in used.items():
+            for i, read in enumerate(reads):
+                x, y = values[read.source.name], values[read.result.name]
                 again = (i,) if i else ()  # positions of a first call are drawn as they always were
-                at = draw_positions(layer, y, spatial_samples, tensor, k, *again)
-                rows = sample_inputs(layer, x, y.shape, at)
+                at = draw_positions(read.form, y, spatial_samples, tensor, k, *again)
+                rows = read.form.sample_inputs(x, y.shape, at)
                 _add_rows(sums, tensor, rows, rows[..., :0])
         for name, block in net.blocks.items():
             x, y = (_sample_rows(values[n], spatial_samples, name, k)
                     for n in (block.skip, block.join))  # fmt: skip
             _add_rows(bypasses, name, x, y)
     readers = {
-        name: [
-            _summarize_reader(net.module, readers_of[s.tensor][0], s, sums[s.tensor]) for s in found
-        ]
+        name: [_summarize_reader(net, readers_of[s.tensor][0], s, sums[s.tensor]) for s in found]
         for name, found in slots.items()
     }
     return CalibrationStatistics(net, readers, bypasses)
@@ -216,22 +231,24 @@ def _split_arguments(arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _find_ungrouped_calls(net: Network) -> dict[str, list[fx.Node]]:
-    """Map weights' names to the calls of ungrouped convolutions and linear layers.
+def _find_plain_reads(net: Network) -> dict[str, list[LinearRead]]:
+    """Map weights' names to the operators that read one axis of a value by all of the weight.
 
-    Where a layer is called several times, one batch norm or none is behind all of the calls.
+    Where a weight is read several times, one batch norm or none is behind all of the operators.
     """
-    calls: dict[str, list[fx.Node]] = {}
-    for node in net.module.graph.nodes:
-        if node.op == "call_module" and is_ungrouped(get_layer(net.module, node)):
-            name = f"{node.target}.weight"
-            calls.setdefault(net.program.tied.get(name, name), []).append(node)
+    shapes, calls = get_shapes(net), dict[str, list[LinearRead]]()
+    views = WeightViews(net.module)
+    for _, reads in find_reads(net.module, views, shapes):
+        for read in reads:
+            if read.is_whole:
+                name = read.weight.name
+                calls.setdefault(net.program.tied.get(name, name), []).append(read)
 
-    def list_norms(nodes: list[fx.Node]) -> set[Any]:
-        norms = [find_batch_norm_after(net.module, node) for node in nodes]
-        return {(node.target, norm and norm.target) for node, norm in zip(nodes, norms)}
+    def list_norms(reads: list[LinearRead]) -> set[Any]:
+        norms = [find_norm(net.module, read, shapes) for read in reads]
+        return {(read.name, norm and norm.target) for read, norm in zip(reads, norms)}
 
-    return {name: nodes for name, nodes in calls.items() if len(list_norms(nodes)) == 1}
+    return {name: reads for name, reads in calls.items() if len(list_norms(reads)) == 1}
 
 
 def _add_rows(sums: dict[str, list[Moments]], key: str, x: Tensor, y: Tensor) -> None:
@@ -244,16 +261,15 @@ def _add_rows(sums: dict[str, list[Moments]], key: str, x: Tensor, y: Tensor) ->
 
 
 def _summarize_reader(
-    module: nn.Module, node: fx.Node, slot: Slot, sums: Sequence[Moments]
+    net: Network, read: LinearRead, slot: Slot, sums: Sequence[Moments]
 ) -> ReaderStatistics:
     train, held_out = sums
-    mean = train.x[0] / train.rows
-    biased = module.get_submodule(str(node.target)).bias is not None
-    if not biased and find_batch_norm_after(module, node) is None:
+    mean, norm = train.x[0] / train.rows, find_norm(net.module, read, get_shapes(net))
+    if read.bias is None and norm is None:
         mean = torch.zeros_like(mean)
     about = (mean[None], train.y / train.rows)
     other = held_out.center_at(*about)[0][0] if held_out.rows else None
-    return ReaderStatistics(node, slot, mean, train.center_at(*about)[0][0], other)
+    return ReaderStatistics(read, norm, slot, mean, train.center_at(*about)[0][0], other)
 
 
 def _sample_rows(values: Tensor, count: int, name: str, chunk: int) -> Tensor:

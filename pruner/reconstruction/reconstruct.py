@@ -1,23 +1,40 @@
-"""``repair``: reconstruct a cut network, layer by layer, from what the dense one computes."""
+"""``repair``: reconstruct a cut network, layer by layer, from what the dense one computes.
 
-from collections.abc import Callable, Iterable, Mapping
+For a layer with inputs x in the cut network (the layers before it refitted already), over samples
+and positions:
 
-import torch
-from torch import Tensor, fx, nn
+    min over W, b of mean |W x + b + s - y|^2 + ridge * mean |x|^2 / size * |W - W_old|^2
+
+y is what the dense network has there, kept channels only. Where the layer ends a residual branch, y
+is the sum and s the skip connection's value, so that a branch makes up for what was lost before it;
+where blocks right behind are dropped, y is the last of their sums. This is layer-wise
+reconstruction (He et al. 2017, arXiv 1707.06168, eq. 2) from the cut network's own inputs, so that
+errors do not pile up. A batch norm behind the layer takes b and the statistics that fit; the
+statistics of other batch norms are estimated anew. A layer that is called several times is fitted
+once, to all of its calls.
+
+Fitted is whatever is linear in a weight of its own: convolutions of any rank, in groups,
+transposed; linear layers, products and einsums with a parameter or a part of one (the fused
+projections of an attention); what recurrent layers read of their input and of their own state,
+before the gates. A weight that is computed, or that something else reads as well, is left.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+
+from torch import fx
 
 from ..data import Batch
-from ..graph import (
-    BatchNorm,
-    StagedExecution,
-    batch_norm_scale,
-    evaluation_mode,
-    producer_of,
-)
+from ..errors import PrunerWarning
+from ..graph import StagedExecution, evaluation_mode
 from ..structure import Network, Plan
 from ..tasks import NetworkCalls, Task
-from .layer_samples import draw_positions, mark_holdout, sample_inputs, sample_outputs, split_groups
-from .ridge import Moments, RidgeFit, fit_ridge
-from .tasks import LayerTask, find_kept_outputs, list_tasks
+from .cut_axes import CutAxes
+from .layer_fits import LayerFit, estimate_statistics
+from .linear_reads import LinearRead, find_reads, get_shapes
+from .outcome_check import OutcomeCheck
+from .tasks import FitTasks, LayerTask, list_tasks
+from .weight_views import WeightViews
 
 
 def repair(
@@ -32,21 +49,11 @@ def repair(
     layers: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     places: int | None = None,
+    check: bool = True,
 ) -> tuple[str, ...]:
     """Refit every layer that a cut reaches, in the order of execution, without label or gradient.
 
-    For a layer with inputs x in the cut network (the layers before it refitted already), over
-    images and positions:
-
-        min over W, b of mean |W x + b + s - y|^2 + ridge * mean |x|^2 / size * |W - W_old|^2
-
-    y is what the dense network has there, kept channels only. Where the layer ends a residual
-    branch, y is the sum and s the skip connection's value, so that a branch makes up for what was
-    lost before it; where blocks right behind are dropped, y is the last of their sums. This is
-    layer-wise reconstruction (He et al. 2017, arXiv 1707.06168, eq. 2) from the cut network's own
-    inputs, so that errors do not pile up. A batch norm behind the layer takes b and the statistics
-    that fit; the statistics of other batch norms are estimated anew. A layer that is called
-    several times is fitted once, to all of its calls.
+    See the module's first lines for what is minimized, and for what is fitted.
 
     Args:
         module: The cut network (`pruner.apply`), changed in place.
@@ -60,123 +67,58 @@ def repair(
         layers: Stop after that many (None: fit all).
         progress: Called with the layers done and their number.
         places: The former name of spatial_samples.
+        check: Measure the divergence from the dense network on these samples before and after, and
+            go back as far as the fits lead away from it. Warn of that, and of layers that were
+            left.
 
     Returns:
         The names of the layers that were fitted.
     """
     samples = spatial_samples if places is None else places
-    inputs = NetworkCalls.record(task or Task(), net.module, batches).arguments
-    if not inputs:
+    calls = NetworkCalls.record(task or Task(), net.module, batches)
+    if not calls.arguments:
         return ()
     with evaluation_mode(module, net.module):
-        fits = list(list_tasks(module, net, plan))[:layers]
-        cut, dense = (StagedExecution(m, inputs, memory_mb * 2**19) for m in (module, net.module))
+        found = list_tasks(module, net, plan)
+        fits = found.tasks[:layers]
+        checked = OutcomeCheck(module, net.module, calls) if check and fits else None
+        cut, dense = (
+            StagedExecution(m, calls.arguments, memory_mb * 2**19) for m in (module, net.module)
+        )
+        axes, twins = CutAxes(net, plan), _find_twins(net)
         for done, fit in enumerate(fits, 1):
             if isinstance(fit, LayerTask):
-                kept = find_kept_outputs(net, plan.keep, str(fit.node.target))
-                _fit_layer(module, fit, kept, cut, dense, samples)
+                LayerFit(fit, module, twins, axes).run(cut, dense, samples)
             else:
-                _estimate_statistics(module, fit, cut)
+                estimate_statistics(module, fit, cut)
             if progress is not None:
                 progress(done, len(fits))
-    return tuple(str(fit.node.target) for fit in fits if isinstance(fit, LayerTask))
+        settled = checked.settle() if checked is not None else None
+    if check:
+        _warn(found, settled)
+    names = (fit.read.name for fit in fits if isinstance(fit, LayerTask))
+    return tuple(dict.fromkeys(names)) if settled is None or settled[0] else ()
 
 
-@torch.no_grad()
-def _fit_layer(
-    module: fx.GraphModule,
-    task: LayerTask,
-    kept: Tensor,
-    cut: StagedExecution,
-    dense: StagedExecution,
-    spatial_samples: int,
-) -> None:
-    """Refit one layer to the dense network's outputs of indices ``kept``."""
-    node = task.node
-    layer = module.get_submodule(str(node.target))
-    norm = None if task.norm is None else module.get_submodule(str(task.norm.target))
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    groups = getattr(layer, "groups", 1)
-    outputs, size = len(layer.weight) // groups, layer.weight[0].numel()
-    train, held_out = (Moments(groups, size, outputs) for _ in range(2))
-    calls = task.list_calls()
-    names = {producer_of(call.node).name for call in calls}
-    names |= {call.residual.name for call in calls if call.residual is not None}
-    targets = {name for call in calls for name in (call.target, *(call.override or ()))}
-    both = zip(cut.values(names, node.name), dense.values(targets, node.name), strict=True)
-    for k, (ours, theirs) in enumerate(both):
-        for call in calls:
-            xs, ys = _sample_call(layer, call, kept, ours, theirs, spatial_samples, k)
-            fold = mark_holdout(xs)
-            for part, images in ((train, ~fold), (held_out, fold)):
-                if images.any():
-                    part.add(split_groups(xs[images], groups), split_groups(ys[images], groups))
-    weight = layer.weight.double()
-    if isinstance(norm, BatchNorm):
-        weight = weight * batch_norm_scale(norm).view(-1, *[1] * (weight.ndim - 1))
-    old = weight.reshape(groups, outputs, size).mT
-    fit = fit_ridge(train, held_out, old, biased=layer.bias is not None or norm is not None)
-    if torch.isfinite(fit.weight).all() and torch.isfinite(fit.bias).all():
-        _write_fit(layer, norm, fit)
+def _find_twins(net: Network) -> dict[str, list[LinearRead]]:
+    """Return the dense network's reads by the names of their nodes."""
+    found = find_reads(net.module, WeightViews(net.module), get_shapes(net))
+    return {node.name: reads for node, reads in found}
 
 
-def _sample_call(
-    layer: nn.Conv2d | nn.Linear,
-    call: LayerTask,
-    kept: Tensor,
-    ours: Mapping[str, Tensor],
-    theirs: Mapping[str, Tensor],
-    spatial_samples: int,
-    batch: int,
-) -> tuple[Tensor, Tensor]:
-    """Return what a call of a layer reads of the cut network, and what it is to write."""
-    x, y = ours[producer_of(call.node).name], theirs[call.target]
-    if call.override is not None:
-        value, first, second = (theirs[name] for name in call.override)
-        y = torch.where(first == second, value, y)
-    at = draw_positions(layer, y, spatial_samples, call.node.name, batch)
-    xs = sample_inputs(layer, x, y.shape, at)
-    ys = sample_outputs(layer, y, at)[..., kept.to(y.device)]
-    if call.residual is not None:
-        ys = ys - sample_outputs(layer, ours[call.residual.name], at)
-    return xs, ys
-
-
-def _write_fit(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None, fit: RidgeFit) -> None:
-    """Put a fit into a layer, or into it and the batch norm behind it."""
-    weight, bias = fit.weight.mT.reshape(layer.weight.shape), fit.bias.flatten()
-    if not isinstance(norm, BatchNorm):
-        layer.weight.copy_(weight)
-        if layer.bias is not None:
-            layer.bias.copy_(bias)
-        return
-    scale = batch_norm_scale(norm)
-    mean, variance = fit.mean.flatten(), fit.variance.flatten() / scale.square()
-    assert norm.running_mean is not None and norm.running_var is not None
-    layer.weight.copy_(weight / scale.view(-1, *[1] * (weight.ndim - 1)))
-    if layer.bias is not None:
-        layer.bias.zero_()
-    norm.running_mean.copy_((mean - bias) / scale)
-    norm.running_var.copy_(variance)
-    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
-    norm.bias.copy_(mean)
-
-
-@torch.no_grad()
-def _estimate_statistics(
-    module: fx.GraphModule, calls: tuple[fx.Node, ...], cut: StagedExecution
-) -> None:
-    """Estimate the running statistics of a batch norm that follows no refitted layer."""
-    norm = module.get_submodule(str(calls[0].target))
-    assert isinstance(norm, BatchNorm)
-    assert norm.running_mean is not None and norm.running_var is not None
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    sources = [producer_of(node).name for node in calls]
-    for found in cut.values(sources, calls[0].name):
-        for source in sources:
-            rows = found[source].double().movedim(1, -1).flatten(0, -2)
-            count, total = count + len(rows), total + rows.sum(0)
-            squares = squares + (rows**2).sum(0)
-    mean = total / count
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_((squares / count - mean.square()).clamp_min(0))
+def _warn(found: FitTasks, settled: tuple[float, float, float] | None) -> None:
+    """Say what was left as it was, and that fits were taken back."""
+    if found.left:
+        some = [f"{name} ({reason})" for name, reason in list(found.left.items())[:3]]
+        more = f" and {len(found.left) - 3} more" if len(found.left) > 3 else ""
+        text = f"repair leaves {', '.join(some)}{more} as cut"
+        warnings.warn(text, PrunerWarning, stacklevel=3)
+    if settled is not None:
+        share, before, after = settled
+        kept = f"{share:.0%} of the way was kept" if share else "the network is left as cut"
+        warnings.warn(
+            f"repair would bring the outputs further from the dense network's ({before:.4g} to "
+            f"{after:.4g}): {kept}; give more samples",
+            PrunerWarning,
+            stacklevel=3,
+        )

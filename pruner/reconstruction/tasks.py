@@ -1,30 +1,31 @@
-"""What a reconstruction has to fit: layers behind a cut, and what the dense network has there."""
+"""What a reconstruction has to fit: reads behind a cut, and what the dense network has there."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-import numpy as np
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from ..graph import (
     BatchNorm,
-    find_batch_norm_after,
     get_layer,
     only_user,
     operator_name,
     producer_of,
 )
 from ..structure import Network, Plan
+from .cut_axes import CutAxes
+from .linear_reads import LinearRead, Shapes, find_norm, find_reads, get_shapes
+from .weight_views import WeightViews
 
 
 @dataclass(frozen=True)
 class LayerTask:
-    """One layer of the cut network to be fitted.
+    """One read of the cut network to be fitted.
 
     Attributes:
-        node: The layer's call.
+        read: What reads, and by which weight.
         norm: The batch norm right behind it.
         residual: What is added to the output: the fitted value is their sum.
         target: The dense network's node whose value the sum is to have.
@@ -34,140 +35,196 @@ class LayerTask:
             is to all of them together, at the first one's place.
     """
 
-    node: fx.Node
+    read: LinearRead
     norm: fx.Node | None
     residual: fx.Node | None
     target: str
     override: tuple[str, str, str] | None = None
     others: tuple["LayerTask", ...] = ()
 
+    @property
+    def node(self) -> fx.Node:
+        """The operator's call."""
+        return self.read.node
+
     def list_calls(self) -> tuple["LayerTask", ...]:
         """Return one task for every call."""
         return (self, *self.others)
 
 
-def list_tasks(
-    module: fx.GraphModule, net: Network, plan: Plan
-) -> Iterator[LayerTask | tuple[fx.Node, ...]]:
-    """List layers to fit, and calls of batch norms by themselves, behind anything that was cut."""
-    nodes = [node for node in module.graph.nodes if node.op != "output"]
-    order = {node: i for i, node in enumerate(nodes)}
-    calls: dict[str, list[fx.Node]] = defaultdict(list)
-    for node in nodes:
-        if node.op == "call_module":
-            calls[str(node.target)].append(node)
-    dense = {node.name: node for node in net.module.graph.nodes}
-    proxies = _find_proxy_targets(dense, net, plan)
-    fitted: set[fx.Node] = set()
-    reached = _find_inexact(nodes, module, net, proxies)
-    inexact: set[fx.Node] = set()
-    for node in nodes:
-        layer = get_layer(module, node)
-        changed = inexact.intersection(node.all_input_nodes)
-        if _is_inexact(node, layer, net, proxies, inexact):
-            inexact.add(node)
-        if layer is None or node in fitted:
-            continue
-        same = calls[str(node.target)]
-        again = reached if len(same) > 1 else inexact  # what later calls read is not settled yet
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            task = _build_shared_task(module, same, order, proxies)
-            targets = {call.target for call in task.list_calls()}
-            if again.intersection(same) or targets.intersection(proxies.values()):
-                yield task
-                # of several norms behind one layer the fit is to what they read: statistics stay
-                norms = [find_batch_norm_after(module, call) for call in same]
-                fitted.update((*same, *(norm for norm in norms if norm is not None)))
-                inexact.update(same)
-            continue
-        read = changed if len(same) == 1 else again.intersection(_list_inputs(same))
-        if isinstance(layer, BatchNorm) and layer.track_running_stats and read:
-            yield tuple(same)
-            fitted.update(same)
+FitTask: TypeAlias = LayerTask | tuple[fx.Node, ...]
+"""A read to fit, or the calls of a batch norm whose statistics are to be estimated anew."""
+
+
+@dataclass(frozen=True)
+class FitTasks:
+    """What a cut reaches.
+
+    Attributes:
+        tasks: In the order of execution.
+        left: What reads what was cut, or what differs, and is not fitted, with the reason.
+    """
+
+    tasks: tuple[FitTask, ...]
+    left: Mapping[str, str]
+
+
+def list_tasks(module: fx.GraphModule, net: Network, plan: Plan) -> FitTasks:
+    """List what is to be fitted behind anything that was cut, and what cannot be."""
+    return _TaskFinder(module, net, plan).find()
+
+
+class _TaskFinder:
+    """Goes through a cut network front to back, and says what differs from the dense one."""
+
+    def __init__(self, module: fx.GraphModule, net: Network, plan: Plan) -> None:
+        self.module, self.cut = module, CutAxes(net, plan)
+        self.nodes = [node for node in module.graph.nodes if node.op != "output"]
+        self.order = {node: i for i, node in enumerate(self.nodes)}
+        dense = {node.name: node for node in net.module.graph.nodes}
+        self.proxies = _find_proxy_targets(dense, net, plan)
+        self.shapes: Shapes = get_shapes(net)
+        self.views = WeightViews(module)
+        self.reads = dict(find_reads(module, self.views, self.shapes))
+        self.same: dict[Any, list[LinearRead]] = defaultdict(list)
+        for read in (read for found in self.reads.values() for read in found):
+            self.same[read.key].append(read)
+        self.norms: dict[str, list[fx.Node]] = defaultdict(list)
+        for node in self.nodes:
+            if isinstance(get_layer(module, node), BatchNorm):
+                self.norms[str(node.target)].append(node)
+        self.reached = self._find_reached()
+
+    def find(self) -> FitTasks:
+        """Return the tasks, and what is left."""
+        self.inexact: set[fx.Node] = set()
+        self.done: set[Any] = set()
+        self.left: dict[str, str] = {}
+        tasks: list[FitTask] = []
+        for node in self.nodes:
+            changed = self.inexact.intersection(node.all_input_nodes)
+            if self._differs(node, self.inexact):
+                self.inexact.add(node)
+            for read in self.reads.get(node, ()):
+                if read.key not in self.done and (task := self._make_task(read)) is not None:
+                    tasks.append(task)
+            if node not in self.reads:
+                if not self.views.is_view(node):
+                    self._note_left(node)
+                tasks += self._list_statistics(node, changed)
+        return FitTasks(tuple(tasks), self.left)
+
+    def _differs(self, node: fx.Node, inexact: set[fx.Node]) -> bool:
+        """Return whether a node's value differs from the dense network's kept part of it."""
+        return (
+            node.name in self.proxies
+            or not inexact.isdisjoint(node.all_input_nodes)
+            or self.cut.reads_cut(node.name)
+        )
+
+    def _find_reached(self) -> set[fx.Node]:
+        """Return the nodes whose values differ before anything is fitted."""
+        found: set[fx.Node] = set()
+        for node in self.nodes:
+            if self._differs(node, found):
+                found.add(node)
+        return found
+
+    def _make_task(self, read: LinearRead) -> LayerTask | None:
+        """Return the task of all calls of a read's layer, if the cut reaches one."""
+        same = self.same[read.key]
+        nodes = [one.node for one in same]
+        # What later calls read is not settled yet.
+        again = self.reached if len(same) > 1 else self.inexact
+        task = self._build_shared_task(same)
+        targets = {call.target for call in task.list_calls()}
+        if not again.intersection(nodes) and not targets.intersection(self.proxies.values()):
+            return None
+        readers = {*nodes, *(one.result for one in same)}
+        others = self.views.list_other_readers(read.weight, readers)
+        if read.bias is not None:
+            others += self.views.list_other_readers(read.bias, readers)
+        if others:
+            self.left[read.name] = f"{_describe(others[0])} reads its weight, too"
+            return None
+        # Of several norms behind one layer the fit is to what they read: statistics stay.
+        norms = [self._find_norm(one) for one in same]
+        self.done.update((read.key, *(norm for norm in norms if norm is not None)))
+        self.inexact.update((*nodes, *(one.result for one in same)))
+        return task
+
+    def _find_norm(self, read: LinearRead) -> fx.Node | None:
+        return find_norm(self.module, read, self.shapes)
+
+    def _note_left(self, node: fx.Node) -> None:
+        """Note an operator that reads a cut axis by weights, but is no read that can be fitted."""
+        for name in self.cut.list_reading_weights(node.name):
+            self.left.setdefault(name, f"{_describe(node)} is not linear in it, or computes it")
+
+    def _list_statistics(self, node: fx.Node, changed: set[fx.Node]) -> list[FitTask]:
+        """Return the calls of a batch norm that follows no fitted read, if its inputs differ."""
+        layer = get_layer(self.module, node)
+        if not isinstance(layer, BatchNorm) or not layer.track_running_stats or node in self.done:
+            return []
+        same = self.norms[str(node.target)]
+        read = changed if len(same) == 1 else self.reached.intersection(_list_inputs(same))
+        if not read:
+            return []
+        self.done.update(same)
+        return [tuple(same)]
+
+    def _build_shared_task(self, reads: list[LinearRead]) -> LayerTask:
+        """Return the task of all calls of a layer; a batch norm counts that is behind each."""
+        first, *others = map(self._build_task, reads)
+        norms = {task.norm and task.norm.target for task in (first, *others)}
+        nodes = [read.result for read in reads]
+        if others and (len(norms) > 1 or not self._follows_all(first.norm, nodes)):
+            first, *others = (LayerTask(read, None, None, read.result.name) for read in reads)
+        return replace(first, others=tuple(others))
+
+    def _follows_all(self, norm: fx.Node | None, calls: list[fx.Node]) -> bool:
+        """Return whether a batch norm is called behind these calls only."""
+        if norm is None:
+            return True
+        return {producer_of(node) for node in self.norms[str(norm.target)]} == set(calls)
+
+    def _build_task(self, read: LinearRead) -> LayerTask:
+        """Find the batch norm behind a read, the residual sum that it ends in, and its target."""
+        node, residual = read.node, None
+        if read.step is not None:
+            return LayerTask(read, None, None, node.name)
+        norm = self._find_norm(read)
+        end = norm or read.result
+        user = only_user(end)
+        while user is not None and isinstance(
+            get_layer(self.module, user), nn.Dropout | nn.Identity
+        ):
+            end, user = user, only_user(user)
+        if user is not None and operator_name(user) == "add" and not user.kwargs:
+            others = [s for s in user.args[:2] if s is not end]
+            if len(others) == 1 and self._may_be_residual(others[0], node, user):
+                end, residual = user, others[0]
+        target = self.proxies.get(end.name, end.name)
+        user = only_user(end)
+        override = None
+        if target != end.name and user is not None and user.name in self.proxies:
+            override = (end.name, user.name, self.proxies[user.name])
+        return LayerTask(read, norm, residual, target, override)  # type: ignore[arg-type]
+
+    def _may_be_residual(self, other: Any, node: fx.Node, joined: fx.Node) -> bool:
+        """Return whether the other summand is known before a read, whose shape the sum has."""
+        if not isinstance(other, fx.Node) or self.order[other] >= self.order[node]:
+            return False
+        return self.shapes.get(joined.name) == self.shapes.get(node.name)
+
+
+def _describe(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else f"operator {operator_name(node)}"
 
 
 def _list_inputs(nodes: Iterable[fx.Node]) -> set[fx.Node]:
     """Return the nodes that any of these read."""
     return {source for node in nodes for source in node.all_input_nodes}
-
-
-def _is_inexact(
-    node: fx.Node,
-    layer: nn.Module | None,
-    net: Network,
-    proxies: Mapping[str, str],
-    inexact: set[fx.Node],
-) -> bool:
-    """Return whether a node's value differs from the dense network's, since inputs of it do."""
-    return (
-        node.name in proxies
-        or not inexact.isdisjoint(node.all_input_nodes)
-        or (layer is not None and _has_fewer_inputs(layer, net.module, node))
-    )
-
-
-def _find_inexact(
-    nodes: list[fx.Node], module: fx.GraphModule, net: Network, proxies: Mapping[str, str]
-) -> set[fx.Node]:
-    """Return the nodes whose values differ from the dense network's before anything is fitted."""
-    inexact: set[fx.Node] = set()
-    for node in nodes:
-        if _is_inexact(node, get_layer(module, node), net, proxies, inexact):
-            inexact.add(node)
-    return inexact
-
-
-def _has_fewer_inputs(layer: nn.Module, dense: nn.Module, node: fx.Node) -> bool:
-    weight = getattr(layer, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim < 2:
-        return False
-    before = dense.get_submodule(str(node.target)).weight
-    assert isinstance(before, Tensor)
-    return weight.shape[1] < before.shape[1]
-
-
-def _build_shared_task(
-    module: fx.GraphModule,
-    calls: list[fx.Node],
-    order: Mapping[fx.Node, int],
-    proxies: Mapping[str, str],
-) -> LayerTask:
-    """Return the task of all calls of a layer; a batch norm counts that is behind each of them."""
-    first, *others = (_build_task(module, call, order, proxies) for call in calls)
-    norms = {task.norm and task.norm.target for task in (first, *others)}
-    if others and (len(norms) > 1 or not _follows_all(module, first.norm, calls)):
-        first, *others = (LayerTask(call, None, None, call.name) for call in calls)
-    return replace(first, others=tuple(others))
-
-
-def _follows_all(module: fx.GraphModule, norm: fx.Node | None, calls: list[fx.Node]) -> bool:
-    """Return whether a batch norm is called behind these calls only."""
-    if norm is None:
-        return True
-    own = [node for node in module.graph.nodes if node.target == norm.target]
-    return {producer_of(node) for node in own} == set(calls)
-
-
-def _build_task(
-    module: fx.GraphModule, node: fx.Node, order: Mapping[fx.Node, int], proxies: Mapping[str, str]
-) -> LayerTask:
-    """Find the batch norm behind a layer, the residual sum that it ends in, and its target."""
-    residual = None
-    norm = find_batch_norm_after(module, node)
-    end = norm or node
-    user = only_user(end)
-    while user is not None and isinstance(get_layer(module, user), (nn.Dropout, nn.Identity)):
-        end, user = user, only_user(user)
-    if user is not None and operator_name(user) == "add" and not user.kwargs:
-        others = [s for s in user.args[:2] if s is not end]
-        if len(others) == 1 and isinstance(others[0], fx.Node) and order[others[0]] < order[node]:
-            end, residual = user, others[0]
-    target = proxies.get(end.name, end.name)
-    user = only_user(end)
-    override = None
-    if target != end.name and user is not None and user.name in proxies:
-        override = (end.name, user.name, proxies[user.name])
-    return LayerTask(node, norm, residual, target, override)
 
 
 _IDEMPOTENT = ("relu", "relu6", "hardtanh", "clamp_min")
@@ -197,16 +254,3 @@ def _find_proxy_targets(dense: Mapping[str, fx.Node], net: Network, plan: Plan) 
         if kind in _IDEMPOTENT and operator_name(dense[other]) == kind:
             proxies[producer_of(dense[name]).name] = producer_of(dense[other]).name
     return proxies
-
-
-def find_kept_outputs(net: Network, keep: Mapping[str, Iterable[int]], name: str) -> Tensor:
-    """Return the positions [kept] of the dense layer's outputs that the cut one still has."""
-    layer = net.module.get_submodule(name)
-    assert isinstance(layer.weight, Tensor)
-    weight = net.program.tied.get(f"{name}.weight", f"{name}.weight")
-    kept = np.ones(len(layer.weight), bool)
-    for dim_name, indices in keep.items():
-        for slot in net.dims[dim_name].slots:
-            if slot.tensor == weight and slot.axis == 0:
-                kept &= (slot.owner < 0) | np.isin(slot.owner, list(indices))
-    return torch.from_numpy(np.flatnonzero(kept))
