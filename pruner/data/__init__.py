@@ -1,6 +1,6 @@
 """Reads data sets as batches of tensors, in an order that seed and epoch fix."""
 
-from .batch import count_samples, split_batch
+from .batch import count_samples, require_samples, split_batch
 from .class_masks import MaskSamples, open_masks
 from .coco import BoxSamples, open_coco
 from .collate import collate
@@ -26,6 +26,7 @@ __all__ = [
     "Framing", "HfSamples", "IMAGENET_MEAN", "IMAGENET_STD", "ImageData", "ImageTextSamples",
     "LineSamples", "MapSamples", "MaskSamples", "Preprocessing", "Sample", "SampleBatches",
     "SampleData", "Samples", "TaskData", "TextSamples", "Tokenizer", "collate", "count_samples",
+    "require_samples",
     "open_coco", "open_factory", "open_image_texts", "open_images", "open_maps", "open_masks",
     "open_saved_dataset", "open_text_lines", "open_texts", "split_batch", "wrap_datasets",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 A tensor holds its samples along axis 0, a list an entry for each; tuples and dicts only nest.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -17,10 +18,18 @@ def count_samples(values: Any) -> int:
         return len(values)
     if isinstance(values, Tensor):
         return len(values) if values.ndim else 0
-    parts = values.values() if isinstance(values, dict) else values
-    if not isinstance(values, dict | tuple):
+    parts = values.values() if isinstance(values, Mapping) else values
+    if not isinstance(values, Mapping | tuple):
         return 0
     return next((count for part in parts if (count := count_samples(part))), 0)
+
+
+def require_samples(batch: Batch, where: str) -> int:
+    """Return the number of samples of a batch; PrunerError, which begins with where, if none."""
+    count = count_samples(batch[0])
+    if not count:
+        raise PrunerError(f"{where} is empty: its inputs hold no sample")
+    return count
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -44,6 +44,7 @@ from .torch_internals import (
     BatchNorm,
     Convolution,
     FakeTensorMode,
+    TableReads,
     child_modules,
     io_nesting,
     is_operator,
@@ -55,6 +56,7 @@ from .wrappers import copy_model, unwrap_model
 __all__ = [
     "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "LAYERS_BY_NAME",
     "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule", "StagedExecution",
+    "TableReads",
     "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "child_modules", "copy_model",
     "decode_spec", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",

@@ -11,6 +11,7 @@ from torch import SymInt, Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode as _FakeTensorMode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode as _TorchDispatchMode
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 """Every batch normalization."""
@@ -24,6 +25,34 @@ FakeTensorMode = _FakeTensorMode
 """Under it, operators compute shapes and nothing else."""
 HigherOrderOperator = torch._ops.HigherOrderOperator
 """An operator that runs a graph."""
+
+
+class TableReads(_TorchDispatchMode):
+    """Under it, every look-up of rows in a table of numbers is noted.
+
+    Attributes:
+        found: (rows of the table, numbers that were looked up) of every look-up, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[int, Tensor]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Note a look-up, and run the operator."""
+        name = str(getattr(func, "_schema", func)).partition("(")[0].partition(".")[0]
+        indices = None
+        if name in ("aten::embedding", "aten::embedding_bag", "aten::_embedding_bag"):
+            indices = args[1]
+        elif name == "aten::index_select" and args[1] == 0:
+            indices = args[2]
+        elif name == "aten::index" and args[1]:
+            indices = args[1][0]
+        if isinstance(indices, Tensor) and indices.dtype in (torch.int64, torch.int32):
+            self.found.append((len(args[0]), indices.detach().clone()))
+        return func(*args, **(kwargs or {}))
 
 
 def operator_schema(target: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from .example_inputs import Example
 from .host import Host, PartTask
+from .input_specs import InputSpec, make_example, parse_specs, set_batch
 from .load import DenseModel, load_model
 from .model_names import resolve_name
 from .submodule import (
@@ -13,6 +14,7 @@ from .submodule import (
 )
 
 __all__ = [
-    "DenseModel", "Example", "Host", "PartTask", "capture_arguments", "find_submodule",
-    "find_traceable_parts", "list_submodules", "load_model", "resolve_name", "splice",
+    "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments", "find_submodule",
+    "find_traceable_parts", "list_submodules", "load_model", "make_example",
+    "parse_specs", "resolve_name", "set_batch", "splice",
 ]  # fmt: skip

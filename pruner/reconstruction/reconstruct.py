@@ -82,9 +82,8 @@ def repair(
         found = list_tasks(module, net, plan)
         fits = found.tasks[:layers]
         checked = OutcomeCheck(module, net.module, calls) if check and fits else None
-        cut, dense = (
-            StagedExecution(m, calls.arguments, memory_mb * 2**19) for m in (module, net.module)
-        )
+        size = memory_mb * 2**19
+        cut, dense = (StagedExecution(m, calls.arguments, size) for m in (module, net.module))
         axes, twins = CutAxes(net, plan), _find_twins(net)
         for done, fit in enumerate(fits, 1):
             if isinstance(fit, LayerTask):

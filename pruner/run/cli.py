@@ -63,7 +63,7 @@ FINETUNE_OPTIONS = {
 TEMPLATE_OPTIONS = {"--data": "data", "--task": "task", "--budget": "budgets"}
 _REQUIRED = ("--out",)
 _METAVARS = {
-    "--weights": "FILE", "--input": "SHAPE", "--arg": "NAME=VALUE", "--submodule": "PATH",
+    "--weights": "FILE", "--input": "INPUT", "--arg": "NAME=VALUE", "--submodule": "PATH",
     "--out": "RUN", "--library": "DIR", "--data": "DIR", "--task": "NAME",
     "--rounds": "K", "--round-epochs": "N",
     "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
@@ -240,7 +240,8 @@ def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
         keywords |= {"action": "store_const", "const": not field.default}
     else:
         keywords["metavar"] = _METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
-        if typing.get_origin(hint) in (dict, tuple) and entry != "budgets":
+        several = typing.get_origin(hint) in (dict, tuple) or entry == "input"
+        if several and entry != "budgets":
             keywords["action"] = "append"
         elif kinds in ([int], [float]):
             keywords["type"] = kinds[0]

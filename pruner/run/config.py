@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from ..errors import PrunerError
+from ..models import parse_specs
 from ..problem import Budget
 from ..search import SolveConfig
 from ..tasks import DEFAULT, TASKS
@@ -153,12 +154,23 @@ def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def _read_shape(value: Any) -> Any:
-    return parse_shape(value) if isinstance(value, str) else _read_list(value)
+def _read_input(value: Any) -> Any:
+    """Read one shape, or what is said of every argument: texts, or names and texts."""
+    if isinstance(value, Mapping):
+        value = [f"{name}={text}" for name, text in value.items()]
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not any(isinstance(one, str) for one in texts):
+        return _read_list(value)
+    if len(texts) == 1 and not {*":="}.intersection(texts[0]):
+        return parse_shape(texts[0])
+    return tuple(map(str, parse_specs(map(str, texts))))
 
 
-def _check_shape(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if value is not None and (len(value) < 2 or min(value) < 1):
+def _check_input(
+    value: tuple[int, ...] | tuple[str, ...] | None,
+) -> tuple[int, ...] | tuple[str, ...] | None:
+    sizes = [one for one in value or () if isinstance(one, int)]
+    if value is not None and sizes and (len(sizes) < 2 or min(sizes) < 1):
         raise refuse("batch x channels x height x width, e.g. 1x3x224x224")
     return value
 
@@ -216,10 +228,16 @@ class Config:
         dict[str, Any], entry("arguments of the model's factory or configuration")
     ] = field(default_factory=dict)
     input: Annotated[
-        tuple[StrictInt, ...] | None,
-        entry("1x3x224x224, of the images where there are several (default: the model's own)"),
-        AfterValidator(_check_shape),
-        BeforeValidator(_read_shape, json_schema_input_type=list[int] | str | None),
+        tuple[StrictInt, ...] | tuple[StrictStr, ...] | None,
+        entry(
+            "1x3x224x224, of the images where there are several (default: the model's own); or "
+            "every argument by itself, [NAME=]SHAPE[:KIND] with KIND float, int (ids, up to the "
+            "table's size), int<N, ones, zeros or true: input_ids=1x64:int mask=1x64:ones"
+        ),
+        AfterValidator(_check_input),
+        BeforeValidator(
+            _read_input, json_schema_input_type=list[int] | list[str] | dict[str, str] | str | None
+        ),
     ] = None
     submodule: Annotated[
         StrictStr | None, entry("prune only this part of the model, e.g. a detector's backbone")

@@ -38,6 +38,7 @@ from ..utils import ProgressDisplay, SilentProgress, digest_file, is_object_name
 from . import run_folder as names
 from .cache_keys import CacheKeys
 from .config import Config
+from .model_input import ModelInput, describe_input
 from .run_folder import RunFolder
 
 VERSIONS = ("msprune", "torch", "onnxruntime", "openvino", "pyomo", "highspy", "numpy")
@@ -114,16 +115,19 @@ class Workspace:
         )
 
     @property
+    def input(self) -> ModelInput:
+        """What the whole model is called with."""
+        return ModelInput.find(self.config, self.dense)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one batch of the main input."""
-        preset, batch = self.dense.preset, self.config.measure.batch
-        if self.config.input is not None:
-            return (batch or self.config.input[0], *self.config.input[1:])
-        if preset.input_size is None:
-            raise PrunerError(
-                f"{self.dense.name} does not say its input: give --input, e.g. --input 1x3x224x224"
-            )
-        return (batch or 1, *preset.input_size)
+        return self.input.shape
+
+    @property
+    def example(self) -> Example:
+        """The arguments of a call of the whole model."""
+        return self._make_once("example", lambda: self.input.make(self.dense))
 
     @property
     def net(self) -> Network:
@@ -170,9 +174,9 @@ class Workspace:
             own = f"of {model.name} with {weights}"
         elif known.get("submodule") != self.config.submodule:
             other, own = f"of --submodule {known.get('submodule')}", f"of {self.config.submodule}"
-        elif tuple(known["input"]) != self.input_shape:
-            other = f"with input {_format_shape(known['input'])}"
-            own = _format_shape(self.input_shape)
+        elif tuple(known["input"]) != self.input.identity:
+            other = f"with input {describe_input(known['input'])}"
+            own = str(self.input)
         else:
             return
         raise PrunerError(f"{self.base.path} is a run {other}, not {own}: use another RUN")
@@ -210,7 +214,7 @@ class Workspace:
                 "model": dense.name,
                 "weights": dense.weights,
                 "digest": dense.digest,
-                "input": list(self.input_shape),
+                "input": list(self.input.identity),
                 "submodule": self.config.submodule,
             },
             "device": str(self.engine.device.at_batch(self.input_shape[0])),
@@ -222,8 +226,8 @@ class Workspace:
         }
 
     def _trace(self) -> Network:
-        dense, shape, path = self.dense, self.input_shape, self.config.submodule
-        module, example, name = dense.module, dense.example(shape), dense.name
+        dense, path = self.dense, self.config.submodule
+        module, example, name = dense.module, self.example, dense.name
         if path is not None:
             example = capture_arguments(module, path, example)
             module, name = find_submodule(module, path), f"{name}, its {path}"
@@ -232,7 +236,7 @@ class Workspace:
                 module(*example.args, **example.kwargs)
         except Exception as error:  # whatever the user's network raises
             raise PrunerError(
-                f"{name} does not take an input of {_format_shape(shape)} (give --input): "
+                f"{name} does not take an input of {self.input} (give --input): "
                 f"{first_line(error, with_kind=False)}"
             ) from error
         try:
@@ -248,7 +252,7 @@ class Workspace:
         config, dense, net, preset = self.config, self.dense, self.net, self.dense.preset
         if not self.has_task:
             raise PrunerError("this needs data: give --data DIR, or --task package.module:factory")
-        example = dense.example(self.input_shape)
+        example = self.example
         request = TaskRequest(
             dense.name,
             lambda: _run_whole(dense.module, example),
@@ -325,7 +329,3 @@ def find_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def _format_shape(shape: Any) -> str:
-    return "x".join(map(str, shape))

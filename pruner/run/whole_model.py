@@ -23,7 +23,7 @@ def time_whole(space: Workspace, small: torch.nn.Module) -> WholeMetrics | None:
     path, dense = space.config.submodule, space.dense
     if path is None:
         return None
-    host, example = Host(dense.module, path), dense.example(space.input_shape)
+    host, example = Host(dense.module, path), space.example
     parts = {"dense": space.net.module, "pruned": small}
     laps: dict[str, list[float]] = {name: [] for name in parts}
     threads, until = torch.get_num_threads(), time.monotonic() + SECONDS

@@ -10,6 +10,7 @@ from .class_scores import extract_scores
 from .classification import ACCURACY, Classification
 from .custom import make_task
 from .divergence import compare_outputs, compare_scores, compare_values
+from .guarded import GuardedTask, explain_failure
 from .metric import DivergenceMetric, LibraryMetric, MeanMetric, Metric, MetricKind
 from .mixup import draw_mixture
 from .registry import DEFAULT, TASKS, describe_choice, open_task
@@ -19,9 +20,11 @@ from .total import Total
 from .wrapped import WrappedTask
 
 __all__ = [
-    "ACCURACY", "Call", "Classification", "DEFAULT", "DivergenceMetric", "LibraryMetric",
+    "ACCURACY", "Call", "Classification", "DEFAULT", "DivergenceMetric", "GuardedTask",
+    "LibraryMetric",
     "MeanMetric", "Metric", "MetricKind", "NetworkCalls", "Segmentation", "TASKS", "Task",
     "TaskModule", "TaskRequest", "Total", "WrappedTask", "compare_outputs", "compare_scores",
-    "compare_values", "copy_tensors", "describe_choice", "draw_mixture", "extract_scores",
+    "compare_values", "copy_tensors", "describe_choice", "draw_mixture", "explain_failure",
+    "extract_scores",
     "make_task", "open_task", "record_calls", "to_call",
 ]  # fmt: skip

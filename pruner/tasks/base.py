@@ -16,6 +16,7 @@ from ..graph import evaluation_mode, find_device, move_to_device
 from ..utils import digest_json
 from .divergence import compare_outputs
 from .metric import DivergenceMetric, Metric
+from .records import to_record
 from .total import Total
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Task:
         return self.read(module(*args, **kwargs))
 
     def read(self, results: Any) -> Any:
-        """Take out of what a network returns what counts; by default all of it."""
-        return results
+        """Take out of what a network returns what counts; by default all, a dataclass as a dict."""
+        return to_record(results)
 
     def loss(self, outputs: Any, targets: Any) -> Tensor | Mapping[str, Tensor]:
         """Return what training minimizes, a mean over the batch: a scalar, or several by name."""
@@ -74,6 +75,15 @@ class Task:
         if smoothing:
             raise PrunerError(f"label_smoothing: task {self.name!r} cannot smooth; set it to 0")
         found = self.loss(outputs, targets)
+        losses = found if isinstance(found, Mapping) else {"": found}
+        for name, value in losses.items():
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                called = f"loss {name}" if name else "the loss"
+                raise PrunerError(
+                    f"task {self.name!r}: {called} is {given}, expected a tensor of one number: "
+                    "the mean over the batch"
+                )
         if isinstance(found, Tensor):
             return found
         return torch.stack([self.weights.get(k, 1.0) * v for k, v in found.items()]).sum()
@@ -117,7 +127,7 @@ class Task:
 
     def fingerprint_data(self) -> str:
         """Return the digest of the data, "" without any."""
-        return "" if self.data is None else self.data.fingerprint()
+        return "" if self.data is None else self.require_data().fingerprint()
 
     def with_data(self: T, data: TaskData) -> T:
         """Return the same task on other data."""
@@ -129,6 +139,12 @@ class Task:
         """Return the data; PrunerError where there is none."""
         if self.data is None:
             raise PrunerError(f"task {self.name!r} has no data: give some (--data)")
+        verbs = ("train", "test", "fingerprint")
+        if not all(callable(getattr(self.data, verb, None)) for verb in verbs):
+            raise PrunerError(
+                f"task {self.name!r}: its data is a {type(self.data).__name__}, expected training "
+                "and test batches: pruner.data.wrap_datasets makes them of data sets"
+            )
         return self.data
 
     @property
@@ -149,6 +165,8 @@ class Task:
 
 def to_call(inputs: Any, device: torch.device) -> Call:
     """Return a batch's inputs as arguments on a device."""
+    if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+        inputs = dict(inputs)  # what tokenizers of Hugging Face give
     moved = move_to_device(inputs, device)
     if isinstance(moved, dict):
         return (), moved

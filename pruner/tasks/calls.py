@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..data import Batch
+from ..data import Batch, require_samples
 from ..graph import flatten_arguments
 from .base import Task
 
@@ -38,10 +38,13 @@ class NetworkCalls:
         """Find out the calls of a traced network; what was recorded is returned as it is."""
         if isinstance(batches, NetworkCalls):
             return batches
-        inputs = tuple(x for x, _ in batches)
+        inputs = []
+        for number, batch in enumerate(batches, 1):
+            require_samples(batch, f"task {task.name!r}: calibration batch {number}")
+            inputs.append(batch[0])
         calls = [task.list_calls(module, x) for x in inputs]
         flat = tuple(flatten_arguments(module, *call) for found in calls for call in found)
-        return cls(task, inputs, tuple(map(len, calls)), flat)
+        return cls(task, tuple(inputs), tuple(map(len, calls)), flat)
 
     @torch.no_grad()
     def complete(self, results: Iterable[Any]) -> Iterator[Any]:

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..errors import PrunerError
 from .divergence import SCORES
+from .records import to_record
 
 
 def extract_scores(results: Any) -> Tensor:
-    """Return the scores among a network's results: the tensor, or a record's entry ``logits``.
+    """Return the scores among a network's results: the tensor, or a record's ``logits``.
 
     Args:
         results: What a network returns; of Hugging Face's classifiers a record.
@@ -20,10 +21,11 @@ def extract_scores(results: Any) -> Tensor:
     """
     if isinstance(results, Tensor):
         return results
-    record = results if isinstance(results, Mapping) else {}
+    found = to_record(results)
+    record = found if isinstance(found, Mapping) else {}
     if isinstance(record.get(SCORES), Tensor):
         return record[SCORES]
-    named = f" with {', '.join(map(str, record))}" if record is results else ""
+    named = f" with {', '.join(map(str, record))}" if record else ""
     raise PrunerError(
         f"the network returns a {type(results).__name__}{named}, not class scores: a tensor, or a "
         "mapping with logits"

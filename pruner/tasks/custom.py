@@ -78,7 +78,7 @@ class _FunctionTask(Task):
 
     def read(self, results: Any) -> Any:
         own = self.functions["read"]
-        return results if own is None else own(results)
+        return super().read(results) if own is None else own(results)
 
     def divergence(self, outputs: Any, dense: Any, temperature: float = 1.0) -> Total:
         own = self.functions["divergence"]

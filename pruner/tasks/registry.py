@@ -9,6 +9,7 @@ from ..errors import PrunerError, first_line
 from ..utils import import_object, search_current_folder, suggest_names
 from .base import Task
 from .classification import Classification
+from .guarded import GuardedTask
 from .request import TaskRequest
 from .segmentation import Segmentation
 
@@ -82,7 +83,7 @@ def _call_factory(name: str, request: TaskRequest) -> Task:
     """Call the user's factory with the settings, and the path of the data where one was given."""
     found = import_object(name, "task")
     if isinstance(found, Task):
-        return found
+        return GuardedTask(found)
     keywords = dict(request.settings)
     if request.data is not None:
         keywords["data"] = request.data
@@ -101,4 +102,4 @@ def _call_factory(name: str, request: TaskRequest) -> Task:
         raise PrunerError(f"task {name!r} failed: {first_line(error)}") from error
     if not isinstance(made, Task):
         raise PrunerError(f"task {name!r} made a {type(made).__name__}, expected a pruner.Task")
-    return made
+    return GuardedTask(made)

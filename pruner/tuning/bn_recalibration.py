@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..data import Batch
+from ..data import Batch, require_samples
 from ..graph import BatchNorm, evaluation_mode
 from ..tasks import Task
 
@@ -27,7 +27,8 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task | None =
     count = 0
     try:
         with evaluation_mode(module), torch.no_grad():
-            for inputs, _ in batches:
+            for inputs, targets in batches:
+                require_samples((inputs, targets), f"recalibrate: batch {count + 1}")
                 if count == 0:
                     for norm in norms:
                         norm.reset_running_stats()

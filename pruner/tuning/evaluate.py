@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..data import Batch, count_samples
+from ..data import Batch, require_samples
 from ..errors import PrunerError
 from ..graph import evaluation_mode
-from ..tasks import DEFAULT, MetricKind, Task
+from ..tasks import DEFAULT, MetricKind, Task, explain_failure
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,21 @@ def evaluate(
     begun = time.perf_counter()
     with evaluation_mode(module, *(m for m in (dense,) if m is not None)), torch.inference_mode():
         for done, (inputs, targets) in enumerate(loader, 1):
-            outputs = _to_cpu(task.forward(module, inputs, targets))
+            count = require_samples((inputs, targets), f"evaluate: batch {done}")
+            targets = _to_cpu(targets, task, single=False)
+            outputs = _to_cpu(task.forward(module, inputs, targets), task)
             if metric.needs_dense and dense is not None:
-                metric.update(outputs, _to_cpu(task.forward(dense, inputs, targets)))
+                goal = _to_cpu(task.forward(dense, inputs, targets), task)
             else:
+                goal = targets
                 if done == 1:
                     task.check(outputs, targets)
-                metric.update(outputs, targets)
+            with explain_failure(task.name, f"metric {metric.kind.name}"):
+                metric.update(outputs, goal)
             found = task.total_loss(outputs, targets)
             if found is not None:
                 loss, predictions = loss + float(found.value), predictions + found.count
-            samples += count_samples(inputs)
+            samples += count
             if progress is not None:
                 progress(done, total)
     if gather is not None:
@@ -95,15 +99,22 @@ def evaluate(
         samples, loss, predictions = (sum(part) for part in list(zip(*every, strict=True))[1:])
     if not samples:
         raise PrunerError("evaluate: no images; the loader is empty")
-    value = metric.compute()
+    with explain_failure(task.name, f"metric {metric.kind.name}"):
+        value = metric.compute()
     if not math.isfinite(value):
         raise PrunerError(f"evaluate: {metric.kind.name} is {value}: the outputs are not finite")
     mean = loss / predictions if predictions else math.nan
     return Evaluation(value, mean, samples, time.perf_counter() - begun, metric.kind)
 
 
-def _to_cpu(outputs: Any) -> Any:
-    """Return outputs on the CPU, floating ones in single precision."""
-    return pytree.tree_map_only(
-        Tensor, lambda x: (x.float() if x.is_floating_point() else x).cpu(), outputs
-    )
+def _to_cpu(values: Any, task: Task, single: bool = True) -> Any:
+    """Return outputs or targets on the CPU, floating ones in single precision if asked for."""
+
+    def move(x: Tensor) -> Tensor:
+        if x.is_meta:
+            raise PrunerError(
+                f"evaluate: task {task.name!r} got a tensor on meta: it has no numbers"
+            )
+        return (x.float() if single and x.is_floating_point() else x).cpu()
+
+    return pytree.tree_map_only(Tensor, move, values)

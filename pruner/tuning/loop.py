@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from ..data import Batch, count_samples, split_batch
+from ..data import Batch, count_samples, require_samples, split_batch
 from ..errors import PrunerError
 from ..graph import flatten_arguments, move_to_device
 from ..tasks import MeanMetric, Task
@@ -45,6 +45,7 @@ class TrainingLoop:
         self.device = accelerator.device
         self.shard = (accelerator.process_index, accelerator.num_processes)
         self.loader = data.train(recipe.batch, augment=True, seed=seed, shard=self.shard)
+        _check_batches(self.loader, task)
         self.identity: dict[str, Any] = {
             "network": digest(module),
             "teacher": digest(teacher) if recipe.distill or recipe.attention else "",
@@ -145,12 +146,9 @@ class TrainingLoop:
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.lr_at(state.step, self.steps, len(self.loader))
         self.network.train()
-        samples = count_samples(batch[0])
-        if not samples:
-            raise PrunerError(
-                f"finetune: step {state.step + 1} of {self.steps} got an empty batch: its inputs "
-                "hold no sample"
-            )
+        samples = require_samples(
+            batch, f"finetune: the batch of step {state.step + 1} of {self.steps}"
+        )
         parts = split_batch(batch, recipe.accumulate)
         for k, part in enumerate(parts):
             last = k == len(parts) - 1
@@ -254,6 +252,18 @@ class TrainingLoop:
 
     def _report(self, kind: str) -> None:
         self.reporter.report(kind, self.state.step, self.state.sums, self.state.results)
+
+
+def _check_batches(loader: Any, task: Task) -> None:
+    """Refuse batches whose number or order is not known, and none at all."""
+    if not isinstance(loader, Sized) or not callable(getattr(loader, "epoch", None)):
+        raise PrunerError(
+            f"finetune: the data of task {task.name!r} trains on a {type(loader).__name__}, "
+            "expected batches with __len__ and epoch(number, start): pruner.data.wrap_datasets "
+            "makes them of data sets and iterables"
+        )
+    if not len(loader):
+        raise PrunerError(f"finetune: the data of task {task.name!r} has no batch to train on")
 
 
 def _gather_objects(value: Any) -> list[Any]:
