@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from ..data import Batch, require_samples
 from ..errors import PrunerError
 from ..graph import evaluation_mode
-from ..tasks import DEFAULT, MetricKind, Task, explain_failure
+from ..tasks import DEFAULT, Metric, MetricKind, Task, explain_failure
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,19 @@ def evaluate(
     begun = time.perf_counter()
     with evaluation_mode(module, *(m for m in (dense,) if m is not None)), torch.inference_mode():
         for done, (inputs, targets) in enumerate(loader, 1):
-            count = require_samples((inputs, targets), f"evaluate: batch {done}")
+            samples += require_samples((inputs, targets), f"evaluate: batch {done}")
             targets = _to_cpu(targets, task, single=False)
             outputs = _to_cpu(task.forward(module, inputs, targets), task)
+            goal = targets
             if metric.needs_dense and dense is not None:
                 goal = _to_cpu(task.forward(dense, inputs, targets), task)
-            else:
-                goal = targets
-                if done == 1:
-                    task.check(outputs, targets)
+            elif done == 1:
+                task.check(outputs, targets)
             with explain_failure(task.name, f"metric {metric.kind.name}"):
                 metric.update(outputs, goal)
             found = task.total_loss(outputs, targets)
             if found is not None:
                 loss, predictions = loss + float(found.value), predictions + found.count
-            samples += count
             if progress is not None:
                 progress(done, total)
     if gather is not None:
@@ -99,12 +97,18 @@ def evaluate(
         samples, loss, predictions = (sum(part) for part in list(zip(*every, strict=True))[1:])
     if not samples:
         raise PrunerError("evaluate: no images; the loader is empty")
+    value = _compute(metric, task)
+    mean = loss / predictions if predictions else math.nan
+    return Evaluation(value, mean, samples, time.perf_counter() - begun, metric.kind)
+
+
+def _compute(metric: Metric, task: Task) -> float:
+    """Return a metric's value; PrunerError where it has none or is not finite."""
     with explain_failure(task.name, f"metric {metric.kind.name}"):
         value = metric.compute()
     if not math.isfinite(value):
         raise PrunerError(f"evaluate: {metric.kind.name} is {value}: the outputs are not finite")
-    mean = loss / predictions if predictions else math.nan
-    return Evaluation(value, mean, samples, time.perf_counter() - begun, metric.kind)
+    return value
 
 
 def _to_cpu(values: Any, task: Task, single: bool = True) -> Any:
