@@ -14,6 +14,7 @@ from .config import Config
 from .console_summary import Outcome, summarize_finetune
 from .context import Workspace, open_run
 from .iterative import load_round
+from .metrics import EpochMetrics
 from .results import commit_results, read_metrics, require_plan
 from .rotation_stage import load_rotation
 from .run_folder import CHECKPOINTS, PLAN
@@ -52,9 +53,14 @@ def finetune(
             metrics = metrics.with_dense(value_after_same_finetune=tune_reference(space))
         dense = load_rotation(space, solved.get("rotation"))
         net = load_round(dense, space.folder, solved.get("weights"))
-        small, figures = tune(space, net, dense, plan, _find_checkpoints(space, key))
+        small, figures, history = tune(space, net, dense, plan, _find_checkpoints(space, key))
         metrics = metrics.with_pruned(**figures)
-        metrics = metrics.model_copy(update={"finetune": describe_finetune(space.config)})
+        epochs = tuple(
+            EpochMetrics(epoch=one.epoch, loss=one.loss, test=one.test_value)
+            for one in history.epochs
+        )
+        told = {"finetune": describe_finetune(space.config), "epochs": epochs}
+        metrics = metrics.model_copy(update=told)
         commit_results(space, "finetune", key, metrics, (small, plan))
         shutil.rmtree(space.folder / CHECKPOINTS, ignore_errors=True)
         return summarize_finetune(metrics)
@@ -89,7 +95,7 @@ def tune_reference(space: Workspace) -> float:
 
     def tune_copy() -> float:
         module = copy.deepcopy(space.net.module)
-        return train_and_evaluate(space, module, folder, "finetune dense")
+        return train_and_evaluate(space, module, folder, "finetune dense")[0]
 
     return _keep_value(space, "reference", key, tune_copy)
 

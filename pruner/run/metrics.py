@@ -128,6 +128,14 @@ class FrozenMetrics(_Record):
     locked: int
 
 
+class EpochMetrics(_Record):
+    """An epoch of the tuning: mean training loss, and the metric on test samples where judged."""
+
+    epoch: int
+    loss: float
+    test: float | None = None
+
+
 class StructureMetrics(_Record):
     """What stays of the network, and what could not go."""
 
@@ -158,6 +166,7 @@ class Metrics(_Record):
     also: tuple[LimitMetrics, ...] = ()
     metric: MetricKind | None = None
     whole: WholeMetrics | None = None
+    epochs: tuple[EpochMetrics, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from latency_tables import LatencyTable
 
 from ..tasks import MetricKind, describe_choice
 from .metrics import Metrics, NetworkMetrics
-from .report_plots import plot_frontier, plot_runs, plot_table, plot_values
+from .report_plots import plot_frontier, plot_runs, plot_table, plot_tuning, plot_values
 
 _MOST_CELLS = 48
 
@@ -38,6 +38,7 @@ def render_report(
         cells=[cell for cell in structure.cells if cell.name in names],
         trade=None if frontier is None else plot_frontier(frontier, metrics),
         errors=None if table is None else plot_table(table, metrics),
+        tuning=plot_tuning(metrics),
         settings=yaml.safe_dump(_simplify(state["config"]), sort_keys=False, allow_unicode=True),
         proof=_list_proof(metrics),
         provenance=_list_provenance(state, metrics),

@@ -81,6 +81,31 @@ def plot_values(rows: Sequence[Metrics]) -> Laid:
     return lay_out(Plot(title, _MEASURED, kind.name, marks, line), kind.format)
 
 
+def plot_tuning(metrics: Metrics) -> Laid:
+    """Plot the metric on test samples over the epochs; the training loss where it was not judged.
+
+    Where that was measured, the first point is the network before its first epoch.
+    """
+    kind, pruned = metrics.judged_by, metrics.pruned
+    judged = [(one.epoch, one.test) for one in metrics.epochs if one.test is not None]
+    if not metrics.epochs:
+        return None
+    if not judged:
+        marks = [
+            Mark(one.epoch, one.loss, f"epoch {one.epoch}: training loss {one.loss:.4g}")
+            for one in metrics.epochs
+        ]
+        label, show = "training loss", None
+    else:
+        repaired = pruned.value_repaired is not None
+        start = pruned.value_repaired if repaired else pruned.value_before_finetune
+        points = [(0, start), *judged] if start is not None else judged
+        marks = [Mark(x, y, f"epoch {x}: {kind.name} {kind.format(y)}") for x, y in points]
+        label, show = kind.name, kind.format
+    plot = Plot("Tuning", "epochs", label, marks, [(m.x, m.y) for m in marks])
+    return lay_out(plot) if show is None else lay_out(plot, show)
+
+
 def plot_runs(rows: Sequence[tuple[str, Metrics]]) -> list[dict[str, Any]]:
     """Plot the networks of several RUNs over their latencies, a plot for each metric of theirs.
 

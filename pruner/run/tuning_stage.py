@@ -47,7 +47,7 @@ class FewerImages:
 
 def tune(
     space: Workspace, net: Network, dense: Network, plan: Plan, folder: Path
-) -> tuple[fx.GraphModule, dict[str, Any]]:
+) -> tuple[fx.GraphModule, dict[str, Any], History]:
     """Cut, repair and tune a network, and evaluate it as cut, repaired, and at the end.
 
     The plan cuts net, which has the weights of earlier rounds; dense is the same in the same basis
@@ -65,8 +65,8 @@ def tune(
         write_text(note, json.dumps(rename_figures(found, "value", key)))
     found = rename_figures(json.loads(note.read_text(encoding="utf-8")), key, "value")
     small = load(folder)
-    found["value"] = train_and_evaluate(space, small, folder, "finetune")
-    return small, found
+    found["value"], history = train_and_evaluate(space, small, folder, "finetune")
+    return small, found, history
 
 
 def join_tuning(space: Workspace, folder: Path) -> None:
@@ -91,12 +91,14 @@ def tune_round(
     return small
 
 
-def train_and_evaluate(space: Workspace, module: nn.Module, folder: Path, label: str) -> float:
-    """Fine-tune a network and return its metric on the test samples."""
+def train_and_evaluate(
+    space: Workspace, module: nn.Module, folder: Path, label: str
+) -> tuple[float, History]:
+    """Fine-tune a network and return its metric on the test samples, and its epochs."""
     history = train(space, module, folder, label)
     if history.value is not None:
-        return history.value
-    return evaluate_network(space, module, "evaluate")
+        return history.value, history
+    return evaluate_network(space, module, "evaluate"), history
 
 
 def train(space: Workspace, module: nn.Module, folder: Path, label: str) -> History:

@@ -200,6 +200,18 @@ def test_held_out_structures_and_checks_are_shown(measured_table: LatencyTable) 
     assert dots[-1] == "this network: predicted 4.5 ms, measured 4 ms, +12.5%"
 
 
+def test_the_tuning_is_shown_from_before_its_first_epoch() -> None:
+    epochs = [{"epoch": 1, "loss": 2.0, "test": 0.5}, {"epoch": 2, "loss": 1.0, "test": 0.75}]
+    text = render_report(STATE, Metrics.model_validate(METRICS | {"epochs": epochs}))
+    well_formed(text)
+    assert find_dots(text) == [
+        "epoch 0: accuracy 25.0%", "epoch 1: accuracy 50.0%", "epoch 2: accuracy 75.0%",
+    ]  # fmt: skip
+    unjudged = [{"epoch": 1, "loss": 2.0}]
+    text = render_report(STATE, Metrics.model_validate(METRICS | {"epochs": unjudged}))
+    assert find_dots(text) == ["epoch 1: training loss 2"]
+
+
 def test_points_lie_where_their_figures_say() -> None:
     marks = [Mark(x, y, "") for x, y in ((1, 10), (2, 20), (4, 40))]
     plot = lay_out(Plot("", "", "", marks))
