@@ -6,9 +6,11 @@ verifies one structure on the device; ``compare`` times networks against each ot
 
 from .device import Device
 from .devices import (
+    LOG,
     BundledEngine,
     CarriedEngine,
     CollectedEngine,
+    FleetEngine,
     RemoteEngine,
     Setting,
     open_carrier,
@@ -51,17 +53,21 @@ from .source import Probe, ProbeSource, network_digest
 from .spec import Cell, LayerSpec
 from .timing import Timing
 
+DEVICE_LOG = LOG
+"""Where it is logged what is run elsewhere."""
+
 # Former names.
 Context, Progress = Calibration, MeasureProgress
 joined, worthwhile = join_tables, find_useful_sizes
 
 __all__ = [
     "BundledEngine", "Calibration", "CarriedEngine", "CarrierError", "Cell", "CellReading", "Check",
-    "CollectedEngine", "Context", "DamagedBundleError", "DamagedTableError", "Device",
-    "DeviceMismatchError", "Engine", "EngineError", "LatencyError", "LatencyTable", "LayerSpec",
-    "Library", "MeasureProgress", "MissingSpecError", "Probe", "ProbeSource", "Profile", "Progress",
-    "Reading", "RemoteEngine", "Sample", "Session", "Setting", "Step", "TableError", "Timing",
-    "UnfinishedError", "UnknownEngineError", "check", "compare", "engine", "engine_names",
-    "find_useful_sizes", "join_tables", "joined", "library_folder", "measure", "measure_structure",
-    "network_digest", "predict_unseen", "open_carrier", "worthwhile", "write_probe_bundle",
+    "CollectedEngine", "Context", "DEVICE_LOG", "DamagedBundleError", "DamagedTableError", "Device",
+    "DeviceMismatchError", "Engine", "EngineError", "FleetEngine", "LatencyError", "LatencyTable",
+    "LayerSpec", "Library", "MeasureProgress", "MissingSpecError", "Probe", "ProbeSource",
+    "Profile", "Progress", "Reading", "RemoteEngine", "Sample", "Session", "Setting", "Step",
+    "TableError", "Timing", "UnfinishedError", "UnknownEngineError", "check", "compare", "engine",
+    "engine_names", "find_useful_sizes", "join_tables", "joined", "library_folder", "measure",
+    "measure_structure", "network_digest", "open_carrier", "predict_unseen", "worthwhile",
+    "write_probe_bundle",
 ]  # fmt: skip

@@ -7,12 +7,13 @@ from .bundle import read_bundle, write_bundle
 from .by_hand import BundledEngine, CollectedEngine
 from .carried import CarriedEngine
 from .carriers import LOG, Carrier, open_carrier
+from .fleet import FleetEngine
 from .job import Job, JobModel, Pace, Setting, make_comparison, make_probe_job
 from .remote import RemoteEngine
 from .result import BuildResult, JobResult, read_results
 
 __all__ = [
-    "BuildResult", "BundledEngine", "CarriedEngine", "Carrier", "CollectedEngine", "Job",
-    "JobModel", "JobResult", "LOG", "Pace", "RemoteEngine", "Setting", "make_comparison",
+    "BuildResult", "BundledEngine", "CarriedEngine", "Carrier", "CollectedEngine", "FleetEngine",
+    "Job", "JobModel", "JobResult", "LOG", "Pace", "RemoteEngine", "Setting", "make_comparison",
     "make_probe_job", "open_carrier", "read_bundle", "read_results", "write_bundle",
 ]  # fmt: skip

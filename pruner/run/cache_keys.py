@@ -27,7 +27,10 @@ from ..utils import digest_json
 from .config import Config
 
 # Settings that came later: keys of before are those without them.
-_LATER = {"solve": ("also", "keep", "min_width", "step", "blocks", "max_depth", "uniform")}
+_LATER = {
+    "solve": ("also", "keep", "min_width", "step", "blocks", "max_depth", "uniform"),
+    "measure": ("device", "python", "with_weights"),
+}
 # What of the last fine-tune the rounds before it do not depend on.
 _LAST_TUNING = ("epochs", "evaluate_every", "reference")
 
@@ -49,7 +52,7 @@ class CacheKeys:
     @property
     def measure(self) -> str:
         """The latency table."""
-        return digest_json(asdict(self.config.measure))
+        return digest_json(self._take("measure")["measure"])
 
     @property
     def dense(self) -> str:

@@ -16,10 +16,12 @@ from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
 from .comparison import compare
-from .config import Config, nest_entries, parse_pairs
+from .config import Config, MeasureConfig, nest_entries, parse_pairs
 from .config_template import init
 from .console_summary import Outcome
 from .context import find_versions
+from .device_commands import check_device
+from .elsewhere import show_commands
 from .finetune_stage import finetune
 from .frontier_stage import POINTS, frontier, pick_budget
 from .measure_stage import measure
@@ -42,8 +44,12 @@ MODEL_OPTIONS = {
 MEASURE_OPTIONS = {
     "--out": "out", "--engine": "measure.engine", "--threads": "measure.threads",
     "--precision": "measure.precision", "--batch": "measure.batch", "--probes": "measure.probes",
-    "--quick": "measure.quick", "--library": "measure.library",
+    "--quick": "measure.quick", "--library": "measure.library", "--device": "measure.device",
+    "--python": "measure.python", "--with-weights": "measure.with_weights",
 }  # fmt: skip
+DEVICE_OPTIONS = {
+    key: MEASURE_OPTIONS[key] for key in ("--engine", "--threads", "--precision", "--python")
+}
 SOLVE_OPTIONS = {
     "--budget": "budgets", "--data": "data", "--task": "task", "--criterion": "score.criterion",
     "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
@@ -64,8 +70,8 @@ TEMPLATE_OPTIONS = {"--data": "data", "--task": "task", "--budget": "budgets"}
 _REQUIRED = ("--out",)
 _METAVARS = {
     "--weights": "FILE", "--input": "INPUT", "--arg": "NAME=VALUE", "--submodule": "PATH",
-    "--out": "RUN", "--library": "DIR", "--data": "DIR", "--task": "NAME",
-    "--rounds": "K", "--round-epochs": "N",
+    "--out": "RUN", "--library": "DIR", "--device": "WHERE", "--python": "PATH",
+    "--data": "DIR", "--task": "NAME", "--rounds": "K", "--round-epochs": "N",
     "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
     "--min-width": "GLOB=N", "--step": "GLOB=N", "--max-depth": "N", "--uniform": "GLOB",
 }  # fmt: skip
@@ -92,7 +98,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _call_verb(options: argparse.Namespace) -> int:
     try:
-        if text := str(options.verb(options)):  # of several processes, the first speaks for all
+        with show_commands(options.verbose):
+            text = str(options.verb(options))
+        if text:  # of several processes, the first speaks for all
             print(text)
         sys.stdout.flush()
     except (PrunerError, LatencyError, SolverError) as error:
@@ -137,6 +145,7 @@ def _build_parser() -> argparse.ArgumentParser:
     def add(name: str, action: Callable[[Any], object], text: str) -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         verb.add_argument("--debug", action="store_true", help="show tracebacks and warnings")
+        verb.add_argument("--verbose", action="store_true", help="show what is run elsewhere")
         verb.set_defaults(verb=action)
         return verb
 
@@ -202,6 +211,11 @@ def _add_other_verbs(add: _Add) -> None:
     verb.add_argument("paths", metavar="TABLE", nargs="*", help="a RUN, a table's folder or file")
     verb.add_argument("--library", metavar="DIR", help="default: this user's own")
     verb.add_argument("--out", metavar="DIR", help="where merge writes")
+    verb = add("device", _device, "say what a device elsewhere is, and what is missing there")
+    verb.add_argument("action", choices=("check",))
+    verb.add_argument("device", metavar="WHERE", help="ssh:HOST or adb:SERIAL")
+    for flag, entry in DEVICE_OPTIONS.items():
+        _add_option(verb, flag, entry)
     verb = add(
         "demo", lambda options: commands.demo(options.out, ProgressDisplay()),
         "all of it on an embedded network and real images, in minutes",
@@ -236,7 +250,7 @@ def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
     text, default = field.description, _DEFAULTS.get(entry, field.default)
     keywords: dict[str, Any] = {"dest": _ENTRY + entry, "required": flag in _REQUIRED}
     if kinds == [bool]:
-        text = text if flag == f"--{name}" else f"do not {text}"
+        text = text if flag == f"--{name.replace('_', '-')}" else f"do not {text}"
         keywords |= {"action": "store_const", "const": not field.default}
     else:
         keywords["metavar"] = _METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
@@ -304,6 +318,11 @@ def _run(options: argparse.Namespace) -> Outcome:
 def _init(options: argparse.Namespace) -> Outcome:
     entries = {"out": "runs/example", "budgets": ["70%", "50%"], **_collect_entries(options)}
     return init(Config.from_dict(entries), options.file)
+
+
+def _device(options: argparse.Namespace) -> Outcome:
+    entries = _collect_entries(options).get("measure", {})
+    return check_device(options.device, MeasureConfig(**entries))
 
 
 def _tables(options: argparse.Namespace) -> str:

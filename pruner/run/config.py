@@ -48,6 +48,19 @@ class MeasureConfig:
         StrictStr | None,
         entry("folder of tables that networks share (default: this user's own; none: off)"),
     ] = None
+    device: Annotated[
+        StrictStr | None,
+        entry(
+            "where: bundle:DIR writes a folder to run there by hand, collect:DIR reads what came "
+            "back; ssh:HOST, adb:SERIAL or a fleet's .yaml (default: here)"
+        ),
+    ] = None
+    python: Annotated[
+        StrictStr, entry("of a device elsewhere: its Python that has numpy and the engine")
+    ] = "python3"
+    with_weights: Annotated[
+        StrictBool, entry("ship weights in a bundle, which are made over there by default")
+    ] = False
 
 
 @settings_class

@@ -38,6 +38,7 @@ from ..utils import ProgressDisplay, SilentProgress, digest_file, is_object_name
 from . import run_folder as names
 from .cache_keys import CacheKeys
 from .config import Config
+from .elsewhere import open_engine, resolve_device
 from .model_input import ModelInput, describe_input
 from .run_folder import RunFolder
 
@@ -137,10 +138,7 @@ class Workspace:
     @property
     def engine(self) -> latency_tables.Engine:
         """The engine that measures."""
-        c, engine = self.config.measure, latency_tables.engine
-        return self._make_once(
-            "engine", lambda: engine(c.engine, threads=c.threads, precision=c.precision)
-        )
+        return self._make_once("engine", lambda: open_engine(self.config.measure))
 
     @property
     def has_task(self) -> bool:
@@ -311,6 +309,7 @@ def resolve_paths(config: Config) -> Config:
     return replace(
         config,
         solve=replace(config.solve, also=tuple(also)),
+        measure=replace(config.measure, device=resolve_device(config.measure.device)),
         model=resolve_name(config.model, config.pretrained),
         weights=os.path.abspath(config.weights) if config.weights else None,
         data=_resolve_data(config.data),

@@ -12,6 +12,7 @@ from . import run_folder as names
 from .config import Config
 from .console_summary import Outcome, summarize_table
 from .context import Workspace, resolve_paths
+from .device_commands import write_bundle
 
 _KEPT = ("data", "task", "budgets", "score", "solve", "rounds", "finetune")
 
@@ -27,6 +28,8 @@ def measure(config: Config | Workspace, progress: ProgressDisplay | None = None)
             f"{space.dense.name} has nothing that can be cut: msprune inspect says why"
         )
     space.check_engine()
+    if isinstance(space.engine, latency_tables.BundledEngine):
+        return write_bundle(space.net, space.engine, space.config)
     fresh = not folder.exists
     with folder.lock():
         state = space.make_state() if fresh else folder.read_state()
