@@ -24,7 +24,8 @@ def assemble_runner() -> str:
     documentation = _DOCSTRING.match(texts["main"])
     assert documentation is not None
     lines = [f'#!/usr/bin/env python3\n"""{documentation[1]}"""\n\n']
-    lines.append("from __future__ import annotations\n")
+    lines.append("from __future__ import annotations\n\nimport sys\n\n")
+    lines.append("sys.dont_write_bytecode = True  # nothing outside of its folder\n")
     for name, text in texts.items():
         body = _LEFT_OUT.sub("", _DOCSTRING.sub("", text))
         lines.append(f"\n# {'-' * 20} {name}\n{body}")

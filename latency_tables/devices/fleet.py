@@ -20,7 +20,7 @@ from .result import JobResult
 
 _Found: TypeAlias = tuple[JobResult, RemoteEngine]
 
-_LEASE = 4  # jobs that a device is given at once: what is lost time with it, if it fails
+_LEASE = 4  # jobs that a device is given at once, at most
 _ODD = 0.05  # off the median of the references from which a device is left out
 
 
@@ -202,5 +202,7 @@ class _Share:
                 self._change.wait()
             if self._stopped:
                 return []
+            # Less towards the end, so that all are done at about the same time.
+            lease = max(1, min(lease, len(self._waiting) // (2 * len(self._members))))
             taken, self._waiting = self._waiting[:lease], self._waiting[lease:]
             return taken

@@ -92,7 +92,7 @@ def read_benchmark_model(printed: str) -> ToolTimes:
     Delegates run many operators as one, whose name says no more than the delegate's.
     """
     found = re.findall(r"Inference \(avg\):\s*([\d.eE+]+)", printed)
-    stats = re.findall(r"^count=\d+.*?\bmedian=([\d.eE+]+)", printed, re.MULTILINE)
+    stats = re.findall(r"\bcount=\d+ [^\n]*\bmedian=([\d.eE+]+)", printed)
     if not found and not stats:
         raise _refuse("benchmark_model", "no Inference (avg)")
     lap_ms = float(stats[-1] if stats else found[-1]) / 1e3

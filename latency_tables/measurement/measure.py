@@ -186,7 +186,9 @@ def measure_structure(
     """
     limits = QUICK_LIMITS if quick else replace(LIMITS, seconds=LONGEST_S)
     runner = make_runner(source, engine, builds or (1 if quick else PASSES))
-    return next(runner.measure_all([ProbeRequest(sizes, tuple(dropped), limits, "check")]))
+    request = ProbeRequest(sizes, tuple(dropped), limits, "check")
+    (reading,) = runner.measure_all([request])
+    return reading
 
 
 def _load_known(

@@ -221,7 +221,8 @@ def describe(setting):
 
 def watch_input(stopped):
     """Stop after the present job once who started this is gone: its end of the pipe closes."""
-    while sys.stdin.buffer.read(4096):
+    # Past Python's own buffer, whose lock a thread must not hold when the program ends.
+    while os.read(0, 4096):
         pass
     stopped.set()
 

@@ -70,6 +70,7 @@ ROWS = (
     "DEPTHWISE_CONV_2D 0.718 0.7200 14.9% 100.0% 0.000 1 [MobilenetV1/Conv2d_1/Relu6]:1",
 )
 # Its tables are set with tabs and padded with spaces.
+TABLE = "\n".join("\t     " + row.replace(" ", "\t    ") for row in ROWS)
 MODEL = f"""INFO: count=50 first=5122 curr=4987 min=4910 max=5201 avg=4995.4 std=41
 INFO: Inference timings in us: Init: 8123, First inference: 9012, Warmup (avg): 5100.2, \
 Inference (avg): 4995.4
@@ -81,10 +82,11 @@ Profiling Info for Benchmark Initialization:
 Operator-wise Profiling Info for Regular Benchmark Runs:
 ============================== Run Order ==============================
 {HEAD}
-{"".join("\t     " + row.replace(" ", "\t    ") + chr(10) for row in ROWS)}
+{TABLE}
+
 ============================== Top by Computation Time ==============================
 {HEAD}
-{"\t     " + ROWS[0].replace(" ", "\t    ")}
+{TABLE}
 """
 
 
