@@ -94,6 +94,9 @@ class RemoteRunner:
             assert own.profile is not None
             profile = own.profile.resolve(operators, find_outputs)
             shares = attribute_profile(profile, probe.cell_of, watch, work)
+            if not any(o in probe.cell_of for step in profile.steps for o in step.operators):
+                # Nothing is named: the total is split by what all probes tell (``split_totals``).
+                shares = {cell: replace(share, kernels=0) for cell, share in shares.items()}
             builds.append(Build(timings["probe"], timings["reference"].median_ms, shares))
         reading = self._maker.make(request, probe.sizes, builds)
         return replace(reading, measured_at=result.measured_at, seconds=result.seconds)

@@ -12,10 +12,12 @@ from .reading import DRIFTED, CellReading, Reading, average_readings, structure_
 from .storage import finish_save, header_path, parquet_path
 from .table import LatencyTable, TableError, join_tables
 from .useful_sizes import find_useful_sizes
+from .whole_probes import is_whole
 
 __all__ = [
     "Calibration", "CellReading", "DRIFTED", "HeldOutProbe", "Journal", "LatencyTable", "Library",
     "Reading", "Sample", "TableError", "average_readings", "cross_validate", "find_useful_sizes",
-    "find_usual_ms", "finish_save", "header_path", "join_tables", "journal_path", "library_folder",
-    "parquet_path", "predict_held_out", "predict_unseen", "remove_drift", "structure_key",
+    "find_usual_ms", "finish_save", "header_path", "is_whole", "join_tables", "journal_path",
+    "library_folder", "parquet_path", "predict_held_out", "predict_unseen", "remove_drift",
+    "structure_key",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..spec import LayerSpec
 from .reading import Reading
+from .whole_probes import is_whole, split_totals
 
 _MOST_FELT = 2.0  # of the reference run's drift
 
@@ -52,20 +53,26 @@ def normalize_readings(
        probes, per kernel, goes to the cells that launch them, and one launch, if it is positive,
        is the network's constant overhead.
     3. The difference between two runs: what then remains, a factor near 1 for each probe.
+
+    Of readings whose engine named no kernels the totals are split by regression (``split_totals``).
     """
     usual = find_usual_ms(readings)
     totals = [remove_drift(r, usual[r.network], drift_attenuation) for r in readings]
     speeds = [total / r.latency_ms for r, total in zip(readings, totals, strict=True)]
+    whole = [index for index, reading in enumerate(readings) if is_whole(reading)]
+    parts = split_totals([readings[i] for i in whole], [totals[i] for i in whole]) if whole else []
+    split = dict(zip(whole, parts, strict=True))
     gaps = [
         (total - reading.kernel_ms * speed) / (reading.kernels + 1)
-        for total, reading, speed in zip(totals, readings, speeds, strict=True)
+        for index, (total, reading, speed) in enumerate(zip(totals, readings, speeds, strict=True))
+        if index not in split
     ]
     launch = float(np.median(gaps)) if gaps else 0.0
     overhead = max(launch, 0.0)
     samples = []
     for index, (reading, total) in enumerate(zip(readings, totals, strict=True)):
         # No kernel may come out at nothing: launches are a median, kernels are not all alike.
-        plain = [
+        plain = list(split.get(index, ())) or [
             max(cell.kernel_ms + launch * cell.kernels, 0.2 * cell.kernel_ms)
             for cell in reading.cells
         ]
