@@ -51,7 +51,7 @@ from .regression import (
 )
 from .source import Probe, ProbeSource, network_digest
 from .spec import Cell, LayerSpec
-from .timing import Timing
+from .timing import Timing, time_calls
 
 DEVICE_LOG = LOG
 """Where it is logged what is run elsewhere."""
@@ -68,6 +68,6 @@ __all__ = [
     "Profile", "Progress", "Reading", "RemoteEngine", "Sample", "Session", "Setting", "Step",
     "TableError", "Timing", "UnfinishedError", "UnknownEngineError", "check", "compare", "engine",
     "engine_names", "find_useful_sizes", "join_tables", "joined", "library_folder", "measure",
-    "measure_structure", "network_digest", "open_carrier", "predict_unseen", "worthwhile",
-    "write_probe_bundle",
+    "measure_structure", "network_digest", "open_carrier", "predict_unseen", "time_calls",
+    "worthwhile", "write_probe_bundle",
 ]  # fmt: skip

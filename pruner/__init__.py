@@ -16,6 +16,7 @@ from .models import load_model, splice
 from .moved import install
 from .problem import formulate, predict
 from .reconstruction import repair
+from .run import export
 from .search import evaluate_candidates
 from .structure import Dim, Frozen, Importance, Network, Plan, Slot, trace
 from .surgery import apply, load, rotate, save, verify
@@ -23,10 +24,9 @@ from .tasks import Task, make_task
 
 __all__ = [
     "Block", "Dim", "Frozen", "Importance", "Network", "Plan", "PlanError", "PrunerError", "Slot",
-    "Task", "TraceError", "apply", "evaluate_candidates", "formulate", "load", "load_model",
-    "make_task",
-    "predict", "repair",
-    "rotate", "save", "score", "splice", "trace", "tried", "verify",
+    "Task", "TraceError", "apply", "evaluate_candidates", "export", "formulate", "load",
+    "load_model", "make_task", "predict", "repair", "rotate", "save", "score", "splice", "trace",
+    "tried", "verify",
 ]  # fmt: skip
 
 tried = evaluate_candidates

@@ -21,7 +21,8 @@ ROOMS = {
     ),
     "pruner": (
         "errors", "moved", "utils", "demo", "graph", "axes", "structure", "data", "tasks",
-        "surgery", "reconstruction", "problem", "tuning", "importance", "search", "models", "run",
+        "surgery", "reconstruction", "problem", "tuning", "importance", "search", "models",
+        "formats", "run",
     ),
 }  # fmt: skip
 """The rooms of a package, bottom to top: each imports only those before it."""

@@ -7,7 +7,7 @@ from ..devices import JobModel, RemoteEngine, make_comparison
 from ..engines import Engine
 from ..errors import LatencyError
 from ..source import Probe
-from ..timing import Clock, Timing
+from ..timing import Timing, time_rounds
 from .remote_runner import PACE
 
 
@@ -29,13 +29,7 @@ def compare(
     threads = engine.device.threads
     sessions = {name: engine.build(probe) for name, probe in probes.items()}
     try:
-        clocks = {name: Clock(session, threads) for name, session in sessions.items()}
-        for session in sessions.values():
-            session.run()
-        for _ in range(rounds):
-            for clock in clocks.values():
-                clock.burst(runs)
-        return {name: clock.timing for name, clock in clocks.items()}
+        return time_rounds(sessions, threads, rounds, runs)
     finally:
         for session in sessions.values():
             session.close()

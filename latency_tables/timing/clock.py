@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..engines import Lap, Session
+from ..engines import Lap, Profile, Session, flush_denormals, time_call
 
 LEAST_QUIET = 5  # undisturbed runs that are worth more than any number of disturbed ones
 PATIENCE = 4.0
@@ -147,3 +148,47 @@ def time_in_turn(
         # so are those in which the machine keeps its speed.
         if quiet and 2 * turn_ms <= LONGEST_TURN_MS:
             burst *= 2
+
+
+def time_rounds(
+    sessions: Mapping[str, Session], threads: int, rounds: int, runs: int
+) -> dict[str, Timing]:
+    """Time sessions in turn, each at least ``runs`` times in each of ``rounds``."""
+    clocks = {name: Clock(session, threads) for name, session in sessions.items()}
+    for session in sessions.values():
+        session.run()
+    for _ in range(rounds):
+        for clock in clocks.values():
+            clock.burst(runs)
+    return {name: clock.timing for name, clock in clocks.items()}
+
+
+def time_calls(
+    calls: Mapping[str, Callable[[], Any]], threads: int, rounds: int = 10, runs: int = 3
+) -> dict[str, Timing]:
+    """Time functions in turn, as sessions are, for networks that no engine builds.
+
+    Args:
+        calls: By name, each running a network once until the result is there.
+        threads: Threads that they compute on.
+        rounds: How often each has its turn.
+        runs: Timed runs a turn, at least.
+    """
+    return time_rounds({k: _CallSession(v) for k, v in calls.items()}, threads, rounds, runs)
+
+
+class _CallSession:
+    """A function as a session."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+
+    def run(self) -> Lap:
+        with flush_denormals():
+            return time_call(self._call)
+
+    def profile(self, runs: int) -> Profile:
+        raise NotImplementedError("a function has no profiler")
+
+    def close(self) -> None:
+        pass

@@ -6,6 +6,7 @@ Everything here knows operators and tensors and nothing of pruning.
 from .blocks import Block, drop_blocks, is_repeated
 from .capture import capture_program
 from .eval_mode import evaluation_mode, find_device, move_to_device
+from .exporting import export_program
 from .io_spec import decode_spec, encode_spec, flatten_arguments, nest_results
 from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
 from .linear_layers import (
@@ -60,6 +61,7 @@ __all__ = [
     "batch_norm_scale",
     "build_layer", "build_probe_onnx", "capture_program", "child_modules", "copy_model",
     "decode_spec", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
+    "export_program",
     "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_arguments",
     "flatten_io", "get_layer",
     "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",

@@ -125,6 +125,19 @@ def call_export(model: nn.Module, call: ExportCall) -> torch.export.ExportedProg
     return exported
 
 
+def export_program(
+    module: nn.Module, inputs: tuple[Tensor, ...], *, free: bool
+) -> torch.export.ExportedProgram:
+    """Export a network of plain tensors, with the first axis of its inputs free or as they have it.
+
+    Raises of many kinds where it cannot, as ``torch.export`` does.
+    """
+    call = ExportCall(inputs, {})
+    if free:
+        call = free_batch(module, inputs, {}, torch.export.Dim("batch"))
+    return call_export(module, call)
+
+
 def free_batch(
     model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], batch: Any, size: int = 2
 ) -> ExportCall:

@@ -1,6 +1,6 @@
 """Builds the network that a MODEL string names, with its weights, preset and example inputs."""
 
-from .example_inputs import Example
+from .example_inputs import Example, make_tensor_example
 from .host import Host, PartTask
 from .input_specs import InputSpec, make_example, parse_specs, set_batch
 from .load import DenseModel, load_model
@@ -15,6 +15,6 @@ from .submodule import (
 
 __all__ = [
     "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments", "find_submodule",
-    "find_traceable_parts", "list_submodules", "load_model", "make_example",
+    "find_traceable_parts", "list_submodules", "load_model", "make_example", "make_tensor_example",
     "parse_specs", "resolve_name", "set_batch", "splice",
 ]  # fmt: skip

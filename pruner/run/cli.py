@@ -12,6 +12,7 @@ from latency_tables import LatencyError
 from solver import SolverError
 
 from ..errors import PrunerError, PrunerWarning
+from ..formats import format_names
 from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
@@ -22,6 +23,7 @@ from .console_summary import Outcome
 from .context import find_versions
 from .device_commands import check_device
 from .elsewhere import show_commands
+from .export_stage import export
 from .finetune_stage import finetune
 from .frontier_stage import POINTS, frontier, pick_budget
 from .measure_stage import measure
@@ -66,6 +68,7 @@ FINETUNE_OPTIONS = {
     "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
     "--images": "finetune.images",
 }  # fmt: skip
+EXPORT_OPTIONS = {"--data": "data", "--task": "task"}
 TEMPLATE_OPTIONS = {"--data": "data", "--task": "task", "--budget": "budgets"}
 _REQUIRED = ("--out",)
 _METAVARS = {
@@ -181,6 +184,12 @@ def _add_steps(add: _Add) -> None:
     )  # fmt: skip
     verb.add_argument("run", metavar="RUN")
     verb.add_argument("--runs", type=int, default=200, help="runs of each (default %(default)s)")
+    verb = add("export", _export, "write the cut network for another runtime, and check it there")
+    _add_arguments(verb, "run", EXPORT_OPTIONS)
+    verb.add_argument("--format", required=True, help=", ".join(format_names()))
+    verb.add_argument("--out", metavar="FILE", help="default: RUN/model with the format's ending")
+    verb.add_argument("--precision", default="fp32", help="fp32, fp16, int8 (default %(default)s)")
+    verb.add_argument("--target", metavar="SM89", help="the GPU of a TensorRT engine, if not here")
 
 
 def _add_other_verbs(add: _Add) -> None:
@@ -310,6 +319,13 @@ def _finetune(options: argparse.Namespace) -> Outcome:
     return outcome
 
 
+def _export(options: argparse.Namespace) -> Outcome:
+    return export(
+        options.run, options.format, options.out, precision=options.precision,
+        target=options.target, changes=_collect_entries(options), progress=ProgressDisplay(),
+    )  # fmt: skip
+
+
 def _run(options: argparse.Namespace) -> Outcome:
     config = Config.from_yaml(options.config).with_changes(_collect_entries(options))
     return commands.run(config, ProgressDisplay(), until=options.until)
@@ -326,11 +342,4 @@ def _device(options: argparse.Namespace) -> Outcome:
 
 
 def _tables(options: argparse.Namespace) -> str:
-    paths = options.paths
-    if options.action == "list":
-        return tables.list_tables(options.library)
-    if options.action == "show":
-        return "\n\n".join(tables.show_table(path) for path in tables.require_paths(paths))
-    if options.action == "merge":
-        return tables.merge_tables(tables.require_paths(paths, 2), options.out)
-    return tables.compare_tables(*tables.require_paths(paths, 2, 2))
+    return tables.run_action(options.action, options.paths, options.library, options.out)

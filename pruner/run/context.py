@@ -223,7 +223,12 @@ class Workspace:
             "files": {},
         }
 
-    def _trace(self) -> Network:
+    def find_part(self) -> tuple[nn.Module, Example, str]:
+        """Return the network, or the part of it that is to be pruned, its arguments and its name.
+
+        Raises:
+            PrunerError: It does not take an input of the RUN's shape.
+        """
         dense, path = self.dense, self.config.submodule
         module, example, name = dense.module, self.example, dense.name
         if path is not None:
@@ -237,6 +242,11 @@ class Workspace:
                 f"{name} does not take an input of {self.input} (give --input): "
                 f"{first_line(error, with_kind=False)}"
             ) from error
+        return module, example, name
+
+    def _trace(self) -> Network:
+        path = self.config.submodule
+        module, example, name = self.find_part()
         try:
             return trace(module, example.args, example.kwargs, name=name)
         except TraceError as error:

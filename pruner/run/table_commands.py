@@ -10,6 +10,17 @@ from latency_tables import LatencyTable, LayerSpec, Library, join_tables, librar
 from ..errors import PrunerError
 
 
+def run_action(action: str, paths: Sequence[str], library: str | None, out: str | None) -> str:
+    """Do what `msprune tables` was asked for: list, show, merge or diff."""
+    if action == "list":
+        return list_tables(library)
+    if action == "show":
+        return "\n\n".join(show_table(path) for path in require_paths(paths))
+    if action == "merge":
+        return merge_tables(require_paths(paths, 2), out)
+    return compare_tables(*require_paths(paths, 2, 2))
+
+
 def require_paths(paths: Sequence[str], least: int = 1, most: int | None = None) -> Sequence[str]:
     """Return the paths, or raise PrunerError where there are too few or too many."""
     if len(paths) < least or (most is not None and len(paths) > most):

@@ -3,12 +3,12 @@
 from .apply import apply
 from .compaction import compact_network, scatter_importance, scatter_tensors
 from .pca_rotation import find_streams, replace_tensors, rotate
-from .serialization import load, save
+from .serialization import FILE, load, save
 from .topk_alignment import AlignedInterpreter, find_selections
 from .verify import call_flat, compare_masked, largest_difference, silence_removed, verify
 
 __all__ = [
-    "AlignedInterpreter", "apply", "call_flat", "compact_network", "compare_masked",
+    "AlignedInterpreter", "FILE", "apply", "call_flat", "compact_network", "compare_masked",
     "find_selections",
     "find_streams", "largest_difference", "load", "replace_tensors", "rotate", "save",
     "scatter_importance", "scatter_tensors", "silence_removed", "verify",
