@@ -13,6 +13,17 @@ _PARTS = (
 _LEFT_OUT = re.compile(
     r"^(from \.\w+ import .*|from __future__ import annotations)\n", re.MULTILINE
 )
+# Before any other import. ONNX Runtime writes a number of the device below the user's cache when it
+# is imported, for telemetry; CUDA keeps kernels in the user's folder.
+_HEAD = """\
+from __future__ import annotations
+
+import os
+import sys
+
+sys.dont_write_bytecode = True  # nothing is written outside of the bundle
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["CUDA_CACHE_DISABLE"] = "1"
+"""
 _DOCSTRING = re.compile(r'\A"""(.*?)"""\n', re.DOTALL)
 
 
@@ -24,8 +35,7 @@ def assemble_runner() -> str:
     documentation = _DOCSTRING.match(texts["main"])
     assert documentation is not None
     lines = [f'#!/usr/bin/env python3\n"""{documentation[1]}"""\n\n']
-    lines.append("from __future__ import annotations\n\nimport sys\n\n")
-    lines.append("sys.dont_write_bytecode = True  # nothing outside of its folder\n")
+    lines.append(_HEAD)
     for name, text in texts.items():
         body = _LEFT_OUT.sub("", _DOCSTRING.sub("", text))
         lines.append(f"\n# {'-' * 20} {name}\n{body}")

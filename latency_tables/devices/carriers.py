@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CarrierError, LatencyError
+from ..errors import CarrierError, EngineError, LatencyError
 
 LOG = logging.getLogger("latency_tables.devices")
 """What is run over there is logged here, at level INFO."""
+_RUNNER = "runner: "
 _ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
 
 
@@ -42,13 +43,12 @@ class Carrier:
 
         Raises:
             CarrierError: The device cannot be reached, or the command fails.
+            EngineError: The runner over there says what is wrong.
         """
         argv = self._argv(command)
         done = self._run(argv, given)
         if done.returncode:
-            raise CarrierError(
-                self._explain(done.returncode, done.stderr.decode("utf-8", "replace"))
-            )
+            raise self._explain(done.returncode, done.stderr)
         return done.stdout.decode("utf-8", "replace")
 
     def send(self, source: Path, target: str) -> None:
@@ -57,9 +57,7 @@ class Carrier:
         LOG.info("%s", shlex.join(argv))
         done = self._run(argv, b"")
         if done.returncode:
-            raise CarrierError(
-                self._explain(done.returncode, done.stderr.decode("utf-8", "replace"))
-            )
+            raise self._explain(done.returncode, done.stderr)
 
     def stream(self, command: str) -> Iterator[str]:
         """Run a line of the shell over there; yield its lines as they come.
@@ -82,7 +80,7 @@ class Carrier:
                     process.wait()
             if code:
                 said.seek(0)
-                raise CarrierError(self._explain(code, said.read().decode("utf-8", "replace")))
+                raise self._explain(code, said.read())
 
     def _argv(self, command: str) -> list[str]:
         LOG.info("%s: %s", self.name, command)
@@ -102,15 +100,18 @@ class Carrier:
         except OSError as error:
             raise CarrierError(f"{self.name}: {argv[0]} cannot be run: {error}") from error
 
-    def _explain(self, code: int, said: str) -> str:
-        lines = [line for line in said.splitlines() if line.strip()]
+    def _explain(self, code: int, said: bytes) -> LatencyError:
+        """Make the error of a command that failed: of the connection, the runner, or the shell."""
+        lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
         last = lines[-1].strip() if lines else f"exit code {code}"
         if code == self.lost or code < 0:
-            return (
+            return CarrierError(
                 f"the connection to {self.name} failed ({last}); once "
                 f"`{' '.join(self.shell)} true` works, the same command again continues"
             )
-        return f"{self.name}: {last.removeprefix('runner: ')}"
+        if last.startswith(_RUNNER):  # another device would say the same
+            return EngineError(f"{self.name}: {last.removeprefix(_RUNNER)}")
+        return CarrierError(f"{self.name}: {last}")
 
 
 def open_carrier(name: str) -> Carrier:

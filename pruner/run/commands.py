@@ -91,7 +91,7 @@ def run(
     space.check_identity()
     space.check_data()  # refused before anything is measured
     outcome = measure(space)
-    if until == "measure":
+    if until == "measure" or not space.base.exists:  # a bundle was written
         return outcome
     space.progress.say(str(outcome))
     space = space.with_config(resolve_paths(config))

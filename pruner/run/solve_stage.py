@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from latency_tables import LatencyTable
+from latency_tables import LatencyTable, RemoteEngine
 
 from ..errors import PrunerError
 from ..problem import Constraints
@@ -114,10 +114,17 @@ def _choose_structure(
 ) -> tuple[tuple[fx.GraphModule, Plan], Metrics]:
     """Choose, cut, and time dense and pruned in turn; once more where that is over the budget."""
     options, table, target_ms = space.config.solve, asked.table, asked.budget_ms
+    by_hand = isinstance(space.engine, RemoteEngine) and not space.engine.grows
+
+    def keep(grown: LatencyTable) -> None:
+        # By hand this is called again for every measurement: it has to ask for the same ones.
+        if not by_hand:
+            grown.save(space.base.path)
+
     for last in (False, True):
         choice = choose(
             net, table, start.scores, space.engine, target_ms, options, space.progress,
-            keep=lambda grown: grown.save(space.base.path), within=start.plan,
+            keep=keep, within=start.plan,
             candidates=candidates, constraints=asked.constraints,
         )  # fmt: skip
         small = apply(start.net, choice.best.plan)
@@ -138,6 +145,8 @@ def _choose_structure(
             table, target_ms = choice.table, target_ms / over
             # Those before measured above the budget.
             candidates = candidates[len(choice.rounds) - 1 :]
+    if by_hand and options.check:
+        choice.table.save(space.base.path)
     whole = time_whole(space, small)
     if whole is not None:
         metrics = metrics.model_copy(update={"whole": whole})

@@ -5,6 +5,8 @@ from statistics import median
 
 import torch
 
+from latency_tables import RemoteEngine
+
 from ..errors import first_line
 from ..models import Host
 from .context import Workspace
@@ -17,11 +19,11 @@ def time_whole(space: Workspace, small: torch.nn.Module) -> WholeMetrics | None:
     """Time the whole with the dense part and with the pruned one, in turn.
 
     Returns:
-        The medians; None where the network is pruned as a whole, or torch cannot run it, which is
-        said.
+        The medians; None where the network is pruned as a whole, is timed on a device elsewhere, or
+        torch cannot run it, which is said.
     """
     path, dense = space.config.submodule, space.dense
-    if path is None:
+    if path is None or isinstance(space.engine, RemoteEngine):  # torch is not over there
         return None
     host, example = Host(dense.module, path), space.example
     parts = {"dense": space.net.module, "pruned": small}

@@ -17,6 +17,7 @@ import gzip
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 
@@ -227,6 +228,12 @@ def watch_input(stopped):
     stopped.set()
 
 
+def move_home(folder):
+    """Have libraries that write into the user's folder write into this one."""
+    os.environ["HOME"] = folder
+    os.environ["XDG_CACHE_HOME"] = os.path.join(folder, ".cache")
+
+
 def take_lock(path):
     """Keep other runners out of a folder; wait for one that is there. Freed when this one ends."""
     file = open(path, "a")  # noqa: SIM115
@@ -252,7 +259,10 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         if options.describe:
-            print("device " + json.dumps(describe(json.loads(options.describe))), flush=True)
+            # Libraries that write into the user's folder when they are imported write here.
+            with tempfile.TemporaryDirectory() as scratch:
+                move_home(scratch)
+                print("device " + json.dumps(describe(json.loads(options.describe))), flush=True)
             return 0
         if options.write_models:
             return write_models(options.bundle, options.write_models)
@@ -261,6 +271,7 @@ def main(arguments=None):
             threading.Thread(target=watch_input, args=(stopped,), daemon=True).start()
         results = options.results or options.bundle
         os.makedirs(results, exist_ok=True)
+        move_home(os.path.abspath(os.path.join(results, "raw", "home")))
         lock = take_lock(options.lock or os.path.join(results, ".lock"))
         with lock:
             return BundleRun(options.bundle, results, options.stream, stopped).run()

@@ -29,7 +29,9 @@ def test_readings_of_the_real_engine_name_their_cells(
     source, setting = ChainSource(widest=96), Setting(engine, 1, precision)
     folder = tmp_path / "bundle"
     latency_tables.write_probe_bundle(source, BundledEngine(folder, setting), probes=3, quick=True)
+    before = set(tmp_path.iterdir())
     run_bundle(folder, python)
+    assert set(tmp_path.iterdir()) == before  # which is the user's folder over there, too
     there = CollectedEngine(folder, setting)
     table = latency_tables.measure(source, there, probes=3, quick=True)
     here = latency_tables.engine(engine, threads=1, precision=precision).device
