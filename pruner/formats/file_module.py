@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import PrunerError
 from .base import Run
 from .plain_network import PlainNetwork
 
@@ -36,5 +37,11 @@ class FileModule(nn.Module):
         for start in range(0, count, size):
             rows = torch.arange(start, start + size).clamp(max=count - 1)
             part = tuple(x[rows] if x.dim() and len(x) == count else x for x in inputs)
-            parts.append(self.run(part))
+            answers = self.run(part)
+            if any(not x.dim() or len(x) != size for x in answers):
+                raise PrunerError(
+                    f"the file takes a batch of {size} only, and its answers do not belong to the "
+                    f"samples one by one: a batch of {count} cannot be judged"
+                )
+            parts.append(answers)
         return [torch.cat(each)[:count] for each in zip(*parts)]

@@ -199,6 +199,41 @@ class Pictures(nn.Module):
         return self.head(x.transpose(1, 2).reshape(x.shape[0], -1, 8)[:, 0])
 
 
+class Windows(nn.Module):
+    """Attention within shifted windows: the batch is a factor of what is reshaped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.roll(self.patch(x).permute(0, 2, 3, 1), (-1, -1), (1, 2))
+        b, h, w, c = x.shape
+        y = x.view(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+        y = nn.functional.scaled_dot_product_attention(y, y, y)
+        y = y.view(b, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h, w, c)
+        return self.head(y.mean((1, 2)))
+
+
+class Recurrent(nn.Module):
+    """Columns of an image read both ways: the first state has the batch's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x.mean(2).transpose(1, 2))[0]
+
+
+@pytest.mark.parametrize("kind", [Windows, Recurrent])
+@pytest.mark.parametrize("form", ["pt2", "torchscript"])
+def test_sizes_are_no_constants(tmp_path, form, kind):
+    torch.manual_seed(0)
+    done = write(PlainNetwork.of(kind().eval(), (torch.randn(IMAGE),)), form, tmp_path)
+    assert not done.fixed_because and done.agreement.relative < 1e-5
+
+
 @pytest.mark.parametrize("form", ["onnx", "openvino", "pt2", "torchscript"])
 def test_the_batch_is_free_where_a_network_asks_for_it(tmp_path, form):
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}.get(form, "torch"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruner import PrunerError
-from pruner.formats import PlainNetwork, WriteOptions, export_network
+from pruner.formats import FileModule, PlainNetwork, WriteOptions, export_network
 from pruner.formats.agreement import compare_batch
 
 
@@ -110,3 +110,13 @@ def test_integers_may_change_at_a_near_tie():
     assert "5.0% of its values differ" in compare_batch([many], [classes]).fault
     nothing = torch.full((2,), float("nan"))
     assert not compare_batch([nothing], [nothing]).fault
+
+
+def test_answers_to_a_whole_batch_are_not_put_together_of_parts(network):
+    fixed = network.fix_batch()
+    rows = FileModule(lambda values: [fixed.module(*values)], fixed)
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(rows(x), fixed.module(x))
+    whole = FileModule(lambda values: [fixed.module(*values).sum()], fixed)
+    with pytest.raises(PrunerError, match="a batch of 3 cannot be judged"):
+        whole(x)
