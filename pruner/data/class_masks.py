@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class MaskSamples(Samples):
         image, frame = self.how.read(path, rng)
         check_same_size(str(path), str(target), frame.image, mask.shape[:2])
         return image, torch.from_numpy(frame.cut_mask(mask, self.ignore))
+
+    def list_files(self) -> Sequence[Path]:
+        """Return the images."""
+        return self.pairs.images
 
     def fingerprint(self) -> str:
         """Return a digest of file names and settings."""

@@ -75,6 +75,10 @@ class BoxSamples(Samples):
             target["keypoints"] = torch.from_numpy(points)
         return image, target
 
+    def list_files(self) -> Sequence[Path]:
+        """Return the images."""
+        return self.files
+
     def fingerprint(self) -> str:
         """Return a digest of file names, boxes and settings."""
         coco = self.coco

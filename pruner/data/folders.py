@@ -14,13 +14,18 @@ def find_splits(root: Path, expected: str) -> dict[str, Path]:
     """Return the folders of the images to train on and to test on, the latter if there is one."""
     if not root.is_dir():
         raise PrunerError(f"{root}: no such data folder")
-    folders = list_folders(root)
-    train = find_folder(folders, _TRAIN)
-    if train is None:
+    found = list_splits(root)
+    if "train" not in found:
         inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
         raise PrunerError(f"{root}: no train folder; {expected}, found {inside}")
-    held_out = find_folder(folders, _HELD_OUT)
-    return {"train": train} if held_out is None else {"train": train, "test": held_out}
+    return found
+
+
+def list_splits(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits that there are in a folder: train, test, both or none."""
+    folders = list_folders(root)
+    found = {"train": find_folder(folders, _TRAIN), "test": find_folder(folders, _HELD_OUT)}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def list_folders(root: Path) -> dict[str, Path]:

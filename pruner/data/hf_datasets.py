@@ -159,7 +159,7 @@ def open_saved_dataset(
             f"{folder}: Hugging Face data sets need datasets: pip install datasets"
         ) from error
     root = Path(folder)
-    if not any((root / name).is_file() for name in ("dataset_dict.json", "state.json")):
+    if not is_saved_dataset(root):
         raise PrunerError(f"{root}: no data set that datasets' save_to_disk wrote")
     try:
         found = datasets.load_from_disk(str(root))
@@ -170,6 +170,12 @@ def open_saved_dataset(
         framing=framing, image_argument=image_argument, ignore=ignore, workers=workers,
         on_error=on_error,
     )  # fmt: skip
+
+
+def is_saved_dataset(folder: str | os.PathLike[str]) -> bool:
+    """Whether ``save_to_disk`` of Hugging Face's ``datasets`` wrote a folder."""
+    names = ("dataset_dict.json", "state.json")
+    return any(os.path.isfile(os.path.join(folder, name)) for name in names)
 
 
 def is_hf(made: Any) -> bool:

@@ -3,6 +3,7 @@
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from .collate import collate
@@ -17,9 +18,11 @@ class Samples(ABC):
 
     Attributes:
         ragged: Whether targets stay a list with an entry for every sample, such as a dict of boxes.
+        moves: Whether targets depend on what of an image is shown, as masks do; labels do not.
     """
 
     ragged: bool = False
+    moves: bool = True
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -36,6 +39,10 @@ class Samples(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a digest of what is read and how, without reading it."""
+
+    def list_files(self) -> Sequence[Path] | None:
+        """Return the file that each sample's input is read from; None where it is from none."""
+        return None
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Join samples to a batch; see `pruner.data.collate` for the rules."""

@@ -3,6 +3,7 @@
 import os
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -68,6 +69,10 @@ class LineSamples(Samples):
             foreign = text[numbers.index(-1)]
             raise PrunerError(f"text {text!r}: {foreign!r} is not in the alphabet")
         return torch.tensor(numbers, dtype=torch.int64) + first
+
+    def list_files(self) -> Sequence[Path]:
+        """Return the images."""
+        return self.table.images
 
     def fingerprint(self) -> str:
         """Return a digest of file names, texts and settings."""

@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import PrunerError
 from .folders import find_splits
@@ -98,7 +99,7 @@ def find_tables(root: Path, stems: Sequence[str]) -> dict[str, Path]:
         path = _find_table(folder, stems)
         if path is None:
             inside = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
-            raise PrunerError(f"{folder}: no table of texts; {expected}, found {inside}")
+            raise PrunerError(f"{folder}: no table; {expected}, found {inside}")
         found[split] = path
     return found
 
@@ -134,19 +135,9 @@ def read_columns(path: Path, columns: Sequence[Sequence[str]]) -> list[tuple[str
 
 def read_rows(path: Path, plain: Sequence[str], known: set[str]) -> list[Mapping[str, Any]]:
     """Read rows by column; plain are the columns of a file whose first line has no known name."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            if path.suffix.lower() == ".jsonl":
-                return [_read_object(line, k, path) for k, line in enumerate(stream, 1)
-                        if line.strip()]  # fmt: skip
-            tabs = path.suffix.lower() == ".tsv"
-            lines = csv.reader(
-                stream, delimiter="\t" if tabs else ",",
-                quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-            )  # fmt: skip
-            cells = [line for line in lines if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PrunerError(f"{path}: not a readable table in UTF-8 ({error})") from error
+    if path.suffix.lower() == ".jsonl":
+        return read_objects(path)
+    cells = read_cells(path)
     first = [cell.strip().lower() for cell in cells[0]] if cells else []
     header = first if known & {*first} else list(plain)
     for number, line in enumerate(cells, 1):
@@ -157,6 +148,33 @@ def read_rows(path: Path, plain: Sequence[str], known: set[str]) -> list[Mapping
             )
     body = cells[1:] if header is first else cells
     return [dict(zip(header, line, strict=False)) for line in body]
+
+
+def read_objects(path: Path) -> list[Mapping[str, Any]]:
+    """Read the objects of a file of JSON lines; PrunerError where a line is none."""
+    with _open_table(path) as stream:
+        return [_read_object(line, k, path) for k, line in enumerate(stream, 1) if line.strip()]
+
+
+def read_cells(path: Path) -> list[list[str]]:
+    """Read the lines of a CSV or TSV file as lists of cells, empty ones left out."""
+    tabs = path.suffix.lower() == ".tsv"
+    with _open_table(path) as stream:
+        lines = csv.reader(
+            stream, delimiter="\t" if tabs else ",",
+            quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        )  # fmt: skip
+        return [line for line in lines if line]
+
+
+@contextmanager
+def _open_table(path: Path) -> Iterator[TextIO]:
+    """Open a table; what reading it raises within becomes PrunerError."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            yield stream
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PrunerError(f"{path}: not a readable table in UTF-8 ({error})") from error
 
 
 def _read_object(line: str, number: int, path: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,10 @@ class MapSamples(Samples):
         values = raw * np.float32(1 / white if self.scale is None else self.scale)
         cut, valid = frame.cut_map(values, known, self.interpolation == "nearest")
         return image, {"map": torch.from_numpy(cut), "valid": torch.from_numpy(valid)[None]}
+
+    def list_files(self) -> Sequence[Path]:
+        """Return the images."""
+        return self.pairs.images
 
     def fingerprint(self) -> str:
         """Return a digest of file names and settings."""

@@ -2,9 +2,9 @@
 
 from .base import Criterion, Elementwise
 from .candidate_sample import CandidateSample
-from .registry import CRITERIA
+from .registry import CRITERIA, needs_target
 from .score import score
 
 __all__ = [
-    "CRITERIA", "CandidateSample", "Criterion", "Elementwise", "score",
+    "CRITERIA", "CandidateSample", "Criterion", "Elementwise", "needs_target", "score",
 ]  # fmt: skip

@@ -115,10 +115,12 @@ class Criterion(ABC):
         name: What the user types.
         needs: ``"weights"`` (no data), ``"gradients"`` (of the loss, batch by batch) or
             ``"activations"`` (forward passes only).
+        needs_target: Whether it looks at the task's second domain, `Task.target`, too.
     """
 
     name: str
     needs: str = "weights"
+    needs_target: bool = False
 
     @abstractmethod
     def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:

@@ -15,10 +15,12 @@ class NetworkCriterion(ABC):
     Attributes:
         name: What the user types.
         needs: As `Criterion.needs`; never ``"weights"``: it always takes data.
+        needs_target: As `Criterion.needs_target`.
     """
 
     name: str
     needs = "activations"
+    needs_target: bool = False
 
     @abstractmethod
     def score(

@@ -27,6 +27,11 @@ CRITERIA: dict[str, type[Criterion] | type[NetworkCriterion]] = {
 }  # fmt: skip
 
 
+def needs_target(criterion: str) -> bool:
+    """Whether the criterion of a name looks at a second domain; not where the name is unknown."""
+    return criterion in CRITERIA and CRITERIA[criterion].needs_target
+
+
 def resolve_criterion(
     criterion: str | Criterion | NetworkCriterion | UserCriterion, batches: object
 ) -> Criterion | NetworkCriterion:

@@ -49,14 +49,14 @@ def score(
             parameters that write each Dim.
         progress: Called with (batches done, batches in all or None).
         task: Calls the network, and tells how far outputs are from the dense network's. None: the
-            inputs are its arguments, and outputs are compared by their kind (see
-            `pruner.tasks.compare_outputs`).
+            inputs are its arguments, outputs compared by `pruner.tasks.compare_outputs`.
 
     Raises:
         PrunerError: The criterion is unknown, or needs data where there is none; or scores are not
             finite.
     """
     method = resolve_criterion(criterion, batches)
+    _check_target(method, task)
     if loss is None and task is not None and (task.has_loss or method.needs == "gradients"):
         loss = task.mean_loss
     if isinstance(method, NetworkCriterion):
@@ -79,6 +79,14 @@ def score(
             assert batches is not None
             _run_batches(tally, batches, loss, progress)
         return Importance(method.name, tally.average())
+
+
+def _check_target(method: Criterion | NetworkCriterion, task: Task | None) -> None:
+    if method.needs_target and (task is None or task.target is None):
+        raise PrunerError(
+            f"criterion {method.name!r} looks at a second domain: give its samples, without labels "
+            "(on the command line --target-data DIR)"
+        )
 
 
 def _run_batches(

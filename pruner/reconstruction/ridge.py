@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import PrunerError
+
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
 """Strengths to choose from, in the inputs' mean square; infinity keeps the old weights."""
 
@@ -103,7 +105,15 @@ def _compute_means(moments: Moments, biased: bool) -> tuple[Tensor, Tensor]:
 
 def _solve_ridges(xx: Tensor, xy: Tensor, old: Tensor, ridges: tuple[float, ...]) -> list[Tensor]:
     """Return the weights at every ridge, from one eigendecomposition of xx."""
-    values, vectors = torch.linalg.eigh(xx)
+    try:
+        values, vectors = torch.linalg.eigh(xx)
+    except torch.linalg.LinAlgError as error:
+        if xx.isfinite().all():
+            raise
+        raise PrunerError(
+            "the values that a layer reads are not finite: the samples or the network hold NaN or "
+            "infinity"
+        ) from error
     values = values.clamp_min(0)
     unit = values.mean(1, keepdim=True).clamp_min(1e-30)
     rotated = vectors.mT @ (xy - xx @ old)

@@ -13,8 +13,9 @@
 | frontier  | number of points, sections solve, score, measure; task, seed, tables        |
 | bench     | number of runs                                                              |
 
-A task says by its fingerprint what it is, how it is set and what data it has. What all steps depend
-on, the network, its weights and input, is the RUN's identity. The digests are
+Where the criterion looks at a second domain (``needs_target``), score and all that follows depend
+on that data set too. A task says by its fingerprint what it is, how it is set and what data it has.
+What all steps depend on, the network, its weights and input, is the RUN's identity. The digests are
 stored in RUNs: they stay as they are.
 """
 
@@ -43,11 +44,13 @@ class CacheKeys:
         config: The resolved configuration.
         digest_task: Gives the digest of the task and its data, opened where a step needs them.
         digest_tables: Gives the digests of the other RUNs' tables that latency is limited by.
+        digest_target: Gives the digest of the second domain, where the criterion looks at it.
     """
 
     config: Config
     digest_task: Callable[[], str]
     digest_tables: Callable[[], list[str]] = list
+    digest_target: Callable[[], str] | None = None
 
     @property
     def measure(self) -> str:
@@ -85,7 +88,8 @@ class CacheKeys:
 
     def of_round(self, number: int, budget_ms: float) -> str:
         """Return the key of a round on the way to a budget."""
-        return digest_json([self._take_rounds(), number, budget_ms, self.digest_task()])
+        key = [self._take_rounds(), number, budget_ms, self.digest_task()]
+        return digest_json([*key, *self._take_target().values()])
 
     def of_finetune(self, plan: Plan, solve: str) -> str:
         """Return the key of the fine-tune of a plan that a solve with that key made."""
@@ -115,7 +119,12 @@ class CacheKeys:
 
     def _take_common(self) -> dict[str, Any]:
         has_task = self.config.data is not None or self.config.task is not None
-        return {"data": self.digest_task() if has_task else None, "seed": self.config.seed}
+        key = {"data": self.digest_task() if has_task else None, "seed": self.config.seed}
+        return key | self._take_target()
+
+    def _take_target(self) -> dict[str, str]:
+        """Return the second domain; nothing where the scores do not look at it."""
+        return {} if self.digest_target is None else {"target": self.digest_target()}
 
     def _take_rounds(self) -> dict[str, Any]:
         """Return what the rounds depend on; nothing where there is but one."""

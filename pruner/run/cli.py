@@ -53,7 +53,8 @@ DEVICE_OPTIONS = {
     key: MEASURE_OPTIONS[key] for key in ("--engine", "--threads", "--precision", "--python")
 }
 SOLVE_OPTIONS = {
-    "--budget": "budgets", "--data": "data", "--task": "task", "--criterion": "score.criterion",
+    "--budget": "budgets", "--data": "data", "--task": "task", "--target-data": "target_data",
+    "--criterion": "score.criterion",
     "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
     "--trials": "solve.trials", "--margin": "solve.margin", "--time-limit": "solve.time_limit_s",
     "--no-check": "solve.check", "--also": "solve.also", "--keep": "solve.keep",
@@ -74,7 +75,8 @@ _REQUIRED = ("--out",)
 _METAVARS = {
     "--weights": "FILE", "--input": "INPUT", "--arg": "NAME=VALUE", "--submodule": "PATH",
     "--out": "RUN", "--library": "DIR", "--device": "WHERE", "--python": "PATH",
-    "--data": "DIR", "--task": "NAME", "--rounds": "K", "--round-epochs": "N",
+    "--data": "DIR", "--target-data": "DIR", "--task": "NAME",
+    "--rounds": "K", "--round-epochs": "N",
     "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
     "--min-width": "GLOB=N", "--step": "GLOB=N", "--max-depth": "N", "--uniform": "GLOB",
 }  # fmt: skip

@@ -10,6 +10,7 @@ from ..errors import PrunerError
 from ..surgery import load
 from ..utils import ProgressDisplay, require_single_process, write_text
 from . import run_folder as names
+from .collect_metrics import add_timings, time_in_turn
 from .config import Config
 from .console_summary import Outcome, summarize_bench, summarize_budgets
 from .context import Workspace, find_base, open_run, resolve_paths
@@ -17,7 +18,6 @@ from .finetune_stage import finetune
 from .frontier_stage import read_frontier
 from .inspect import inspect_network
 from .measure_stage import measure
-from .metrics import add_timings, time_in_turn
 from .report import render_overview, render_report
 from .results import commit_results, read_metrics, require_plan
 from .run_folder import RunFolder

@@ -188,6 +188,18 @@ def _check_input(
     return value
 
 
+def _read_task(value: Any) -> Any:
+    """Read a text in braces as YAML, so that a command may give a task's settings."""
+    import yaml
+
+    if isinstance(value, str) and value.strip().startswith("{"):
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise refuse("a name, or {name: NAME, SETTING: VALUE}") from None
+    return value
+
+
 def _check_task(value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
     if isinstance(value, dict) and not isinstance(value.get("name"), str):
         raise refuse("a name, or name and the task's settings")
@@ -256,16 +268,26 @@ class Config:
         StrictStr | None, entry("prune only this part of the model, e.g. a detector's backbone")
     ] = None
     data: Annotated[
-        StrictStr | None, entry("image folder: train/CLASS/*.jpg and test/CLASS/*.jpg or val/")
+        StrictStr | None,
+        entry(
+            "image folder: train/CLASS/*.jpg and test/CLASS/*.jpg or val/; of other tasks what "
+            "docs/tasks.md says"
+        ),
     ] = None
+    target_data: Annotated[
+        StrictStr | None,
+        entry("images without labels of another domain, for criteria that look at both: a folder, "
+              "or package.module:factory"),
+    ] = None  # fmt: skip
     task: Annotated[
         StrictStr | dict[str, Any] | None,
         entry(
             f"what the network is for: {', '.join(TASKS)} or package.module:factory, which gives a "
-            f"pruner.Task; with settings, names and values, of which one is name (default: "
+            f"pruner.Task; with settings '{{name: NAME, SETTING: VALUE}}' (default: "
             f"{DEFAULT.name})"
         ),
         AfterValidator(_check_task),
+        BeforeValidator(_read_task, json_schema_input_type=str | dict[str, Any] | None),
     ] = None
     budgets: Annotated[
         tuple[WrittenBudget, ...],
@@ -290,7 +312,9 @@ class Config:
         """Return this configuration with some entries replaced; sections are merged."""
         content = self.to_dict()
         for key, value in changes.items():
+            # A task's settings belong to its name: another task has none of them.
             section = isinstance(value, Mapping) and isinstance(content.get(key), dict)
+            section = section and key != "task"
             content[key] = {**content[key], **value} if section else value
         return Config.from_dict(content)
 

@@ -9,7 +9,7 @@ from latency_tables import LatencyTable
 
 from ..tasks import MetricKind
 from .context import Workspace
-from .metrics import Metrics
+from .metrics import Metrics, find_value
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,25 @@ def summarize_solve(out: Path, metrics: Metrics) -> Outcome:
 
 def summarize_finetune(metrics: Metrics) -> Outcome:
     """Summarize the metric: as cut, repaired, tuned, and of the dense network."""
-    dense, pruned, kind = metrics.dense, metrics.pruned, metrics.judged_by
+    lines = [f"{metrics.budget}: {_describe_values(metrics, metrics.judged_by)}"]
+    lines += [f"  {_describe_values(metrics, kind)}" for kind in metrics.other_metrics]
+    return _outcome("\n".join(lines), metrics)
+
+
+def _describe_values(metrics: Metrics, kind: MetricKind) -> str:
+    """Return the values of one metric in words: as cut, repaired, tuned, and dense."""
+    dense, pruned = metrics.dense, metrics.pruned
     parts = [
-        ("", pruned.value_before_finetune, " as cut"),
-        (", ", pruned.value_repaired, " repaired"),
-        (", ", pruned.value, " after fine-tuning"),
-        ("; dense ", dense.value, ""),
-        (", ", dense.value_after_same_finetune, " after the same fine-tune"),
-    ]
+        ("", find_value(metrics, kind, pruned, "_before_finetune"), " as cut"),
+        (", ", find_value(metrics, kind, pruned, "_repaired"), " repaired"),
+        (", ", find_value(metrics, kind, pruned), " after fine-tuning"),
+        ("; dense ", find_value(metrics, kind, dense), ""),
+        (", ", find_value(metrics, kind, dense, "_after_same_finetune"),
+         " after the same fine-tune"),
+    ]  # fmt: skip
     known = "".join(f"{a}{kind.format(value)}{b}" for a, value, b in parts if value is not None)
     better = "" if kind.higher_is_better else " (lower is better)"
-    return _outcome(f"{metrics.budget}: {kind.name}{better} {known}", metrics)
+    return f"{kind.name}{better} {known}"
 
 
 def summarize_bench(metrics: Metrics) -> Outcome:

@@ -19,6 +19,7 @@ from latency_tables import LatencyTable
 from ..data import TaskData
 from ..errors import PrunerError, TraceError, first_line
 from ..graph import evaluation_mode
+from ..importance import needs_target
 from ..models import (
     DenseModel,
     Example,
@@ -158,7 +159,8 @@ class Workspace:
     @property
     def keys(self) -> CacheKeys:
         """The cache keys of the steps."""
-        return CacheKeys(self.config, lambda: self.task.fingerprint(), self._digest_tables)
+        second = self._digest_target if needs_target(self.config.score.criterion) else None
+        return CacheKeys(self.config, lambda: self.task.fingerprint(), self._digest_tables, second)
 
     def check_identity(self) -> None:
         """Raise PrunerError where the RUN is of another network, weights, part or input."""
@@ -182,6 +184,10 @@ class Workspace:
     def _digest_tables(self) -> list[str]:
         runs = [split_limit(text)[0] for text in self.config.solve.also]
         return [digest_file(RunFolder(r) / names.LATENCY) for r in runs if r not in RESOURCES]
+
+    def _digest_target(self) -> str:
+        target = self.task.target if self.has_task else None
+        return "" if target is None else target.fingerprint()
 
     def check_engine(self) -> None:
         """Raise an error where the engine is not known or not installed."""
@@ -266,7 +272,8 @@ class Workspace:
             lambda: _run_whole(dense.module, example),
             tuple(pytree.tree_leaves((example.args, example.kwargs))),
             self.input_shape, config.data, {}, tuple(preset.mean), tuple(preset.std),
-            preset.crop, preset.interpolation,
+            preset.crop, preset.interpolation, tuple(example.kwargs), _find_folder(dense),
+            config.target_data,
         )  # fmt: skip
         task = open_task(config.task, request)
         if config.submodule is not None:
@@ -277,6 +284,11 @@ class Workspace:
                 "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
             )
         return task
+
+
+def _find_folder(dense: DenseModel) -> str | None:
+    """Return the folder that a model was loaded from, where it was one."""
+    return dense.weights if dense.weights and os.path.isdir(dense.weights) else None
 
 
 def _run_whole(module: nn.Module, example: Example) -> Any:
@@ -323,6 +335,7 @@ def resolve_paths(config: Config) -> Config:
         model=resolve_name(config.model, config.pretrained),
         weights=os.path.abspath(config.weights) if config.weights else None,
         data=_resolve_data(config.data),
+        target_data=_resolve_data(config.target_data),
         out=None,  # a RUN may be moved
     )
 

@@ -14,7 +14,7 @@ from .config import Config
 from .console_summary import Outcome, summarize_finetune
 from .context import Workspace, open_run
 from .iterative import load_round
-from .metrics import EpochMetrics
+from .metrics import EpochMetrics, name_figures
 from .results import commit_results, read_metrics, require_plan
 from .rotation_stage import load_rotation
 from .run_folder import CHECKPOINTS, PLAN
@@ -45,12 +45,15 @@ def finetune(
             if record is None:
                 _join_finetune(space, key)
             return Outcome("", {})
-        metrics = read_metrics(space.folder).with_metric(space.task.judge().kind)
+        kinds = space.task.judge().kinds
+        metrics = read_metrics(space.folder).with_metrics(kinds)
         if record is not None:
             return summarize_finetune(metrics)
-        metrics = metrics.with_dense(value=evaluate_dense(space))
+        metrics = metrics.with_dense(**name_figures(evaluate_dense(space), kinds[0].key))
         if _tunes_reference(space):
-            metrics = metrics.with_dense(value_after_same_finetune=tune_reference(space))
+            values = tune_reference(space)
+            suffix = "_after_same_finetune"
+            metrics = metrics.with_dense(**name_figures(values, kinds[0].key, suffix))
         dense = load_rotation(space, solved.get("rotation"))
         net = load_round(dense, space.folder, solved.get("weights"))
         small, figures, history = tune(space, net, dense, plan, _find_checkpoints(space, key))
@@ -81,32 +84,35 @@ def _join_finetune(space: Workspace, key: str) -> None:
     join_tuning(space, _find_checkpoints(space, key))
 
 
-def evaluate_dense(space: Workspace) -> float:
-    """Return the dense network's metric on the test samples, evaluated once a RUN."""
+def evaluate_dense(space: Workspace) -> dict[str, float]:
+    """Return the dense network's metrics on the test samples, evaluated once a RUN."""
     module = space.net.module
-    return _keep_value(
+    return _keep_values(
         space, "dense", space.keys.dense, lambda: evaluate_network(space, module, "evaluate dense")
     )
 
 
-def tune_reference(space: Workspace) -> float:
-    """Return the dense network's metric after the very fine-tune that the pruned one gets."""
+def tune_reference(space: Workspace) -> dict[str, float]:
+    """Return the dense network's metrics after the very fine-tune that the pruned one gets."""
     key, folder = _find_reference(space)
 
-    def tune_copy() -> float:
+    def tune_copy() -> dict[str, float]:
         module = copy.deepcopy(space.net.module)
         return train_and_evaluate(space, module, folder, "finetune dense")[0]
 
-    return _keep_value(space, "reference", key, tune_copy)
+    return _keep_values(space, "reference", key, tune_copy)
 
 
-def _keep_value(space: Workspace, step: str, key: str, evaluate: Callable[[], float]) -> float:
-    name = space.task.judge().kind.key
+def _keep_values(
+    space: Workspace, step: str, key: str, evaluate: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """Return values by the metrics' keys, out of the RUN where they were measured before."""
+    names = [kind.key for kind in space.task.judge().kinds]
     record = space.base.find_record(step, key)
     if record is None:
-        record = {name: evaluate()}
+        record = evaluate()
         space.base.commit(step, key, lambda scratch: None, record)
-    return float(record[name])
+    return {name: float(record[name]) for name in names}
 
 
 def describe_finetune(config: Config) -> str:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from torch import fx, nn
-
-import latency_tables
-from latency_tables import LatencyTable, Probe, Timing
 
 from ..errors import PrunerError
-from ..problem import Constraints
-from ..search import Choice
 from ..tasks import DEFAULT, MetricKind
 from .config import WrittenBudget
-from .context import Workspace
 
 USUAL = DEFAULT().judge().kind
 """The metric of files that do not say which it is."""
@@ -33,12 +26,14 @@ class NetworkMetrics(_Record):
     """Figures of one network, dense or pruned; None where nothing was measured.
 
     Latencies are in milliseconds a batch: the median, the interquartile range and the half width of
-    the median's 95% interval of so many runs. Values are of the task's metric.
+    the median's 95% interval of so many runs. Values are of the task's metric, others of those that
+    go along with it, by their keys.
     """
 
     latency_ms: float | None = None
     parameters: int
     value: float | None = None
+    others: dict[str, float] | None = None
     spread_ms: float | None = None
     interval_ms: float | None = None
     runs: int | None = None
@@ -48,6 +43,7 @@ class DenseMetrics(NetworkMetrics):
     """The dense network; optionally after the very fine-tune that the pruned one got."""
 
     value_after_same_finetune: float | None = None
+    others_after_same_finetune: dict[str, float] | None = None
 
 
 class PrunedMetrics(NetworkMetrics):
@@ -56,6 +52,8 @@ class PrunedMetrics(NetworkMetrics):
     predicted_ms: float
     value_before_finetune: float | None = None
     value_repaired: float | None = None
+    others_before_finetune: dict[str, float] | None = None
+    others_repaired: dict[str, float] | None = None
 
 
 class SolverMetrics(_Record):
@@ -165,6 +163,7 @@ class Metrics(_Record):
     finetune: str | None = None
     also: tuple[LimitMetrics, ...] = ()
     metric: MetricKind | None = None
+    other_metrics: tuple[MetricKind, ...] = ()
     whole: WholeMetrics | None = None
     epochs: tuple[EpochMetrics, ...] = ()
 
@@ -215,22 +214,28 @@ class Metrics(_Record):
             said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise PrunerError(f"{path}: {said}; run solve again to make it anew") from None
 
-    def with_metric(self, kind: MetricKind) -> Metrics:
-        """Return the same with values of this kind; what was measured by another is left out."""
-        if kind == self.judged_by:
+    def with_metrics(self, kinds: Sequence[MetricKind]) -> Metrics:
+        """Return the same with values of these kinds, the main one first.
+
+        What was measured by others is left out.
+        """
+        kind, others = kinds[0], tuple(kinds[1:])
+        if (kind, others) == (self.judged_by, self.other_metrics):
             return self
         forgotten = [
-            side.model_copy(update={k: None for k in type(side).model_fields if _is_value(k)})
+            side.model_copy(update={k: None for k in _list_values(side)})
             for side in (self.dense, self.pruned)
         ]
-        metric = None if kind == USUAL else kind
-        return self.model_copy(update={**dict(zip(_SIDES, forgotten)), "metric": metric})
+        update: dict[str, Any] = {"metric": None if kind == USUAL else kind}
+        if others or self.other_metrics:
+            update["other_metrics"] = others
+        return self.model_copy(update={**dict(zip(_SIDES, forgotten)), **update})
 
-    def with_dense(self, **figures: float | None) -> Metrics:
+    def with_dense(self, **figures: Any) -> Metrics:
         """Return the same with some figures of the dense network replaced."""
         return self.model_copy(update={"dense": self.dense.model_copy(update=figures)})
 
-    def with_pruned(self, **figures: float | None) -> Metrics:
+    def with_pruned(self, **figures: Any) -> Metrics:
         """Return the same with some figures of the pruned network replaced."""
         return self.model_copy(update={"pruned": self.pruned.model_copy(update=figures)})
 
@@ -243,101 +248,30 @@ def rename_figures(figures: Mapping[str, Any], old: str, new: str) -> dict[str, 
     }
 
 
-def _is_value(name: str) -> bool:
-    return name == "value" or name.startswith("value_")
+def name_figures(values: Mapping[str, float], key: str, suffix: str = "") -> dict[str, Any]:
+    """Return measured values as fields of `NetworkMetrics`.
 
-
-def time_in_turn(space: Workspace, small: fx.GraphModule, runs: int) -> dict[str, Timing]:
-    """Time the dense and the pruned network in turn: ``runs`` runs of each."""
-    from ..graph import flatten_io, to_onnx
-
-    def probe(whole: fx.GraphModule) -> Probe:
-        module, inputs = flatten_io(whole, space.net.inputs)
-        return Probe(module, inputs, lambda: to_onnx(module, inputs).SerializeToString(), {}, {})
-
-    each = min(3, runs)
-    probes = {"dense": probe(space.net.module), "pruned": probe(small)}
-    return latency_tables.compare(space.engine, probes, -(-runs // each), runs=each)
-
-
-def collect_metrics(
-    space: Workspace,
-    budget_ms: float,
-    choice: Choice,
-    small: nn.Module,
-    constraints: Constraints,
-    structure: StructureMetrics,
-) -> Metrics:
-    """Gather what a solve found out; latencies are the table's until `add_timings`."""
-    net, table, best = space.net, choice.table, choice.best
-    solution = best.solution
-    also = tuple(
-        LimitMetrics(
-            resource=one.name,
-            budget=one.text,
-            limit=one.to_amount(net),
-            dense=one.measure(net),
-            pruned=one.measure(net, best.plan.sizes(), best.plan.dropped_blocks()),
-        )
-        for one in constraints.limits
-    )
-    metrics = Metrics(
-        budget=space.config.budgets[0],
-        budget_ms=budget_ms,
-        device=str(table.device),
-        submodule=space.config.submodule,
-        table=_describe_table(table),
-        dense=DenseMetrics(
-            latency_ms=table.uncut_ms(net), parameters=_parameters(net.module), value=None
-        ),
-        pruned=PrunedMetrics(
-            latency_ms=None,
-            predicted_ms=best.predicted_ms,
-            parameters=_parameters(small),
-            value_before_finetune=None,
-            value=None,
-        ),
-        solver=SolverMetrics(
-            status=str(solution.status),
-            advice=solution.status.advice,
-            value=solution.value,
-            bound=solution.bound,
-            gap=solution.gap,
-            seconds=solution.seconds,
-            method=solution.method,
-            budget_ms=best.asked_ms,
-        ),
-        check=tuple(
-            RoundMetrics(predicted_ms=r.predicted_ms, measured_ms=r.measured_ms)
-            for r in choice.rounds
-            if r.measured_ms is not None
-        ),
-        warning=choice.warning,
-        structure=structure,
-    )
-    return metrics.model_copy(update={"also": also}) if also else metrics
-
-
-def add_timings(metrics: Metrics, timings: dict[str, Timing]) -> Metrics:
-    """Return the same with measured latencies of ``"dense"`` and ``"pruned"``, timed in turn.
-
-    A budget in percent is a share of the dense latency of that very comparison.
+    Args:
+        values: Of all metrics, by their keys.
+        key: Of the main one.
+        suffix: What the fields have behind their names, such as ``"_repaired"``.
     """
-    sides = {}
-    for name, timing in timings.items():
-        figures = {each: getattr(timing, each) for each in ("spread_ms", "interval_ms", "runs")}
-        figures["latency_ms"] = timing.median_ms
-        sides[name] = getattr(metrics, name).model_copy(update=figures)
-    budget_ms = metrics.budget_ms
-    if metrics.budget.unit == "%":
-        budget_ms = metrics.budget.to_ms(sides["dense"].latency_ms, batch=1)
-    return metrics.model_copy(update={**sides, "budget_ms": budget_ms})
+    others = {name: value for name, value in values.items() if name != key}
+    named: dict[str, Any] = {f"value{suffix}": values[key]}
+    return named | ({f"others{suffix}": others} if others else {})
 
 
-def _describe_table(table: LatencyTable) -> str:
-    error = [f"off by {table.error}"] if table.error is not None else []
-    return "; ".join([f"{len(table.readings)} structures measured in place", *error, *table.notes])
+def find_value(
+    metrics: Metrics, kind: MetricKind, side: NetworkMetrics, suffix: str = ""
+) -> float | None:
+    """Return the value of a metric, the main one or another; None where it was not measured."""
+    if kind == metrics.judged_by:
+        return getattr(side, f"value{suffix}")  # type: ignore[no-any-return]
+    others = getattr(side, f"others{suffix}") or {}
+    return others.get(kind.key)
 
 
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _list_values(side: NetworkMetrics) -> list[str]:
+    """Return the fields that hold values of metrics; of further ones those that were set."""
+    fields = [name for name in type(side).model_fields if name.split("_")[0] == "value"]
+    return fields + [name for name in side.model_fields_set if name.split("_")[0] == "others"]

@@ -10,7 +10,7 @@ import yaml
 from latency_tables import LatencyTable
 
 from ..tasks import MetricKind, describe_choice
-from .metrics import Metrics, NetworkMetrics
+from .metrics import Metrics, NetworkMetrics, find_value
 from .report_plots import plot_frontier, plot_runs, plot_table, plot_tuning, plot_values
 
 _MOST_CELLS = 48
@@ -99,8 +99,7 @@ def _list_tiles(metrics: Metrics) -> list[tuple[str, str]]:
 
 
 def _list_figures(metrics: Metrics) -> list[tuple[str, str, str]]:
-    dense, pruned, kind = metrics.dense, metrics.pruned, metrics.judged_by
-    reference, name = dense.value_after_same_finetune, _name_metric(metrics.judged_by)
+    dense, pruned = metrics.dense, metrics.pruned
     rows = [
         (
             "latency measured, ms (median ± interquartile range)",
@@ -123,17 +122,24 @@ def _list_figures(metrics: Metrics) -> list[tuple[str, str, str]]:
             (f"{o.resource}, at most {o.limit:,.4g}", f"{o.dense:,.4g}", f"{o.pruned:,.4g}")
             for o in metrics.also
         ),
-        (
-            f"{name} as cut",
-            _format_value(dense.value, kind),
-            _format_value(pruned.value_before_finetune, kind),
-        ),
-        (f"{name} repaired", "", _format_value(pruned.value_repaired, kind)),
-        (
-            f"{name} after fine-tuning",
-            _format_value(reference, kind),
-            _format_value(pruned.value, kind),
-        ),
+    ]
+    for kind in (metrics.judged_by, *metrics.other_metrics):
+        rows += _list_values(metrics, kind)
+    return rows
+
+
+def _list_values(metrics: Metrics, kind: MetricKind) -> list[tuple[str, str, str]]:
+    """Return the rows of one metric: as cut, repaired if it was, and after fine-tuning."""
+    name = _name_metric(kind)
+
+    def show(side: NetworkMetrics, suffix: str = "") -> str:
+        return _format_value(find_value(metrics, kind, side, suffix), kind)
+
+    dense, pruned = metrics.dense, metrics.pruned
+    rows = [
+        (f"{name} as cut", show(dense), show(pruned, "_before_finetune")),
+        (f"{name} repaired", "", show(pruned, "_repaired")),
+        (f"{name} after fine-tuning", show(dense, "_after_same_finetune"), show(pruned)),
     ]
     return [row for row in rows if row[0] != f"{name} repaired" or row[2] != "–"]
 

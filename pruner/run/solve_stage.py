@@ -16,11 +16,12 @@ from ..search import Candidate, choose, evaluate_candidates, resolve_margin
 from ..structure import Network, Plan
 from ..surgery import apply
 from ..utils import ProgressDisplay, require_single_process
+from .collect_metrics import add_timings, collect_metrics, time_in_turn
 from .console_summary import Outcome, summarize_solve
 from .constraints import load_constraints
 from .context import Workspace, open_run
 from .iterative import RoundStart, prune_in_rounds
-from .metrics import Metrics, add_timings, collect_metrics, time_in_turn
+from .metrics import Metrics
 from .results import commit_results, describe_budgets, read_metrics
 from .rotation_stage import draw_batches, rotate_network
 from .run_folder import CHECKPOINTS

@@ -16,7 +16,7 @@ from ..surgery import apply, load, save
 from ..tuning import History, TuneEvent, evaluate, finetune
 from ..utils import digest_json, write_text
 from .context import Workspace
-from .metrics import rename_figures
+from .metrics import name_figures, rename_figures
 
 # The cut network's figures so far, written last of what comes before the first epoch.
 NOTE = "before.json"
@@ -57,16 +57,18 @@ def tune(
     small, key = apply(net, plan), space.task.judge().kind.key
     note = folder / NOTE
     if not note.is_file():
-        found = {"value_before_finetune": evaluate_network(space, small, "evaluate as cut")}
+        values = evaluate_network(space, small, "evaluate as cut")
+        found = name_figures(values, key, "_before_finetune")
         if space.config.finetune.repair:
             _repair(space, dense, small, plan)
-            found["value_repaired"] = evaluate_network(space, small, "evaluate repaired")
+            values = evaluate_network(space, small, "evaluate repaired")
+            found |= name_figures(values, key, "_repaired")
         save(small, None, folder)
         write_text(note, json.dumps(rename_figures(found, "value", key)))
     found = rename_figures(json.loads(note.read_text(encoding="utf-8")), key, "value")
     small = load(folder)
-    found["value"], history = train_and_evaluate(space, small, folder, "finetune")
-    return small, found, history
+    values, history = train_and_evaluate(space, small, folder, "finetune")
+    return small, found | name_figures(values, key), history
 
 
 def join_tuning(space: Workspace, folder: Path) -> None:
@@ -93,11 +95,11 @@ def tune_round(
 
 def train_and_evaluate(
     space: Workspace, module: nn.Module, folder: Path, label: str
-) -> tuple[float, History]:
-    """Fine-tune a network and return its metric on the test samples, and its epochs."""
+) -> tuple[dict[str, float], History]:
+    """Fine-tune a network and return its metrics on the test samples by key, and its epochs."""
     history = train(space, module, folder, label)
-    if history.value is not None:
-        return history.value, history
+    if history.value is not None and history.metric is not None:
+        return {history.metric.key: history.value, **history.others}, history
     return evaluate_network(space, module, "evaluate"), history
 
 
@@ -117,12 +119,13 @@ def train(space: Workspace, module: nn.Module, folder: Path, label: str) -> Hist
         )  # fmt: skip
 
 
-def evaluate_network(space: Workspace, module: nn.Module, label: str) -> float:
-    """Return a network's metric on the test samples."""
+def evaluate_network(space: Workspace, module: nn.Module, label: str) -> dict[str, float]:
+    """Return a network's metrics on the test samples by their keys, the main one first."""
     with space.progress.task(label) as advance:
-        return evaluate(
+        found = evaluate(
             module, space.data.test(), space.task, dense=space.net.module, progress=advance
-        ).value
+        )
+    return {found.metric.key: found.value, **found.others}
 
 
 def _repair(space: Workspace, dense: Network, small: fx.GraphModule, plan: Plan) -> None:

@@ -9,22 +9,37 @@ from .calls import NetworkCalls
 from .class_scores import extract_scores
 from .classification import ACCURACY, Classification
 from .custom import make_task
+from .depth import Depth
 from .divergence import compare_outputs, compare_scores, compare_values
+from .embedding import Embedding
 from .guarded import GuardedTask, explain_failure
-from .metric import DivergenceMetric, LibraryMetric, MeanMetric, Metric, MetricKind
+from .metric import (
+    CollectedMetric,
+    DivergenceMetric,
+    GroupMetric,
+    LibraryMetric,
+    MeanMetric,
+    Metric,
+    MetricKind,
+    RootMeanMetric,
+)
 from .mixup import draw_mixture
+from .multilabel import Multilabel
+from .recognition import Recognition
 from .registry import DEFAULT, TASKS, describe_choice, open_task
 from .request import TaskRequest
+from .retrieval import Retrieval
 from .segmentation import Segmentation
+from .several import Several
 from .total import Total
 from .wrapped import WrappedTask
 
 __all__ = [
-    "ACCURACY", "Call", "Classification", "DEFAULT", "DivergenceMetric", "GuardedTask",
-    "LibraryMetric",
-    "MeanMetric", "Metric", "MetricKind", "NetworkCalls", "Segmentation", "TASKS", "Task",
-    "TaskModule", "TaskRequest", "Total", "WrappedTask", "compare_outputs", "compare_scores",
-    "compare_values", "copy_tensors", "describe_choice", "draw_mixture", "explain_failure",
-    "extract_scores",
-    "make_task", "open_task", "record_calls", "to_call",
+    "ACCURACY", "Call", "Classification", "CollectedMetric", "DEFAULT", "Depth",
+    "DivergenceMetric", "Embedding", "GroupMetric", "GuardedTask", "LibraryMetric", "MeanMetric",
+    "Metric", "MetricKind", "Multilabel", "NetworkCalls", "Recognition", "Retrieval",
+    "RootMeanMetric", "Segmentation", "Several", "TASKS", "Task", "TaskModule", "TaskRequest",
+    "Total", "WrappedTask", "compare_outputs", "compare_scores", "compare_values", "copy_tensors",
+    "describe_choice", "draw_mixture", "explain_failure", "extract_scores", "make_task",
+    "open_task", "record_calls", "to_call",
 ]  # fmt: skip

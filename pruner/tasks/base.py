@@ -36,11 +36,14 @@ class Task:
     Attributes:
         name: What it is called in messages.
         data: Training and test batches of (inputs, targets); None where the caller hands them over.
+        target: Batches of a second domain, whose inputs alone count, for criteria that look at
+            both; None where there is none.
         weights: Of the losses by name, where `loss` gives several; 1 each that is not listed.
     """
 
     name: str = "task"
     data: TaskData | None = None
+    target: TaskData | None = None
     weights: Mapping[str, float] = {}
 
     def forward(self, module: nn.Module, inputs: Any, targets: Any = None) -> Any:
@@ -147,6 +150,12 @@ class Task:
             )
         return self.data
 
+    def with_target(self: T, target: TaskData | None) -> T:
+        """Return the same task with a second domain."""
+        other = copy.copy(self)
+        other.target = target
+        return other
+
     @property
     def calls_once(self) -> bool:
         """Whether `forward` does nothing but call the network with the inputs, and `read`."""
@@ -200,6 +209,10 @@ class _Replay(nn.Module):
     def __init__(self, results: Sequence[Any]) -> None:
         super().__init__()
         self.results = list(results)
+        # Of no size, but where the results are: inputs are moved to a network's parameters.
+        first = next((x for x in pytree.tree_leaves(self.results) if isinstance(x, Tensor)), None)
+        if first is not None:
+            self.place = nn.Parameter(first.new_empty(0, dtype=torch.float32), False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the next result."""

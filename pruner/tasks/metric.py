@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import PrunerError
@@ -53,13 +54,31 @@ class Metric(ABC):
     kind: MetricKind
     needs_dense: bool = False
 
+    @property
+    def kinds(self) -> tuple[MetricKind, ...]:
+        """What the values of `compute_all` mean, the main one first."""
+        return (self.kind,)
+
     @abstractmethod
     def update(self, outputs: Any, targets: Any) -> None:
         """Add a batch: what the task's forward returned, on the CPU, and the targets."""
 
+    def add(self, outputs: Any, targets: Any, dense: Any = None) -> None:
+        """Add a batch with targets and, where it `needs_dense`, the dense network's outputs."""
+        self.update(outputs, dense if self.needs_dense else targets)
+
     @abstractmethod
     def compute(self) -> float:
         """Return the value over all that was added; PrunerError where that says nothing."""
+
+    def compute_all(self) -> Mapping[MetricKind, float]:
+        """Return this value, the main one, and those of other metrics that go along with it."""
+        return {self.kind: self.compute()}
+
+    @property
+    def running(self) -> MeanMetric | None:
+        """What of it is known of training batches one by one: a mean over predictions, or None."""
+        return None
 
     @abstractmethod
     def state(self) -> Any:
@@ -91,11 +110,8 @@ class _RunningMean(Metric):
         self.total, self.count = self.total + state[0], self.count + state[1]
 
 
-class MeanMetric(_RunningMean):
-    """The mean of a figure that every prediction has, such as whether it is right.
-
-    It is shown while a network is trained, too.
-    """
+class _MeasuredMean(_RunningMean):
+    """The mean of what a function measures of every prediction."""
 
     def __init__(self, kind: MetricKind, measure: Callable[[Any, Any], Tensor]) -> None:
         """Take the function from outputs and targets to one figure a prediction, any shape."""
@@ -106,6 +122,26 @@ class MeanMetric(_RunningMean):
         """Add a batch's figures."""
         values = self.measure(outputs, targets)
         self.merge((float(values.double().sum()), values.numel()))
+
+
+class MeanMetric(_MeasuredMean):
+    """The mean of a figure that every prediction has, such as whether it is right.
+
+    It is shown while a network is trained, too.
+    """
+
+    @property
+    def running(self) -> MeanMetric:
+        """Itself."""
+        return self
+
+
+class RootMeanMetric(_MeasuredMean):
+    """The square root of the mean of a figure that every prediction has, such as a square."""
+
+    def compute(self) -> float:
+        """Take the root of the mean."""
+        return math.sqrt(super().compute())
 
 
 class DivergenceMetric(_RunningMean):
@@ -167,3 +203,87 @@ class LibraryMetric(Metric):
         """Add another's states."""
         if state[1]:
             self.metric.merge_state(state[0])
+
+
+class CollectedMetric(Metric):
+    """A metric of all samples together, such as a rank among them: it keeps what it needs."""
+
+    def __init__(
+        self,
+        kind: MetricKind,
+        keep: Callable[[Any, Any], tuple[Tensor, ...]],
+        measure: Callable[..., float | Tensor],
+        needs_dense: bool = False,
+    ) -> None:
+        """Take what is kept of a batch, and what is computed of all in the end.
+
+        Args:
+            kind: What the value means.
+            keep: From outputs and targets to tensors, each joined along axis 0 over batches.
+            measure: From these tensors of all batches to the value.
+            needs_dense: Targets are the dense network's outputs.
+        """
+        self.kind, self.keep, self.measure, self.needs_dense = kind, keep, measure, needs_dense
+        self.parts: list[tuple[Tensor, ...]] = []
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Keep what counts of a batch."""
+        self.parts.append(tuple(part.detach().cpu() for part in self.keep(outputs, targets)))
+
+    def compute(self) -> float:
+        """Compute it of all; PrunerError where there was nothing or it is not finite."""
+        if not any(len(part) for parts in self.parts for part in parts):
+            raise PrunerError(f"metric {self.kind.name}: there was nothing to measure it on")
+        value = float(self.measure(*(torch.cat(some) for some in zip(*self.parts, strict=True))))
+        if not math.isfinite(value):
+            raise PrunerError(f"metric {self.kind.name} is {value} on these samples")
+        return value
+
+    def state(self) -> Any:
+        """Return what is kept."""
+        return self.parts
+
+    def merge(self, state: Any) -> None:
+        """Keep what another one has kept, too."""
+        self.parts += state
+
+
+class GroupMetric(Metric):
+    """Several metrics, of which the first is the main one."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        """Take the metrics, the main one first; either all or none need the dense outputs."""
+        self.metrics = tuple(metrics)
+        self.kind, self.needs_dense = metrics[0].kind, metrics[0].needs_dense
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Add a batch to all."""
+        for metric in self.metrics:
+            metric.update(outputs, targets)
+
+    @property
+    def kinds(self) -> tuple[MetricKind, ...]:
+        """Of all."""
+        return tuple(kind for metric in self.metrics for kind in metric.kinds)
+
+    def compute(self) -> float:
+        """Compute the main one."""
+        return self.metrics[0].compute()
+
+    def compute_all(self) -> Mapping[MetricKind, float]:
+        """Compute all."""
+        return {metric.kind: metric.compute() for metric in self.metrics}
+
+    @property
+    def running(self) -> MeanMetric | None:
+        """That of the main one."""
+        return self.metrics[0].running
+
+    def state(self) -> Any:
+        """Return the states of all."""
+        return [metric.state() for metric in self.metrics]
+
+    def merge(self, state: Any) -> None:
+        """Add other states."""
+        for metric, one in zip(self.metrics, state, strict=True):
+            metric.merge(one)

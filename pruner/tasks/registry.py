@@ -9,13 +9,25 @@ from ..errors import PrunerError, first_line
 from ..utils import import_object, search_current_folder, suggest_names
 from .base import Task
 from .classification import Classification
+from .depth import Depth
+from .embedding import Embedding
 from .guarded import GuardedTask
+from .multilabel import Multilabel
+from .recognition import Recognition
 from .request import TaskRequest
+from .retrieval import Retrieval
 from .segmentation import Segmentation
+from .several import Several
 
 TASKS: dict[str, Callable[[TaskRequest], Task]] = {
     Classification.name: Classification.open,
+    Multilabel.name: Multilabel.open,
     Segmentation.name: Segmentation.open,
+    Depth.name: Depth.open,
+    Retrieval.name: Retrieval.open,
+    Embedding.name: Embedding.open,
+    Recognition.name: Recognition.open,
+    Several.name: Several.open,
 }
 """Name -> what opens the task. A new task is one file in this room and one line here."""
 
@@ -34,6 +46,12 @@ def open_task(choice: str | Mapping[str, Any] | None, request: TaskRequest) -> T
     Raises:
         PrunerError: The name is unknown, settings are wrong, data is missing or does not fit.
     """
+    task = _open_choice(choice, replace(request, open_other=_open_choice))
+    target = request.open_target()
+    return task if target is None else task.with_target(target)
+
+
+def _open_choice(choice: str | Mapping[str, Any] | None, request: TaskRequest) -> Task:
     if choice is None:
         return _open_default(request)
     name, settings = read_choice(choice)

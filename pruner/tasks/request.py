@@ -1,14 +1,29 @@
 """TaskRequest: what a task of the registry is opened with."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ..data import Preprocessing, TaskData, open_factory
+from torch import Tensor
+
+from ..data import (
+    Preprocessing,
+    TaskData,
+    is_saved_dataset,
+    open_factory,
+    open_saved_dataset,
+    open_unlabelled,
+)
 from ..errors import PrunerError
 from ..utils import is_object_name, read_settings
 
 S = TypeVar("S")
+
+
+def _open_nothing(choice: Any, request: Any) -> Any:
+    raise PrunerError("tasks within tasks are opened by pruner.tasks.open_task")
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,10 @@ class TaskRequest:
         std: By which the difference is divided.
         crop: Share of the resized image's side that the evaluation's central crop keeps.
         interpolation: ``"bilinear"`` or ``"bicubic"``.
+        keywords: Names of the example inputs that are keyword arguments.
+        folder: Where the model was loaded from, if it lies in a folder with its tokenizer.
+        target: The path of a second, unlabelled data set, if any.
+        open_other: Opens another task, from its choice and its request.
     """
 
     network: str
@@ -38,6 +57,10 @@ class TaskRequest:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop: float = 0.875
     interpolation: str = "bilinear"
+    keywords: tuple[str, ...] = ()
+    folder: str | None = None
+    target: str | None = None
+    open_other: Callable[[Any, TaskRequest], Any] = field(default=_open_nothing, repr=False)
 
     def require_data(self) -> str:
         """Return the path; PrunerError where none was given."""
@@ -45,22 +68,108 @@ class TaskRequest:
             raise PrunerError("this needs data: give --data DIR")
         return self.data
 
-    def open_data(self, open_folder: Callable[[str], TaskData]) -> TaskData:
+    def open_data(
+        self,
+        open_folder: Callable[[str], TaskData],
+        preprocessing: Preprocessing | None = None,
+        **options: Any,
+    ) -> TaskData:
         """Open the data: what ``package.module:factory`` returns, or a path as the task reads it.
+
+        A folder that Hugging Face's ``save_to_disk`` wrote is read as one, whatever the task.
+
+        Args:
+            open_folder: Reads a path.
+            preprocessing: Of Pillow's images that a factory's data set gives (None: as the model
+                says, if it takes images).
+            **options: Of `pruner.data.open_saved_dataset`.
 
         Raises:
             PrunerError: No data was given, or it cannot be read.
         """
         name = self.require_data()
         if is_object_name(name):
-            return open_factory(name, self.make_preprocessing())
+            return open_factory(name, preprocessing or self.find_preprocessing())
+        if is_saved_dataset(name):
+            preprocessing = preprocessing or self.find_preprocessing()
+            return open_saved_dataset(name, preprocessing, **options)
         return open_folder(name)
 
-    def make_preprocessing(self) -> Preprocessing:
-        """Return what becomes of an image before the network sees it."""
-        return Preprocessing(
-            self.image_size(), tuple(self.mean), tuple(self.std), self.crop, self.interpolation
-        )
+    def open_target(self) -> TaskData | None:
+        """Open the second data set, of which inputs alone are read; None where none was given.
+
+        Raises:
+            PrunerError: It cannot be read, or is a folder while the network takes no images.
+        """
+        if self.target is None:
+            return None
+        preprocessing = self.find_preprocessing()
+        if is_object_name(self.target):
+            return open_factory(self.target, preprocessing)
+        if preprocessing is None:
+            raise PrunerError(
+                f"target_data: a folder is read for networks of images; of {self.network} give "
+                "package.module:factory"
+            )
+        return open_unlabelled(self.target, preprocessing)
+
+    def make_preprocessing(
+        self, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+    ) -> Preprocessing:
+        """Return what becomes of an image before the network sees it.
+
+        Args:
+            mean: Of each channel, in place of the model's.
+            std: Likewise.
+
+        Raises:
+            PrunerError: The network takes no images, or of grey ones does not say mean and std.
+        """
+        channels, height, width = self.find_image()
+        mean, std = mean or tuple(self.mean), std or tuple(self.std)
+        if channels == 3:
+            mean, std = (3 * one if len(one) == 1 else one for one in (mean, std))
+        if len(mean) != channels or len(std) != channels:
+            raise PrunerError(
+                f"{self.network} takes images of {channels} channel{'s' * (channels > 1)}, but "
+                f"mean and std are {list(mean)} and {list(std)}: say them in the task's settings, "
+                "such as mean: 0.5 and std: 0.5"
+            )
+        return Preprocessing((height, width), mean, std, self.crop, self.interpolation)
+
+    def find_preprocessing(self) -> Preprocessing | None:
+        """Return `make_preprocessing`, or None where the network takes no images."""
+        return self.make_preprocessing() if self._list_images() else None
+
+    def find_image(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the one image among the inputs; else PrunerError."""
+        found = self._list_images()
+        if len(found) != 1:
+            shapes = ", ".join("x".join(map(str, getattr(x, "shape", ()))) for x in self.inputs)
+            raise PrunerError(
+                "images need one input of batch x 3 (or 1) x height x width; "
+                f"{self.network} takes {shapes}"
+            )
+        channels, height, width = found[0].shape[1:]
+        return channels, height, width
+
+    def _list_images(self) -> list[Tensor]:
+        """Return the inputs that may be images."""
+        return [
+            x for x in self.inputs
+            if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] in (1, 3)
+            and x.is_floating_point()
+        ]  # fmt: skip
+
+    def take_output(self, pick: Callable[[Any], Any], data: str | None = None) -> TaskRequest:
+        """Return the request of a task that judges a part of the outputs.
+
+        Args:
+            pick: From what the network returns to that part.
+            data: A data set of that task's own, if it has one.
+        """
+        run = self.run
+        return replace(self, run=lambda: pick(run()), data=data or self.data)
 
     def image_size(self) -> tuple[int, int]:
         """Return height and width of the one image that the network takes; else PrunerError."""

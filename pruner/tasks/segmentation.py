@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
-from pydantic import StrictInt, StrictStr
+from pydantic import StrictInt
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -15,6 +15,7 @@ from ..errors import PrunerError
 from ..utils import entry, settings_class
 from .base import Task
 from .class_scores import extract_scores
+from .data_settings import DenseSettings
 from .divergence import compare_scores, describe_shapes
 from .metric import Metric, MetricKind
 from .request import TaskRequest
@@ -24,21 +25,11 @@ MEAN_IOU = MetricKind("mean IoU")
 
 
 @settings_class
-class SegmentationSettings:
+class SegmentationSettings(DenseSettings):
     """What a segmentation task may be told."""
 
     ignore_index: Annotated[StrictInt, entry("the class of pixels that do not count")] = 255
     shift: Annotated[StrictInt, entry("subtracted from the values in mask files")] = 0
-    suffix: Annotated[StrictStr, entry("what a mask's name has behind its image's")] = ""
-    fit: Annotated[Literal["stretch", "letterbox", "crop"], entry("how images meet the input")] = (
-        "stretch"
-    )
-    workers: Annotated[
-        StrictInt | None, entry("processes that read files (default: the cores, at most 8)", ge=0)
-    ] = None
-    on_error: Annotated[
-        Literal["raise", "skip"], entry("what becomes of files that cannot be read: raise or skip")
-    ] = "raise"
 
 
 class Segmentation(Task):
@@ -68,14 +59,21 @@ class Segmentation(Task):
                 "expected [n, classes, H, W]"
             )
 
+        preprocessing = request.make_preprocessing(settings.mean, settings.std)
+
         def open_folder(path: str) -> TaskData:
             return open_masks(
-                path, request.make_preprocessing(), outputs=scores.shape[1],
+                path, preprocessing, outputs=scores.shape[1],
                 framing=Framing(settings.fit), ignore=settings.ignore_index, shift=settings.shift,
                 suffix=settings.suffix, workers=settings.workers, on_error=settings.on_error,
             )  # fmt: skip
 
-        return task.with_data(request.open_data(open_folder))
+        return task.with_data(
+            request.open_data(
+                open_folder, preprocessing, framing=Framing(settings.fit),
+                ignore=settings.ignore_index, **settings.saved,
+            )
+        )  # fmt: skip
 
     def settings(self) -> Mapping[str, Any]:
         """Return the class that does not count."""

@@ -23,6 +23,7 @@ class WrappedTask(Task):
     def __init__(self, task: Task) -> None:
         self.task = task
         self.name, self.data, self.weights = task.name, task.data, task.weights
+        self.target = task.target
 
     def forward(self, module: nn.Module, inputs: Any, targets: Any = None) -> Any:
         """Ask the other task."""
@@ -74,6 +75,13 @@ class WrappedTask(Task):
         other = copy.copy(self)
         other.task = self.task.with_data(data)
         other.data = data
+        return other
+
+    def with_target(self: T, target: TaskData | None) -> T:
+        """Return the same with a second domain."""
+        other = copy.copy(self)
+        other.task = self.task.with_target(target)
+        other.target = target
         return other
 
     @property

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from ..data import Batch, require_samples
 from ..errors import PrunerError
 from ..graph import evaluation_mode
-from ..tasks import DEFAULT, Metric, MetricKind, Task, explain_failure
+from ..tasks import DEFAULT, Metric, MetricKind, Task, Total, explain_failure
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Evaluation:
         images: Samples.
         seconds: Time spent.
         metric: What the value means.
+        others: Values of the metrics that go along with it, by their keys.
     """
 
     value: float
@@ -33,6 +34,7 @@ class Evaluation:
     images: int
     seconds: float
     metric: MetricKind
+    others: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -75,16 +77,7 @@ def evaluate(
     with evaluation_mode(module, *(m for m in (dense,) if m is not None)), torch.inference_mode():
         for done, (inputs, targets) in enumerate(loader, 1):
             samples += require_samples((inputs, targets), f"evaluate: batch {done}")
-            targets = _to_cpu(targets, task, single=False)
-            outputs = _to_cpu(task.forward(module, inputs, targets), task)
-            goal = targets
-            if metric.needs_dense and dense is not None:
-                goal = _to_cpu(task.forward(dense, inputs, targets), task)
-            elif done == 1:
-                task.check(outputs, targets)
-            with explain_failure(task.name, f"metric {metric.kind.name}"):
-                metric.update(outputs, goal)
-            found = task.total_loss(outputs, targets)
+            found = _add_batch(metric, task, module, dense, inputs, targets)
             if found is not None:
                 loss, predictions = loss + float(found.value), predictions + found.count
             if progress is not None:
@@ -97,18 +90,36 @@ def evaluate(
         samples, loss, predictions = (sum(part) for part in list(zip(*every, strict=True))[1:])
     if not samples:
         raise PrunerError("evaluate: no images; the loader is empty")
-    value = _compute(metric, task)
+    main, *others = _compute_all(metric, task).items()
     mean = loss / predictions if predictions else math.nan
-    return Evaluation(value, mean, samples, time.perf_counter() - begun, metric.kind)
+    seconds = time.perf_counter() - begun
+    return Evaluation(main[1], mean, samples, seconds, metric.kind, dict(others))
 
 
-def _compute(metric: Metric, task: Task) -> float:
-    """Return a metric's value; PrunerError where it has none or is not finite."""
+def _add_batch(
+    metric: Metric, task: Task, module: nn.Module, dense: nn.Module | None, inputs: Any,
+    targets: Any,
+) -> Total | None:  # fmt: skip
+    """Add a batch to a metric, and return its loss if there is one."""
+    targets = _to_cpu(targets, task, single=False)
+    outputs, taught = _to_cpu(task.forward(module, inputs, targets), task), None
+    if metric.needs_dense and dense is not None:
+        taught = _to_cpu(task.forward(dense, inputs, targets), task)
+    if task.has_loss or not metric.needs_dense:
+        task.check(outputs, targets)
     with explain_failure(task.name, f"metric {metric.kind.name}"):
-        value = metric.compute()
-    if not math.isfinite(value):
-        raise PrunerError(f"evaluate: {metric.kind.name} is {value}: the outputs are not finite")
-    return value
+        metric.add(outputs, targets, taught)
+    return task.total_loss(outputs, targets)
+
+
+def _compute_all(metric: Metric, task: Task) -> dict[str, float]:
+    """Return a metric's values by their keys; PrunerError where one says nothing."""
+    with explain_failure(task.name, f"metric {metric.kind.name}"):
+        values = metric.compute_all()
+    for kind, value in values.items():
+        if not math.isfinite(value):
+            raise PrunerError(f"evaluate: {kind.name} is {value}: the outputs are not finite")
+    return {kind.key: value for kind, value in values.items()}
 
 
 def _to_cpu(values: Any, task: Task, single: bool = True) -> Any:

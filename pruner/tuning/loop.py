@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from ..data import Batch, count_samples, require_samples, split_batch
 from ..errors import PrunerError
 from ..graph import flatten_arguments, move_to_device
-from ..tasks import MeanMetric, Task
+from ..tasks import Task
 from ..utils import derive_seed
 from .attention_transfer import find_shared_maps
 from .bn_recalibration import recalibrate
@@ -29,6 +29,9 @@ from .reporting import EpochResult, History, Reporter, TuneEvent
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+CHECKED = 8
+"""Steps whose targets are held against the outputs: several data sets may take turns."""
 
 
 class TrainingLoop:
@@ -72,7 +75,7 @@ class TrainingLoop:
         self.loss = TuningLoss(task, recipe, module, teacher, maps, self._autocast)
         self.network: nn.Module = accelerator.prepare_model(self.loss.network)
         metric = task.judge()
-        self.metric = metric if isinstance(metric, MeanMetric) else None
+        self.metric = metric.running
         self.steps = epochs * len(self.loader)
         callback = progress if accelerator.is_main_process else None
         self.reporter = Reporter(callback, epochs, self.steps, metric.kind, self.metric is not None)
@@ -168,14 +171,14 @@ class TrainingLoop:
         """Add the gradients of a part of the batch, weighted by its share of the samples."""
         inputs, targets = self._move(part[0]), move_to_device(part[1], self.device)
         loss, outputs = self.loss.compute(self.network, inputs, targets)
-        if not self.state.step and not self.recipe.mixup:
+        if self.state.step < CHECKED and not self.recipe.mixup:
             self.task.check(outputs, targets)
         self.state.scaler.scale(loss * (count / samples)).backward()
         with torch.no_grad():
             figure = torch.zeros_like(loss)
             if self.metric is not None:
                 values = self.metric.measure(outputs, targets)
-                figure = values.sum() / values.numel()
+                figure = values.sum() / max(values.numel(), 1)
             means = torch.stack([torch.ones_like(loss), figure, loss.detach()])
             self.state.sums += means.to(self.state.sums.dtype) * count
 
@@ -216,6 +219,7 @@ class TrainingLoop:
                 self.recipe.lr_at(state.step - 1, self.steps, len(self.loader)),
                 seconds - state.epoch_began_s,
                 found.value if found else None, found.loss if found else None,
+                dict(found.others) if found and found.others else None,
             )
         )  # fmt: skip
         state.epoch_began_s = seconds

@@ -20,8 +20,8 @@ class EpochResult:
     """One epoch, from 1: mean training loss, the metric in training, last learning rate.
 
     value is None where the metric is no mean over predictions. test_value and test_loss are there
-    where the epoch was evaluated. seconds count the epoch's training and evaluation, over
-    interruptions.
+    where the epoch was evaluated, and test_others: those of further metrics, by their keys. seconds
+    count the epoch's training and evaluation, over interruptions.
     """
 
     epoch: int
@@ -31,6 +31,7 @@ class EpochResult:
     seconds: float
     test_value: float | None = None
     test_loss: float | None = None
+    test_others: Mapping[str, float] | None = None
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, Any]) -> EpochResult:
@@ -56,6 +57,11 @@ class History:
     def value(self) -> float | None:
         """The metric on the test samples at the end, where it was evaluated."""
         return self.epochs[-1].test_value if self.epochs else None
+
+    @property
+    def others(self) -> Mapping[str, float]:
+        """Further metrics on the test samples at the end, by their keys."""
+        return (self.epochs[-1].test_others or {}) if self.epochs else {}
 
     @property
     def accuracy(self) -> float | None:

@@ -89,7 +89,7 @@ def test_missing_images_are_named_or_left_out(tmp_path):
     ("captions.jsonl", "[1]\n", "expected an object"),
     ("captions.jsonl", "{\n", "line 1 is no JSON"),
     ("captions.csv", "", "no rows of images and texts"),
-    ("other.csv", "", "no table of texts; expected train/captions.jsonl"),
+    ("other.csv", "", "no table; expected train/captions.jsonl"),
 ])  # fmt: skip
 def test_wrong_tables_are_refused(tmp_path, name, content, message):
     make_table(tmp_path / "train", rows=ROWS)
