@@ -53,7 +53,7 @@ def finished(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        given = ["--input", *case.arguments] if case.arguments else []
+        given = [word for text in case.arguments for word in ("--input", text)]
         assert main(["measure", case.network, "--out", "RUN", *QUICK, *given]) == 0
         solve = ["solve", "RUN", "--budget", "65%", "--no-check", "--data", "data", "--task", task]
         assert main([*solve, "--images", "16"]) == 0
