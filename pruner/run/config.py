@@ -312,9 +312,9 @@ class Config:
         """Return this configuration with some entries replaced; sections are merged."""
         content = self.to_dict()
         for key, value in changes.items():
-            # A task's settings belong to its name: another task has none of them.
             section = isinstance(value, Mapping) and isinstance(content.get(key), dict)
-            section = section and key != "task"
+            # A task's settings belong to its name: another task has none of them.
+            section = section and not (key == "task" and "name" in value)
             content[key] = {**content[key], **value} if section else value
         return Config.from_dict(content)
 

@@ -49,8 +49,8 @@ def test_several_tasks_read_one_folder_or_their_own(folder: Path, tmp_path: Path
     assert sorted(name for _, y in apart.data.train(8) for name in y) == ["far"] * 2 + ["seg"] * 2
     assert apart.fingerprint() != task.fingerprint()
     for change, words in (
-        ({"tasks": {"seg": "segmentaton"}}, "task seg: unknown task 'segmentaton'"),
-        ({"tasks": {"seg": {"name": "segmentation", "fits": 1}}}, "unknown entry fits"),
+        ({"tasks": {"seg": "segmentaton"}, "weights": {}}, "task seg: unknown task 'segmentaton'"),
+        ({"tasks": {"seg": {"name": "segmentation", "fits": 1}}, "weights": {}}, "entry fits"),
         ({"weight": {}}, "unknown entry weight: did you mean weights"),
         ({"main": "x"}, "main names no task"),
     ):
@@ -125,6 +125,7 @@ def test_a_text_in_braces_is_a_choice_with_settings() -> None:
     assert config.task == {"name": "depth", "loss": "l2"}
     assert describe_choice(config.task) == "depth, loss l2"
     assert config.with_changes({"task": {"name": "embedding"}}).task == {"name": "embedding"}
+    assert config.with_changes({"task": {"loss": "l1"}}).task == {"name": "depth", "loss": "l1"}
     for text in ("{name: [", "{loss: l2}"):
         with pytest.raises(PrunerError, match="task"):
             Config.from_dict({"model": "m", "task": text})
