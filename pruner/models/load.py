@@ -60,6 +60,11 @@ class DenseModel:
     preset: InputPreset
     example: MakeExample = make_tensor_example
 
+    @property
+    def folder(self) -> str | None:
+        """The folder that it was loaded from, where it was one."""
+        return self.weights if self.weights and os.path.isdir(self.weights) else None
+
 
 def load_model(
     name: str,

@@ -272,7 +272,7 @@ class Workspace:
             lambda: _run_whole(dense.module, example),
             tuple(pytree.tree_leaves((example.args, example.kwargs))),
             self.input_shape, config.data, {}, tuple(preset.mean), tuple(preset.std),
-            preset.crop, preset.interpolation, tuple(example.kwargs), _find_folder(dense),
+            preset.crop, preset.interpolation, tuple(example.kwargs), dense.folder,
             config.target_data,
         )  # fmt: skip
         task = open_task(config.task, request)
@@ -284,11 +284,6 @@ class Workspace:
                 "Choose a criterion that needs no data, such as magnitude, and tune it in Python"
             )
         return task
-
-
-def _find_folder(dense: DenseModel) -> str | None:
-    """Return the folder that a model was loaded from, where it was one."""
-    return dense.weights if dense.weights and os.path.isdir(dense.weights) else None
 
 
 def _run_whole(module: nn.Module, example: Example) -> Any:
