@@ -20,19 +20,19 @@ from .axis_map import Axes, AxisMap
 from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
 from .rules.base import has_rule, is_pointwise
-from .rules.contraction import CONVOLUTIONS, MAP, TRANSPOSED
+from .rules.contraction import CONVOLUTIONS, MAP, PRODUCTS, TRANSPOSED, parse_equation
 from .rules.normalization import NORMALIZATIONS
+from .rules.recurrent import GATES
 from .rules.reduction import COUNTS, EXTREMES, REDUCTIONS, SOFTMAXES, VECTOR_NORMS
 from .rules.spatial import AVERAGES, POOLINGS, UPSAMPLINGS
 from .slicing import cut_program, group_by_module, list_modules_around
 from .validate import validate_axes
 
 __all__ = [
-    "Atom", "Axes", "Axis", "AxisMap", "AVERAGES", "CONVOLUTIONS", "COUNTS", "EXTREMES", "Keep",
-    "MAP", "NORMALIZATIONS", "POOLINGS", "Product", "REDUCTIONS", "SOFTMAXES", "Sum", "TRANSPOSED",
-    "UPSAMPLINGS",
-    "VECTOR_NORMS", "atoms_of", "axis_owners", "axis_size", "cut_program", "factors_of",
-    "group_by_module", "has_rule", "is_free", "is_pointwise", "kept_mask",
-    "list_modules_around", "owner_indices", "parts_of", "propagate_axes", "remove_atom",
-    "resolve_axis", "validate_axes",
+    "AVERAGES", "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "COUNTS", "EXTREMES", "GATES",
+    "Keep", "MAP", "NORMALIZATIONS", "POOLINGS", "PRODUCTS", "Product", "REDUCTIONS", "SOFTMAXES",
+    "Sum", "TRANSPOSED", "UPSAMPLINGS", "VECTOR_NORMS", "atoms_of", "axis_owners", "axis_size",
+    "cut_program", "factors_of", "group_by_module", "has_rule", "is_free", "is_pointwise",
+    "kept_mask", "list_modules_around", "owner_indices", "parse_equation", "parts_of",
+    "propagate_axes", "remove_atom", "resolve_axis", "validate_axes",
 ]  # fmt: skip

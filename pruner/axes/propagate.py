@@ -16,6 +16,7 @@ from .rules.base import is_pointwise
 from .rules.constants import multiply_sizes
 from .rules.elementwise import COPIES, match_pointwise
 from .rules.quantization import QUANTIZERS
+from .rules.shape import VIEWS
 
 
 def propagate_axes(program: Program) -> AxisMap:
@@ -58,7 +59,12 @@ def _tensor_axes(axis_map: AxisMap, node: fx.Node) -> list[Any]:
 
 
 def _is_arithmetic(node: fx.Node) -> bool:
-    """Return whether an operator takes integers as what they are: it is element-wise."""
+    """Return whether an operator takes integers as what they are: element-wise, in another shape.
+
+    Those that are looked up elsewhere as they are, are not.
+    """
+    if operator_name(node) in VIEWS:
+        return all(map(_is_arithmetic, node.users))
     return is_pointwise(node) or operator_name(node) in (*COPIES, *QUANTIZERS)
 
 

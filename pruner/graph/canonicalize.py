@@ -78,9 +78,7 @@ def canonicalize(
             for earlier in holders.pop(written, []):
                 put(earlier, made)
         _unify_split(made, value)
-        if made.op == "call_function" and made.target in _VIEWS:
-            # If a view can be had depends on strides, which a cut changes.
-            made.target = torch.ops.aten.reshape.default
+        _ignore_strides(graph, made)
         put(node, simplify_writes(graph, made))
     remove_dead_nodes(graph)
     for node in list(graph.nodes):
@@ -92,6 +90,22 @@ def canonicalize(
     tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
     spec = exported.call_spec
     return Program(graph, tensors, spec.in_spec, spec.out_spec, batch, tied, transient)
+
+
+def _ignore_strides(graph: fx.Graph, node: fx.Node) -> None:
+    """Let a view be had of any memory, in place: if it can depends on strides, which a cut changes.
+
+    Pairs are viewed as complex numbers where they lie in order.
+    """
+    if node.target in _VIEWS:
+        node.target = torch.ops.aten.reshape.default
+    if node.op != "call_function" or operator_name(node) != "view_as_complex":
+        return
+    source = producer_of(node)
+    with graph.inserting_before(node):
+        made = graph.call_function(torch.ops.aten.contiguous.default, (source,))
+    made.meta = dict(source.meta)
+    node.args = (made,)
 
 
 def _refuse_objects(exported: torch.export.ExportedProgram, model: nn.Module) -> None:

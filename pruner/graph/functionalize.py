@@ -208,7 +208,8 @@ def simplify_writes(graph: fx.Graph, node: fx.Node) -> fx.Node:
 
     def call(target: Any, args: tuple[Any, ...], length: int) -> fx.Node:
         made = graph.call_function(target, args)
-        made.meta.update(shape=(*shape[:dim], length, *shape[dim + 1 :]), path=path)
+        made.meta.update(shape=(*shape[:dim], length, *shape[dim + 1 :]), path=path,
+                         dtype=whole.meta.get("dtype"))  # fmt: skip
         return made
 
     aten = torch.ops.aten

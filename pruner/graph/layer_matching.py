@@ -144,23 +144,29 @@ def _match_recurrent(
     directions = 2 if args["bidirectional"] else 1
     each = 4 if args["has_biases"] else 2
     params = args.get("params")
-    if params is None or len(params) != args["num_layers"] * directions * each:
-        return None  # packed sequences, projected states
-    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[:each]
+    cells = args["num_layers"] * directions
+    projected = kind is nn.LSTM and params is not None and len(params) == cells * (each + 1)
+    if params is None or len(params) != cells * (each + projected):
+        return None  # packed sequences
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[:each] + ("weight_hr",) * projected
     names = [
         f"{one}_l{layer}{'_reverse' if direction else ''}"
         for layer in range(args["num_layers"])
         for direction in range(directions)
         for one in kinds
     ]
-    first = _find_tensor(params[0], tensors)
-    if first is None:
+    first, second = (_find_tensor(one, tensors) for one in params[:2])
+    if first is None or second is None:
         return None
+    hidden = first.shape[0] // gates
+    if projected and second.shape[1] >= hidden:
+        return None  # which the layer refuses
     state = tuple(args["hx"]) if kind is nn.LSTM else args["hx"]
     args = {**args, **dict(zip(names, params)), "state": state}
     return _call(
         kind, args, names, ("input", "state"), input_size=first.shape[1],
-        hidden_size=first.shape[0] // gates, bias=args["has_biases"],
+        hidden_size=hidden, bias=args["has_biases"],
+        proj_size=second.shape[1] if projected else 0,
     )  # fmt: skip
 
 

@@ -29,11 +29,10 @@ LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine", "bias"),
     nn.RMSNorm: ("normalized_shape", "eps", "elementwise_affine"),
     nn.GroupNorm: ("num_groups", "num_channels", "eps", "affine"),
-    **dict.fromkeys(
-        (nn.LSTM, nn.GRU),
-        ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
-         "bidirectional"),
-    ),
+    nn.GRU: ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
+             "bidirectional"),
+    nn.LSTM: ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
+              "bidirectional", "proj_size"),
     nn.PReLU: ("num_parameters",),
     nn.Embedding: ("num_embeddings", "embedding_dim", "padding_idx"),
     **dict.fromkeys(

@@ -51,7 +51,8 @@ def _find_made_numbers(graph: fx.Graph, dtype: torch.dtype) -> set[fx.Node]:
     for node in graph.nodes:
         kind, shape = node.meta.get("dtype"), node.meta.get("shape")
         several = isinstance(shape, list)
-        if not several and (kind is None or not (kind.is_floating_point or kind.is_complex)):
+        exact = kind is not None and not (kind.is_floating_point or kind.is_complex)
+        if not several and (shape is None or exact):
             continue
         copies_shape = operator_name(node).startswith("new_") or operator_name(node) in _LIKE
         read = () if copies_shape else node.all_input_nodes

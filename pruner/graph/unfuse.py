@@ -119,7 +119,7 @@ def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
 
     def add(name: str, target: Any, args: tuple[Any, ...], kwargs: Any, shape: Any) -> fx.Node:
         node = graph.create_node("call_function", target, args, kwargs, name=name)
-        node.meta.update(shape=shape, path=path)
+        node.meta.update(shape=shape, path=path, dtype=source.meta.get("dtype"))
         return node
 
     with graph.inserting_before(reshape):

@@ -9,7 +9,9 @@ from latency_tables import Cell, LayerSpec
 
 from ..axes import (
     CONVOLUTIONS,
+    GATES,
     POOLINGS,
+    PRODUCTS,
     REDUCTIONS,
     TRANSPOSED,
     UPSAMPLINGS,
@@ -35,10 +37,9 @@ from .network import Block, LocatedCell
 from .residual_blocks import find_shared_blocks, index_blocks
 
 _ANCHORS = {
-    "linear", "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "softmax",
-    "_softmax", "layer_norm", "group_norm", "rms_norm", "cat", "embedding", "lstm", "gru", "index",
-    "roll", "deform_conv2d", "bilinear", "cdist", *CONVOLUTIONS, *REDUCTIONS,
-    *POOLINGS, *UPSAMPLINGS,
+    "linear", "einsum", "scaled_dot_product_attention", "softmax", "_softmax", "layer_norm",
+    "group_norm", "rms_norm", "cat", "embedding", "index", "roll", "deform_conv2d", "bilinear",
+    "cdist", *CONVOLUTIONS, *PRODUCTS, *GATES, *REDUCTIONS, *POOLINGS, *UPSAMPLINGS,
 }  # fmt: skip
 _NO_COST = {"sym_size", "getitem"}
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from torch import fx
 
-from ..axes import CONVOLUTIONS, NORMALIZATIONS, POOLINGS, VECTOR_NORMS
+from ..axes import CONVOLUTIONS, GATES, NORMALIZATIONS, POOLINGS, PRODUCTS, VECTOR_NORMS
 from ..graph import find_input_dependent, operator_name
 from ..utils import choose_unused_name, find_common_path
 from .network import Block
@@ -15,8 +15,8 @@ from .network import Block
 Work: TypeAlias = tuple[int, int]
 """(weighted operators, normalizations and poolings) on a way through a graph."""
 
-_WEIGHTED = ("linear", "lstm", "gru", "deform_conv2d", *CONVOLUTIONS)
-_PRODUCTS = ("matmul", "bmm", "mm", "einsum", "addmm", "baddbmm")
+_WEIGHTED = ("linear", "deform_conv2d", *CONVOLUTIONS, *GATES)
+_PRODUCTS = ("einsum", *PRODUCTS)
 _LIGHT = {*NORMALIZATIONS, *VECTOR_NORMS, *POOLINGS}
 
 

@@ -45,7 +45,10 @@ FILE = "model.safetensors"
 PLAN = "plan.json"
 _KIND = "network"
 _DEVICE = "device"  # the one attribute of a tensor that a graph reads
-_EXTENSIONS = ("torchvision.deform_conv2d.default",)
+_EXTENSIONS = tuple(
+    f"torchvision.{name}.default"
+    for name in ("deform_conv2d", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "nms")
+)
 """Operators of other packages, which register them when they are imported, that may be called."""
 _ARITHMETIC = {
     name: getattr(operator, name)

@@ -1,8 +1,5 @@
 """Convolutions and matrix products: they end the axis that they sum over and begin a new one."""
 
-import operator
-from typing import Any
-
 import torch
 from torch import fx
 
@@ -17,6 +14,8 @@ MAP = "a feature map's extent"
 
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", *TRANSPOSED)
+PRODUCTS = ("matmul", "bmm", "mm", "mv", "addmm", "baddbmm")
+"""Products of matrices; of the last two something else is the first argument."""
 
 
 @rule(*CONVOLUTIONS)
@@ -31,11 +30,14 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     transposed = operator_name(node) in TRANSPOSED
     groups = args["groups"]
     if isinstance(groups, fx.Node):  # as many as batch * channels: the kernel is computed
-        groups = axis_map.shape_of(args["input"])[channel] // weight[1].size
+        many = axis_map.shape_of(node if transposed else args["input"])[channel]
+        groups = many // weight[1].size
         each, rest = divmod(groups, axis_map.batch.size)
-        if transposed or rest or (each != 1 and weight[1].size != 1):
+        single = axis_map.shape_of(args["input"])[channel] == groups  # channels in a group
+        if rest or (each != 1 and not single):
             return axis_map.freeze_node(node, "a number of groups that the graph computes")
-        _count_groups(axis_map, node, channel)
+        if each != 1:
+            _count_groups(axis_map, node, channel)
     pointwise = _is_pointwise(axis_map, node)
     if not pointwise:
         freeze_axes(x[channel + 1 :], MAP)
@@ -80,20 +82,13 @@ def _is_pointwise(axis_map: AxisMap, node: fx.Node) -> bool:
 
 
 def _count_groups(axis_map: AxisMap, node: fx.Node, channel: int) -> None:
-    """Let a convolution's number of groups, which the graph computes, follow what it reads."""
+    """Let a convolution's number of groups, which the graph computes, be that of its channels."""
     args = operator_arguments(node)
     graph = axis_map.program.graph
-
-    def call(target: Any, *arguments: Any) -> fx.Node:
-        made = graph.call_function(target, arguments)
-        made.meta = {**node.meta, "shape": None, "dtype": None}
-        axis_map.axes[made] = []
-        return made
-
     with graph.inserting_before(node):
-        size = torch.ops.aten.sym_size.int
-        whole, part = call(size, args["input"], channel), call(size, args["weight"], 1)
-        groups = call(operator.floordiv, whole, part)
+        groups = graph.call_function(torch.ops.aten.sym_size.int, (args["input"], channel))
+    groups.meta = {**node.meta, "shape": None, "dtype": None}
+    axis_map.axes[groups] = []
     place = list(args).index("groups")
     if place < len(node.args):
         node.args = (*node.args[:place], groups, *node.args[place + 1 :])
@@ -219,7 +214,7 @@ def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     """Make axes with the same letter one; an ellipsis stands for the axes in front."""
     equation, operands = node.args[0], node.args[1]
     assert isinstance(equation, str) and isinstance(operands, list | tuple)
-    terms, output = _parse_equation(
+    terms, output = parse_equation(
         equation, [len(axis_map.axes_of(operand)) for operand in operands]
     )
     letters: dict[str, Axis] = {}
@@ -244,7 +239,7 @@ def einsum(axis_map: AxisMap, node: fx.Node) -> Result:
     return [letters[letter] for letter in output]
 
 
-def _parse_equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+def parse_equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     """Return the letters of every operand and of the result, an ellipsis as capitals."""
     left, arrow, output = equation.replace(" ", "").partition("->")
     terms = left.split(",")

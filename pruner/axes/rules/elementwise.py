@@ -19,7 +19,7 @@ SAME_SHAPE = (
     "conj_physical", "angle", "rrelu", "native_channel_dropout",
     "normal", "normal_functional", "uniform", "exponential", "log_normal", "cauchy", "geometric",
 )  # fmt: skip
-COPIES = ("copy", "copy_", "_to_copy", "lift_fresh_copy")
+COPIES = ("copy", "copy_", "_to_copy", "lift_fresh_copy", "to", "type_as")
 PARTS = "real and imaginary parts"
 
 

@@ -25,6 +25,9 @@ from .base import rule
 from .computed_sizes import follow_batch_multiple
 
 RESHAPES = ("view", "reshape", "_unsafe_view", "unflatten")
+VIEWS = (*RESHAPES, "flatten", "permute", "transpose", "swapaxes", "t", "unsqueeze", "squeeze",
+         "expand", "broadcast_to", "contiguous", "clone", "alias", "detach")  # fmt: skip
+"""Operators whose result has the numbers of what they read, in another shape."""
 
 
 @rule(*RESHAPES, "flatten", "reshape_as", "view_as")

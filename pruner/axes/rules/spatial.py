@@ -114,6 +114,35 @@ def affine_grid(axis_map: AxisMap, node: fx.Node) -> Result:
     return axis_map.freeze_node(node, MAP)
 
 
+@rule("roi_align", "roi_pool")
+def pool_regions(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Relate x [N, C, H, W] and regions [K, 5] -> [K, C, h, w], beside it the places of maxima."""
+    return _pool_regions(axis_map, node, axis_map.axes_of(node.args[0])[1])
+
+
+@rule("ps_roi_align", "ps_roi_pool")
+def pool_region_parts(axis_map: AxisMap, node: fx.Node) -> Result:
+    """Relate x [N, C * h * w, H, W] and regions [K, 5] -> [K, C, h, w]: a channel for each part."""
+    shape, channels = node.meta["shape"][0], axis_map.axes_of(node.args[0])[1]
+    pieces = split_product(channels, shape[1])
+    if pieces is None:
+        return axis_map.freeze_node(node, "parts of regions that cut across joined channels")
+    freeze_axes(pieces[1:], "the parts of a region")
+    return _pool_regions(axis_map, node, pieces[0])
+
+
+def _pool_regions(axis_map: AxisMap, node: fx.Node, channels: Axis) -> Result:
+    """Return the axes of a pooling of regions to these channels; everything else is frozen."""
+    x, regions = (axis_map.axes_of(source) for source in node.args[:2])
+    freeze_axes((x[0], *x[2:], *regions), MAP)
+    shape = node.meta["shape"]
+    results = [
+        [regions[0], channels, *axis_map.new_frozen_axes(one[2:], MAP)]
+        for one in (shape if isinstance(shape, list) else [shape])
+    ]
+    return results if isinstance(shape, list) else results[0]
+
+
 @rule("deform_conv2d")
 def deform_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
     """Relate x [N, in, H, W] and weight [out, in / groups, h, w]; offsets and mask are of the map.

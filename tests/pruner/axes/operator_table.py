@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision import ops
 
 WIDTH = 8
 
@@ -84,6 +85,10 @@ def _write(x: Tensor) -> Tensor:
     y = x.clone()
     y[:, torch.tensor([1, 3])] = x[:, :2] * 2
     return y
+
+
+def _boxes(x: Tensor) -> Tensor:
+    return torch.tensor([[0.0, 0, 0, 3, 3], [1, 1, 0, 3, 2], [1, 0, 0, 1, 1]]).to(x)
 
 
 def _along(name: str, dim: int) -> Call:
@@ -209,6 +214,10 @@ MAPS = {
     "transposed": _layer(lambda: nn.ConvTranspose2d(WIDTH, 12, 3, 2, output_padding=1), 12),
     "transposed groups": _layer(lambda: nn.ConvTranspose2d(WIDTH, 12, 3, groups=4), 12),
     "transposed depthwise": _layer(lambda: nn.ConvTranspose2d(WIDTH, 16, 2, groups=8), 16),
+    "regions": _map(lambda net, x: ops.roi_align(x, _boxes(x), (2, 2))
+                    + ops.roi_pool(x, _boxes(x), (2, 2))),
+    "parts of regions": _map(lambda net, x: ops.ps_roi_align(x, _boxes(x), (2, 2))
+                             + ops.ps_roi_pool(x, _boxes(x), (2, 2)), 2),
     "a weight twice": _map(lambda net, x: functional.conv_transpose2d(
         net.c(x), net.c.weight.flip(2)), c=lambda: nn.Conv2d(WIDTH, WIDTH, 2)),
 }  # fmt: skip
@@ -250,9 +259,22 @@ PRODUCTS = {
     "addcmul": _tokens(lambda net, x: torch.addcmul(x, x, net.c.bias, value=0.5), c=_linear),
     "complex": _tokens(lambda net, x: torch.polar(x.abs(), x).real + torch.complex(x, x).abs()),
     "logical": _tokens(lambda net, x: x * ((x > 0) ^ (x > 1) | (x < 0.5) & (x > -1))),
+    "pairs as complex numbers": _tokens(lambda net, x: torch.view_as_real(torch.view_as_complex(
+        torch.cat([x, net.c(x)], -1)[..., :8].unflatten(-1, (4, 2))) * (1 + 2j)).flatten(-2),
+        c=_linear),
+    "numbers of few bits": _tokens(lambda net, x: x * net.c.table.to(x.dtype).view(1, 1, -1),
+                                   c=lambda: _Table()),
     "shifted": _tokens(lambda net, x: x * ((x * 10).int() << 1)),
     "of the batch": _tokens(lambda net, x: x - x.mean(0, keepdim=True) + x.flip(0)),
 }  # fmt: skip
+
+
+class _Table(nn.Module):
+    """Holds a small integer a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.arange(1, WIDTH + 1, dtype=torch.int8))
 
 
 class _Bilinear(nn.Module):
