@@ -12,14 +12,14 @@ small   = pruner.apply(net, plan)
 from .errors import PlanError, PrunerError, TraceError
 from .graph import Block
 from .importance import score
-from .models import load_model, splice
+from .models import load, load_model, splice
 from .moved import install
 from .problem import formulate, predict
 from .reconstruction import repair
 from .run import export
 from .search import evaluate_candidates
 from .structure import Dim, Frozen, Importance, Network, Plan, Slot, trace
-from .surgery import apply, load, rotate, save, verify
+from .surgery import apply, rotate, save, verify
 from .tasks import Task, make_task
 
 __all__ = [

@@ -42,12 +42,14 @@ class BoxSamples(Samples):
         coco: What the file says of them.
         labels: Category ids; label k is the k-th of them, counted from 1.
         how: How images are read and framed.
+        by_id: Labels are the category ids themselves.
     """
 
     files: tuple[Path, ...]
     coco: CocoFile
     labels: tuple[int, ...]
     how: DenseImages
+    by_id: bool = False
     ragged = True
 
     def __len__(self) -> int:
@@ -63,7 +65,9 @@ class BoxSamples(Samples):
         own = slice(self.coco.starts[row], self.coco.starts[row + 1])
         boxes = np.clip(self.coco.boxes[own], 0, [width, height, width, height])
         cut, keep = frame.cut_boxes(boxes)
-        numbers = np.searchsorted(self.labels, self.coco.categories[own][keep]) + 1
+        numbers = self.coco.categories[own][keep]
+        if not self.by_id:
+            numbers = np.searchsorted(self.labels, numbers) + 1
         target = {
             "boxes": torch.from_numpy(cut),
             "labels": torch.from_numpy(numbers.astype(np.int64)),
@@ -85,7 +89,8 @@ class BoxSamples(Samples):
         content: list[Any] = [coco.names, coco.ids, coco.boxes.tolist(), coco.categories.tolist()]
         points = None if coco.points is None else coco.points.tolist()
         content += [coco.starts.tolist(), points, coco.mirror]
-        return digest_json([content, self.labels, self.how.describe()])
+        ids = ["ids"] if self.by_id else []
+        return digest_json([content, self.labels, self.how.describe(), *ids])
 
 
 def open_coco(
@@ -96,6 +101,7 @@ def open_coco(
     train: tuple[str, str] | None = None,
     test: tuple[str, str] | None = None,
     orient: bool = False,
+    by_id: bool = False,
     workers: int | None = None,
     on_error: str = "raise",
 ) -> SampleData[BoxSamples]:
@@ -114,6 +120,7 @@ def open_coco(
             they lie elsewhere.
         test: The same of the test split.
         orient: Turn images as their EXIF entry says.
+        by_id: Labels are the category ids as they stand in the files, not numbered anew.
         workers: Processes that read samples (None: the cores, at most 8).
         on_error: ``"raise"``, or ``"skip"`` samples that cannot be read or whose file is missing.
 
@@ -126,8 +133,7 @@ def open_coco(
         raise PrunerError(f"{root}: no such data folder")
     places = {"train": _find_split(root, _TRAIN, train), "test": _find_split(root, _HELD_OUT, test)}
     if places["train"] is None:
-        inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
-        raise PrunerError(f"{root}: no JSON file of a train split; {_EXPECTED}, found {inside}")
+        raise _miss_train(root)
     found = {name: (read_coco(place[0]), place[1]) for name, place in places.items() if place}
     names_of = _join_categories([coco for coco, _ in found.values()])
     how = DenseImages(preprocessing, framing or Framing(), orient)
@@ -142,11 +148,16 @@ def open_coco(
                 raise PrunerError(f"{text} (first {coco.names[missing[0]]})")
             notes.append(f"{text} and are left out (first {coco.names[missing[0]]})")
             coco, files = _leave_out(coco, files, missing)
-        splits[name] = BoxSamples(tuple(files), coco, tuple(names_of), how)
+        splits[name] = BoxSamples(tuple(files), coco, tuple(names_of), how, by_id)
     return SampleData(
         str(root), splits["train"], splits.get("test"), tuple(names_of.values()), tuple(notes),
         workers, on_error,
     )  # fmt: skip
+
+
+def _miss_train(root: Path) -> PrunerError:
+    inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
+    return PrunerError(f"{root}: no JSON file of a train split; {_EXPECTED}, found {inside}")
 
 
 def _find_split(

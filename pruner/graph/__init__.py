@@ -8,6 +8,7 @@ from .capture import capture_program
 from .eval_mode import evaluation_mode, find_device, move_to_device
 from .exporting import export_program
 from .io_spec import decode_spec, encode_spec, flatten_arguments, nest_results
+from .joined_programs import GraphPart, detach_part, join_programs
 from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
 from .linear_layers import (
     LinearLayer,
@@ -55,20 +56,16 @@ from .torch_internals import (
 from .wrappers import copy_model, unwrap_model
 
 __all__ = [
-    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "LAYERS_BY_NAME",
-    "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule", "StagedExecution",
-    "TableReads",
-    "batch_norm_scale",
-    "build_layer", "build_probe_onnx", "capture_program", "child_modules", "copy_model",
-    "decode_spec", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
-    "export_program",
-    "find_batch_norm_after", "find_device", "find_input_dependent", "flatten_arguments",
-    "flatten_io", "get_layer",
-    "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator",
-    "is_repeated", "is_speakable", "is_ungrouped", "keep_model", "layer_settings",
-    "materialize", "move_to_device", "named_tensors", "nest_results", "only_user",
-    "operator_arguments", "order_tensors",
-    "operator_name", "operator_schema", "producer_of", "put_missing_tensors", "put_module",
-    "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names", "set_io_nesting",
-    "share_layers", "target_name", "to_onnx", "unwrap_model",
+    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "GraphPart",
+    "LAYERS_BY_NAME", "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule",
+    "StagedExecution", "TableReads", "batch_norm_scale", "build_layer", "build_probe_onnx",
+    "capture_program", "child_modules", "copy_model", "decode_spec", "detach_part", "drop_blocks",
+    "effective_weight", "encode_spec", "evaluation_mode", "export_program", "find_batch_norm_after",
+    "find_device", "find_input_dependent", "flatten_arguments", "flatten_io", "get_layer",
+    "group_tied_names", "io_nesting", "is_batch_norm", "is_mutable", "is_operator", "is_repeated",
+    "is_speakable", "is_ungrouped", "join_programs", "keep_model", "layer_settings", "materialize",
+    "move_to_device", "named_tensors", "nest_results", "only_user", "operator_arguments",
+    "operator_name", "operator_schema", "order_tensors", "producer_of", "put_missing_tensors",
+    "put_module", "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names",
+    "set_io_nesting", "share_layers", "target_name", "to_onnx", "unwrap_model",
 ]  # fmt: skip

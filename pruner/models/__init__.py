@@ -7,14 +7,17 @@ from .load import DenseModel, load_model
 from .model_names import resolve_name
 from .submodule import (
     capture_arguments,
+    find_parts,
     find_submodule,
     find_traceable_parts,
     list_submodules,
     splice,
 )
+from .whole import load, save_whole
 
 __all__ = [
-    "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments", "find_submodule",
-    "find_traceable_parts", "list_submodules", "load_model", "make_example", "make_tensor_example",
-    "parse_specs", "resolve_name", "set_batch", "splice",
+    "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments", "find_parts",
+    "find_submodule", "find_traceable_parts", "list_submodules", "load", "load_model",
+    "make_example", "make_tensor_example", "parse_specs", "resolve_name", "save_whole", "set_batch",
+    "splice",
 ]  # fmt: skip

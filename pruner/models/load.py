@@ -9,6 +9,7 @@ random, read from a file, or the published ones, of which what is missing is the
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +172,7 @@ def _build_torchvision(name: str, keywords: dict[str, Any], pretrained: bool) ->
     keywords["weights"] = weights
     module = _build_module(f"torchvision:{name}", models.get_model, name, **keywords)
     if name in models.list_models(module=models.detection):
-        # What a detector's own resizing makes of any image; it normalizes too.
-        resizing: Any = module.transform
-        side = resizing.min_size[-1] if resizing.fixed_size is None else resizing.fixed_size[0]
-        return module, InputPreset((3, side, side)), make_images_example
+        return _describe_detector(module)
     if name in models.list_models(module=models.optical_flow):
         return module, InputPreset((3, 368, 496)), make_pair_example  # RAFT's first training crops
     # Weights tell the input size and the normalization: the first published where none are asked
@@ -191,6 +189,17 @@ def _build_torchvision(name: str, keywords: dict[str, Any], pretrained: bool) ->
         "bicubic" if "bicubic" in str(view.interpolation).lower() else "bilinear",
     )
     return module, preset, make_tensor_example
+
+
+def _describe_detector(module: Any) -> Built:
+    """Return a detector of torchvision with what its own resizing makes of any image.
+
+    It normalizes images itself.
+    """
+    resizing = module.transform
+    height, width = resizing.fixed_size or [resizing.min_size[-1]] * 2
+    preset = InputPreset((3, height, width), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return module, preset, make_images_example
 
 
 def _build_huggingface(
@@ -241,6 +250,10 @@ def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str,
                 raise unknown_model(module_name, attribute, [k for k in vars(found) if k[0] != "_"])
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else _build_module(name, found, **keywords)
+    detection: Any = sys.modules.get("torchvision.models.detection.transform")
+    kind = getattr(detection, "GeneralizedRCNNTransform", ())
+    if isinstance(getattr(unwrap_model(module), "transform", None), kind):
+        return _describe_detector(unwrap_model(module))
     config = getattr(module, "default_cfg", None)
     return module, _read_preset(config if isinstance(config, Mapping) else {}), make_tensor_example
 

@@ -12,6 +12,9 @@ FORMS = (
     "demo:resnet20"
 )
 
+LIBRARIES = ("timm", "torchvision", "hf", "demo")
+"""What may stand before the colon beside a package of the user's own."""
+
 
 def is_folder(name: str) -> bool:
     """Return whether the NAME of ``hf:NAME`` is meant as a path."""

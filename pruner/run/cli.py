@@ -17,7 +17,7 @@ from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
 from .comparison import compare
-from .config import Config, MeasureConfig, nest_entries, parse_pairs
+from .config import Config, MeasureConfig, nest_entries
 from .config_template import init
 from .console_summary import Outcome
 from .context import find_versions
@@ -27,6 +27,7 @@ from .export_stage import export
 from .finetune_stage import finetune
 from .frontier_stage import POINTS, frontier, pick_budget
 from .measure_stage import measure
+from .pairs import parse_pairs
 from .solve_stage import solve
 
 DESCRIPTION = "Prune a vision network to a latency budget that is measured on your device."
@@ -265,7 +266,7 @@ def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
         keywords |= {"action": "store_const", "const": not field.default}
     else:
         keywords["metavar"] = _METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
-        several = typing.get_origin(hint) in (dict, tuple) or entry == "input"
+        several = typing.get_origin(hint) in (dict, tuple) or entry in ("input", "submodule")
         if several and entry != "budgets":
             keywords["action"] = "append"
         elif kinds in ([int], [float]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -145,28 +145,6 @@ def nest_entries(pairs: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` texts, each value as YAML: numbers, true, lists, text.
-
-    Names are identifiers for ``--arg``, entries (``finetune.lr``) for ``--set``, and may be globs
-    for any other option.
-    """
-    import yaml
-
-    found = {}
-    for text in texts:
-        first = flag in _EXPECTED
-        name, equals, value = text.partition("=") if first else text.rpartition("=")
-        expected = _EXPECTED.get(flag, "GLOB=N")
-        if not equals or not name or (flag == "--arg" and not name.isidentifier()):
-            raise wrong_value(flag, expected, text)
-        try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise wrong_value(flag, expected, text) from None
-    return found
-
-
 def _read_input(value: Any) -> Any:
     """Read one shape, or what is said of every argument: texts, or names and texts."""
     if isinstance(value, Mapping):
@@ -208,6 +186,16 @@ def _check_task(value: str | dict[str, Any] | None) -> str | dict[str, Any] | No
 
 def _read_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _read_parts(value: Any) -> Any:
+    """Return one part as a text, several as a tuple."""
+    value = _read_list(value)
+    if isinstance(value, tuple):
+        if len({*map(str, value)}) < len(value):
+            raise refuse("each one once")
+        return value[0] if len(value) == 1 else value or None
+    return value
 
 
 def _read_budgets(value: Any) -> Any:
@@ -265,7 +253,9 @@ class Config:
         ),
     ] = None
     submodule: Annotated[
-        StrictStr | None, entry("prune only this part of the model, e.g. a detector's backbone")
+        StrictStr | tuple[StrictStr, ...] | None,
+        entry("prune only this part of the model, e.g. a detector's backbone; several as one"),
+        BeforeValidator(_read_parts, json_schema_input_type=str | list[str] | None),
     ] = None
     data: Annotated[
         StrictStr | None,
@@ -303,6 +293,11 @@ class Config:
     finetune: Annotated[FinetuneConfig, entry("how the cut network is tuned"), SECTION] = (
         FinetuneConfig()
     )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the model that are pruned, () for all of it."""
+        return (self.submodule,) if isinstance(self.submodule, str) else self.submodule or ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data with every default filled in, as run.json holds it."""

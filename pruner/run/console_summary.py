@@ -65,14 +65,13 @@ def summarize_solve(out: Path, metrics: Metrics) -> Outcome:
     ]
     if metrics.warning:
         lines.append(f"  warning: {metrics.warning}")
-    load, part = f"pruner.load({str(out)!r})", metrics.submodule
-    if part is not None:
+    load = f"in Python: pruner.load({str(out)!r})"
+    if metrics.submodule is not None:
         lines.append(
-            f"  latencies, parameters and limits are of {part!r} alone{_tell_whole(metrics)}"
+            f"  latencies, parameters and limits are of {metrics.part} alone{_tell_whole(metrics)}"
         )
-        lines.append("  in its place again:")
-        load = f"pruner.splice(model, {part!r}, {load})"
-    lines.append(f"  network: {out / 'model.safetensors'} (in Python: {load})")
+        load += f", the whole model with {metrics.part} pruned"
+    lines.append(f"  network: {out / 'model.safetensors'} ({load})")
     return _outcome("\n".join(lines), metrics)
 
 

@@ -17,7 +17,7 @@ import latency_tables
 from latency_tables import LatencyTable
 
 from ..data import TaskData
-from ..errors import PrunerError, TraceError, first_line
+from ..errors import PrunerError
 from ..graph import evaluation_mode
 from ..importance import needs_target
 from ..models import (
@@ -25,15 +25,11 @@ from ..models import (
     Example,
     Host,
     PartTask,
-    capture_arguments,
-    find_submodule,
-    find_traceable_parts,
-    list_submodules,
     load_model,
     resolve_name,
 )  # fmt: skip
 from ..problem import RESOURCES, Budget, split_limit
-from ..structure import Network, trace
+from ..structure import Network
 from ..tasks import Task, TaskRequest, open_task
 from ..utils import ProgressDisplay, SilentProgress, digest_file, is_object_name
 from . import run_folder as names
@@ -42,6 +38,7 @@ from .config import Config
 from .elsewhere import open_engine, resolve_device
 from .model_input import ModelInput, describe_input
 from .run_folder import RunFolder
+from .tracing import PartCall, find_calls, join_calls, read_parts, trace_calls
 
 VERSIONS = ("msprune", "torch", "onnxruntime", "openvino", "pyomo", "highspy", "numpy")
 
@@ -172,8 +169,9 @@ class Workspace:
             other = f"of {known['model']} with weights {weights}"
             weights = f"{model.weights or 'random weights'} ({model.digest[:12]})"
             own = f"of {model.name} with {weights}"
-        elif known.get("submodule") != self.config.submodule:
-            other, own = f"of --submodule {known.get('submodule')}", f"of {self.config.submodule}"
+        elif read_parts(known) != self.config.parts:
+            other = f"of --submodule {', '.join(read_parts(known)) or None}"
+            own = f"of {', '.join(self.config.parts) or None}"
         elif tuple(known["input"]) != self.input.identity:
             other = f"with input {describe_input(known['input'])}"
             own = str(self.input)
@@ -229,38 +227,19 @@ class Workspace:
             "files": {},
         }
 
-    def find_part(self) -> tuple[nn.Module, Example, str]:
-        """Return the network, or the part of it that is to be pruned, its arguments and its name.
+    def find_call(self) -> Example:
+        """Return the arguments that the network is called with, or its part: of several, joined.
 
         Raises:
             PrunerError: It does not take an input of the RUN's shape.
         """
-        dense, path = self.dense, self.config.submodule
-        module, example, name = dense.module, self.example, dense.name
-        if path is not None:
-            example = capture_arguments(module, path, example)
-            module, name = find_submodule(module, path), f"{name}, its {path}"
-        try:
-            with torch.no_grad():
-                module(*example.args, **example.kwargs)
-        except Exception as error:  # whatever the user's network raises
-            raise PrunerError(
-                f"{name} does not take an input of {self.input} (give --input): "
-                f"{first_line(error, with_kind=False)}"
-            ) from error
-        return module, example, name
+        return join_calls(self._find_calls())
+
+    def _find_calls(self) -> dict[str, PartCall]:
+        return find_calls(self.dense, self.example, str(self.input), self.config.parts)
 
     def _trace(self) -> Network:
-        path = self.config.submodule
-        module, example, name = self.find_part()
-        try:
-            return trace(module, example.args, example.kwargs, name=name)
-        except TraceError as error:
-            parts = find_traceable_parts(module, example) or f"of {list_submodules(module)} none"
-            below = "" if path is None else f", NAME below {path}"
-            raise TraceError(
-                f"{error}. What can be traced with --submodule NAME{below}: {parts}"
-            ) from error
+        return trace_calls(self._find_calls(), self.dense.name)
 
     def _open_task(self) -> Task:
         config, dense, net, preset = self.config, self.dense, self.net, self.dense.preset
@@ -273,11 +252,11 @@ class Workspace:
             tuple(pytree.tree_leaves((example.args, example.kwargs))),
             self.input_shape, config.data, {}, tuple(preset.mean), tuple(preset.std),
             preset.crop, preset.interpolation, tuple(example.kwargs), dense.folder,
-            config.target_data,
+            config.target_data, model=dense.module,
         )  # fmt: skip
         task = open_task(config.task, request)
-        if config.submodule is not None:
-            task = PartTask(task, Host(dense.module, config.submodule))
+        if config.parts:
+            task = PartTask(task, Host(dense.module, *config.parts))
         if net.fixed_batch is not None:
             raise PrunerError(
                 f"{net.name} runs with a batch of {net.fixed_batch} only, as it was traced. "

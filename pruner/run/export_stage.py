@@ -29,6 +29,7 @@ from .console_summary import Outcome
 from .context import Workspace, find_versions, open_run
 from .export_summary import summarize_export
 from .results import require_plan
+from .tracing import read_parts
 
 CALIBRATION_SAMPLES = 128
 """Training samples, or as near as whole batches come, that the ranges of int8 are taken from."""
@@ -187,7 +188,7 @@ def _open_network(space: Workspace) -> PlainNetwork:
         except PrunerError:  # its arguments are others, which the model itself knows
             pass
     space.check_identity()
-    _, example, _ = space.find_part()
+    example = space.find_call()
     return PlainNetwork.of(small, example.args, example.kwargs)
 
 
@@ -240,7 +241,7 @@ def _describe_run(space: Workspace, network: PlainNetwork, precision: str) -> di
     identity = space.folder.read_state()["identity"]
     return {
         "model": str(identity["model"]),
-        "submodule": str(identity.get("submodule") or ""),
+        "submodule": ", ".join(read_parts(identity)),
         "plan": digest_file(space.folder.verify(names.PLAN)),
         "network": digest_file(space.folder.verify(FILE)),
         **_describe_network(network, precision),

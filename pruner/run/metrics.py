@@ -152,7 +152,7 @@ class Metrics(_Record):
     budget: WrittenBudget
     budget_ms: float
     device: str
-    submodule: str | None = None
+    submodule: str | tuple[str, ...] | None = None
     table: str
     dense: DenseMetrics
     pruned: PrunedMetrics
@@ -184,6 +184,12 @@ class Metrics(_Record):
     def judged_by(self) -> MetricKind:
         """What the values mean."""
         return self.metric or USUAL
+
+    @property
+    def part(self) -> str:
+        """What of the model was pruned, in words; "" for all of it."""
+        parts = (self.submodule,) if isinstance(self.submodule, str) else self.submodule or ()
+        return " and ".join(parts)
 
     @property
     def speedup(self) -> float | None:

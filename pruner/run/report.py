@@ -180,7 +180,10 @@ def _simplify(content: Any) -> Any:
 
 def _name_network(identity: Mapping[str, Any]) -> str:
     part = identity.get("submodule")
-    return identity["model"] if part is None else f"{identity['model']}, its {part} alone"
+    if part is None:
+        return identity["model"]
+    parts = part if isinstance(part, str) else " and ".join(part)
+    return f"{identity['model']}, its {parts} alone"
 
 
 def _format_ms(value: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import fx
 
 from ..errors import PrunerError
+from ..models import save_whole
 from ..structure import Plan
 from ..surgery import save
 from ..utils import write_text
@@ -37,6 +38,8 @@ def commit_results(
     def write(scratch: Path) -> None:
         if network is not None:
             save(*network, scratch)
+        if network is not None and step == "solve" and space.config.parts:
+            save_whole(space.dense, space.config.arguments, space.config.parts, scratch)
         write_text(scratch / METRICS, metrics.to_json())
 
     config = None if network is None else space.config.to_dict()

@@ -22,11 +22,11 @@ def time_whole(space: Workspace, small: torch.nn.Module) -> WholeMetrics | None:
         The medians; None where the network is pruned as a whole, is timed on a device elsewhere, or
         torch cannot run it, which is said.
     """
-    path, dense = space.config.submodule, space.dense
-    if path is None or isinstance(space.engine, RemoteEngine):  # torch is not over there
+    paths, dense = space.config.parts, space.dense
+    if not paths or isinstance(space.engine, RemoteEngine):  # torch is not over there
         return None
-    host, example = Host(dense.module, path), space.example
-    parts = {"dense": space.net.module, "pruned": small}
+    host, example = Host(dense.module, *paths), space.example
+    parts = {"dense": host.split(space.net.module), "pruned": host.split(small)}
     laps: dict[str, list[float]] = {name: [] for name in parts}
     threads, until = torch.get_num_threads(), time.monotonic() + SECONDS
     torch.set_num_threads(space.config.measure.threads)
@@ -34,7 +34,7 @@ def time_whole(space: Workspace, small: torch.nn.Module) -> WholeMetrics | None:
         with torch.inference_mode():
             for number in range(-1, RUNS):
                 for name, part in parts.items():
-                    with host.put(part) as whole:
+                    with host.put(*part) as whole:
                         begun = time.perf_counter()
                         whole(*example.args, **example.kwargs)
                         if number >= 0:  # the first one warms up

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..axes import has_rule, propagate_axes, validate_axes
-from ..graph import Program, capture_program, materialize, unwrap_model
+from ..graph import Program, capture_program, join_programs, materialize, unwrap_model
 from .cells import find_cells
 from .dims import attach_slots, find_dims, find_uncuttable, list_frozen
 from .network import Network
@@ -44,6 +44,34 @@ def trace(
     flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
     kind = type(model).__name__
     return build_network(program, flat, name or kind, kind, step)
+
+
+def trace_parts(
+    parts: Mapping[str, tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]],
+    *,
+    step: int | None = None,
+    name: str | None = None,
+) -> Network:
+    """Find what can be cut in several parts of a model, as one Network.
+
+    The parts lie side by side: what one hands to another keeps its sizes. The Network's module
+    takes one argument a part, the pair (args, kwargs) of its call, and returns a tuple.
+
+    Args:
+        parts: Dotted path in the model -> the part and example arguments of it; no part is within
+            another. Names of tensors, Dims, Blocks and cells begin with the path.
+        step: As in `trace`.
+        name: The Network's name; None: the paths.
+
+    Raises:
+        TraceError: A part cannot be exported, or runs with one batch only.
+    """
+    programs, calls = {}, []
+    for path, (part, args, kwargs) in parts.items():
+        programs[path] = capture_program(unwrap_model(part), tuple(args), kwargs, has_rule)
+        calls.append((tuple(args), dict(kwargs)))
+    flat = tuple(pytree.tree_leaves(((tuple(calls)), {})))
+    return build_network(join_programs(programs), flat, name or ", ".join(parts), "Parts", step)
 
 
 def build_network(

@@ -4,12 +4,13 @@ Scores, repair, trials, distillation, evaluation and the report ask it and know 
 themselves. A new task is one file here and one line in the registry.
 """
 
-from .base import Call, Task, TaskModule, copy_tensors, record_calls, to_call
+from .base import Call, Replay, Task, TaskModule, copy_tensors, record_calls, to_call
 from .calls import NetworkCalls
 from .class_scores import extract_scores
 from .classification import ACCURACY, Classification
 from .custom import make_task
 from .depth import Depth
+from .detection import Detection
 from .divergence import compare_outputs, compare_scores, compare_values
 from .embedding import Embedding
 from .guarded import GuardedTask, explain_failure
@@ -35,9 +36,9 @@ from .total import Total
 from .wrapped import WrappedTask
 
 __all__ = [
-    "ACCURACY", "Call", "Classification", "CollectedMetric", "DEFAULT", "Depth",
+    "ACCURACY", "Call", "Classification", "CollectedMetric", "DEFAULT", "Depth", "Detection",
     "DivergenceMetric", "Embedding", "GroupMetric", "GuardedTask", "LibraryMetric", "MeanMetric",
-    "Metric", "MetricKind", "Multilabel", "NetworkCalls", "Recognition", "Retrieval",
+    "Metric", "MetricKind", "Multilabel", "NetworkCalls", "Recognition", "Replay", "Retrieval",
     "RootMeanMetric", "Segmentation", "Several", "TASKS", "Task", "TaskModule", "TaskRequest",
     "Total", "WrappedTask", "compare_outputs", "compare_scores", "compare_values", "copy_tensors",
     "describe_choice", "draw_mixture", "explain_failure", "extract_scores", "make_task",

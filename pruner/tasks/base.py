@@ -167,9 +167,19 @@ class Task:
             return [to_call(inputs, find_device(module))]
         return record_calls(self, module, module, inputs)
 
-    def complete(self, results: Sequence[Any], inputs: Any) -> Any:
-        """Return what `forward` does on inputs if the network's calls return these in turn."""
-        return self.forward(_Replay(results), inputs)
+    def complete(
+        self, results: Sequence[Any], inputs: Any, module: nn.Module | None = None,
+        arguments: Sequence[tuple[Any, ...]] = (),
+    ) -> Any:  # fmt: skip
+        """Return what `forward` does on inputs if the network's calls return these in turn.
+
+        Args:
+            results: One a call.
+            inputs: Of the batch.
+            module: The network that they are of, for tasks that call only parts of it at a time.
+            arguments: What it was called with, nested ones taken apart.
+        """
+        return self.forward(Replay(results), inputs)
 
 
 def to_call(inputs: Any, device: torch.device) -> Call:
@@ -203,7 +213,7 @@ def copy_tensors(values: Any) -> Any:
     return pytree.tree_map_only(Tensor, Tensor.clone, values)
 
 
-class _Replay(nn.Module):
+class Replay(nn.Module):
     """A network that returns given results, one a call."""
 
     def __init__(self, results: Sequence[Any]) -> None:

@@ -24,12 +24,14 @@ class NetworkCalls:
         batches: The batches' inputs.
         counts: How many calls each batch makes.
         arguments: Of every call, in order: the values that the network's graph takes.
+        module: The network.
     """
 
     task: Task
     batches: tuple[Any, ...]
     counts: tuple[int, ...]
     arguments: tuple[tuple[Any, ...], ...]
+    module: fx.GraphModule | None = None
 
     @classmethod
     def record(
@@ -44,11 +46,13 @@ class NetworkCalls:
             inputs.append(batch[0])
         calls = [task.list_calls(module, x) for x in inputs]
         flat = tuple(flatten_arguments(module, *call) for found in calls for call in found)
-        return cls(task, tuple(inputs), tuple(map(len, calls)), flat)
+        return cls(task, tuple(inputs), tuple(map(len, calls)), flat, module)
 
     @torch.no_grad()
     def complete(self, results: Iterable[Any]) -> Iterator[Any]:
         """Yield the task's outputs, batch by batch, if the calls return these results."""
-        waiting = iter(results)
+        waiting, arguments = iter(results), iter(self.arguments)
         for inputs, count in zip(self.batches, self.counts, strict=True):
-            yield self.task.complete(list(islice(waiting, count)), inputs)
+            yield self.task.complete(
+                list(islice(waiting, count)), inputs, self.module, list(islice(arguments, count))
+            )

@@ -33,10 +33,13 @@ class GuardedTask(WrappedTask):
         with explain_failure(self.name, "calling the network on a batch"):
             return self.task.forward(module, inputs, targets)
 
-    def complete(self, results: Sequence[Any], inputs: Any) -> Any:
+    def complete(
+        self, results: Sequence[Any], inputs: Any, module: nn.Module | None = None,
+        arguments: Sequence[tuple[Any, ...]] = (),
+    ) -> Any:  # fmt: skip
         """Return the outputs of given results; PrunerError where that fails."""
         with explain_failure(self.name, "reading the network's results"):
-            return self.task.complete(results, inputs)
+            return self.task.complete(results, inputs, module, arguments)
 
     def loss(self, outputs: Any, targets: Any) -> Tensor | Mapping[str, Tensor]:
         """Return the loss; PrunerError where it fails."""

@@ -10,6 +10,7 @@ from ..utils import import_object, search_current_folder, suggest_names
 from .base import Task
 from .classification import Classification
 from .depth import Depth
+from .detection import Detection
 from .embedding import Embedding
 from .guarded import GuardedTask
 from .multilabel import Multilabel
@@ -23,6 +24,7 @@ TASKS: dict[str, Callable[[TaskRequest], Task]] = {
     Classification.name: Classification.open,
     Multilabel.name: Multilabel.open,
     Segmentation.name: Segmentation.open,
+    Detection.name: Detection.open,
     Depth.name: Depth.open,
     Retrieval.name: Retrieval.open,
     Embedding.name: Embedding.open,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import (
     Preprocessing,
@@ -45,6 +45,7 @@ class TaskRequest:
         folder: Where the model was loaded from, if it lies in a folder with its tokenizer.
         target: The path of a second, unlabelled data set, if any.
         open_other: Opens another task, from its choice and its request.
+        model: The whole model, for tasks that ask what kind it is; it is not to be changed.
     """
 
     network: str
@@ -61,6 +62,7 @@ class TaskRequest:
     folder: str | None = None
     target: str | None = None
     open_other: Callable[[Any, TaskRequest], Any] = field(default=_open_nothing, repr=False)
+    model: nn.Module | None = None
 
     def require_data(self) -> str:
         """Return the path; PrunerError where none was given."""

@@ -96,7 +96,7 @@ def test_a_backbone_from_beginning_to_end(here: Path, capsys) -> None:
     assert found["submodule"] == "backbone"
     assert found["whole"]["dense_ms"] > 0 and found["whole"]["pruned_ms"] > 0
     model = load_model(MODEL, seed=3).module
-    whole = splice(model, "backbone", pruner.load(here / "PART"))
+    whole = splice(model, "backbone", pruner.load(here / "PART", part=True))
     assert isinstance(whole, Segmenter)
     batches = [(x[None], y[None]) for x, y in draw_tensors(8, 2)]
     alone = evaluate(whole, batches, Segmentation())

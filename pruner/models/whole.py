@@ -1,0 +1,102 @@
+"""A whole model with pruned parts: what a RUN keeps of it, and how it is put together again."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import PrunerError
+from ..surgery import load as load_part
+from ..utils import import_object, read_tensors, search_current_folder, write_tensors
+from .load import DenseModel, load_model
+from .model_names import LIBRARIES
+from .submodule import splice
+from .weights import list_some
+
+WHOLE = "whole.safetensors"
+_KIND = "whole"
+
+
+def save_whole(
+    dense: DenseModel, arguments: Mapping[str, Any], paths: tuple[str, ...], folder: Path
+) -> None:
+    """Write what `load` needs beside the pruned parts: the other weights, and how it was built.
+
+    Args:
+        dense: The whole model before.
+        arguments: Of its factory.
+        paths: The parts' dotted names.
+        folder: Where the parts' network is written too.
+    """
+    rest = {
+        name: value.detach().contiguous().clone()
+        for name, value in dense.module.state_dict().items()
+        if isinstance(value, Tensor) and not _lies_within(name, paths)
+    }
+    notes = {
+        "model": dense.name,
+        "arguments": dict(arguments),
+        "parts": list(paths),
+        "pretrained": dense.weights == "pretrained",
+    }
+    write_tensors(folder / WHOLE, _KIND, rest, notes)
+
+
+def load(folder: Path | str, *, part: bool = False) -> nn.Module:
+    """Return the network that a RUN holds, in evaluation mode; no pickle is read.
+
+    Of a RUN that pruned parts of a model that is the whole model with the pruned parts in their
+    places. Its class is imported by the name that RUN was begun with, from torchvision, timm,
+    transformers or the user's own package, as every command on that RUN does.
+
+    Args:
+        folder: RUN, a folder that `save` wrote, or its ``model.safetensors``.
+        part: Return the pruned network alone, and import nothing.
+
+    Raises:
+        PrunerError: A file is missing or damaged, or the whole cannot be built here.
+    """
+    folder = Path(folder)
+    small = load_part(folder)
+    if part or not (folder / WHOLE).is_file():
+        return small
+    rest, notes = read_tensors(folder / WHOLE, _KIND)
+    name, paths = str(notes["model"]), tuple(map(str, notes["parts"]))
+    _check_origin(name, folder)
+    try:
+        # Published weights say which architecture a repository holds.
+        pretrained = bool(notes.get("pretrained")) and name.startswith("hf:")
+        module = load_model(name, arguments=notes["arguments"], pretrained=pretrained).module
+    except PrunerError as error:
+        raise PrunerError(
+            f"{folder} holds parts of {name}, which cannot be built here: {error}. "
+            "pruner.load(RUN, part=True) gives them alone, and pruner.splice puts them into a model"
+        ) from error
+    found = module.load_state_dict(rest, strict=False)
+    lost = [key for key in found.missing_keys if not _lies_within(key, paths)]
+    if lost or found.unexpected_keys:
+        raise PrunerError(
+            f"{folder / WHOLE} does not fit {name} as it is built here: "
+            f"{list_some(lost + found.unexpected_keys)}"
+        )
+    return splice(module, paths, small).eval()
+
+
+def _lies_within(name: str, paths: tuple[str, ...]) -> bool:
+    """Return whether a tensor's name is of one of these parts."""
+    return any(name.startswith(f"{path}.") for path in paths)
+
+
+def _check_origin(name: str, folder: Path) -> None:
+    """Refuse a factory of Python's own library: a file must not call what makes no model."""
+    source = name.partition(":")[0]
+    if source in LIBRARIES:
+        return
+    with search_current_folder():
+        found: Any = import_object(name, "model")
+    for module in (source, str(getattr(found, "__module__", ""))):
+        top = module.partition(".")[0]
+        if not top or top in sys.stdlib_module_names:
+            raise PrunerError(f"{folder} names {name!r} as its model, which makes none")

@@ -1,0 +1,28 @@
+"""Reads options of the command line that hold a name and a value."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..utils import wrong_value
+
+
+def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` texts, each value as YAML: numbers, true, lists, text.
+
+    Names are identifiers for ``--arg``, entries (``finetune.lr``) for ``--set``, and may be globs
+    for any other option.
+    """
+    import yaml
+
+    found = {}
+    for text in texts:
+        first = flag in _EXPECTED
+        name, equals, value = text.partition("=") if first else text.rpartition("=")
+        expected = _EXPECTED.get(flag, "GLOB=N")
+        if not equals or not name or (flag == "--arg" and not name.isidentifier()):
+            raise wrong_value(flag, expected, text)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise wrong_value(flag, expected, text) from None
+    return found
