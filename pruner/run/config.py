@@ -119,10 +119,6 @@ class FinetuneConfig(Recipe):
         return Recipe(**{name: getattr(self, name) for name in names})
 
 
-_EXPECTED = {"--arg": "NAME=VALUE", "--set": "ENTRY=VALUE, e.g. finetune.lr=0.01"}
-"""What options with pairs take, whose names hold no ``=``."""
-
-
 def parse_shape(text: str) -> tuple[int, ...]:
     """Read ``1x3x224x224``."""
     try:

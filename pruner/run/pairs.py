@@ -5,6 +5,9 @@ from typing import Any
 
 from ..utils import wrong_value
 
+_EXPECTED = {"--arg": "NAME=VALUE", "--set": "ENTRY=VALUE, e.g. finetune.lr=0.01"}
+"""What options with pairs take, whose names hold no ``=``."""
+
 
 def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
     """Read ``NAME=VALUE`` texts, each value as YAML: numbers, true, lists, text.
