@@ -7,7 +7,7 @@ the peak, of which one or two bind, and every budget left out makes all that fol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +18,15 @@ from .relaxation import minimize
 from .search import Search
 
 
-def solve_binding(search: Search, prove: Callable[[Search], None]) -> None:
-    """Let ``prove`` solve the search under ever more of its budgets, until none is exceeded."""
-    chosen: list[int] = []
-    settled = False
+def solve_binding(
+    search: Search, prove: Callable[[Search], None], chosen: Sequence[int] = ()
+) -> None:
+    """Let ``prove`` solve the search under ever more of its budgets, until none is exceeded.
+
+    ``chosen`` are budgets that are known to bind.
+    """
+    chosen = list(chosen)
+    settled = bool(chosen)
     while True:
         part = _leave_out(search, chosen)
         try:
@@ -47,9 +52,7 @@ def solve_binding(search: Search, prove: Callable[[Search], None]) -> None:
 def _leave_out(search: Search, chosen: list[int]) -> Search:
     """Return the search under the chosen budgets alone; what it finds is offered to the whole."""
     model = search.model.select_budgets(chosen)
-    names = list(search.budgets)
-    budgets = {names[r]: search.budgets[names[r]] for r in chosen}
-    return replace(search, model=model, budgets=budgets, multipliers=None, whole=search)
+    return replace(search, model=model, multipliers=None, whole=search, restricts=False)
 
 
 def _relax(search: Search) -> None:
@@ -66,7 +69,8 @@ def _rank_exceeded(search: Search, choice: np.ndarray | None) -> list[int]:
     if choice is None:
         return list(range(len(model.budgets)))
     options = model.project(choice)
-    assert options is not None
+    if options is None:
+        return list(range(len(model.budgets)))
     over = model.evaluate(options)[1] - model.budgets - model.tolerances
     share = over / np.maximum(np.abs(model.budgets), 1e-300)
     return [int(r) for r in np.argsort(-share, kind="stable") if over[r] > 0]

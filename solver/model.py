@@ -131,7 +131,7 @@ class Model:
             cost = [None if c is None else np.ascontiguousarray(c[index]) for c in factor.cost]
             factors.append(Factor(factor.scope, np.ascontiguousarray(value[index]), cost))
         keep = [k[a] for k, a in zip(self.keep, alive)]
-        return _simplify(replace(self, factors=factors, keep=keep))
+        return simplify(replace(self, factors=factors, keep=keep))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +211,7 @@ def build(problem: Problem, budgets: Mapping[str, float]) -> Model:
         units=Units(resources, value_unit, math.fsum(offsets), cost_unit),
         inadmissible=inadmissible,
     )
-    simple = _simplify(model)
+    simple = simplify(model)
     simple.inadmissible |= inadmissible
     return simple
 
@@ -223,7 +223,7 @@ def _round_to_power_of_two(x: float) -> float:
     return float(2.0 ** max(-1000, min(1000, math.frexp(x)[1])))
 
 
-def _simplify(model: Model) -> Model:
+def simplify(model: Model) -> Model:
     """Take out variables of one option, and merge factors whose scope lies in another's."""
     free = [i for i, k in enumerate(model.keep) if len(k) > 1]
     index = {old: new for new, old in enumerate(free)}

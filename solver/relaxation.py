@@ -5,7 +5,8 @@ choices bounds the problem from above (Geoffrion, *Lagrangean relaxation for int
 1974; Fisher, *The Lagrangian relaxation method*, Management Science 27, 1981). It is convex and
 piecewise linear in m, and every evaluation is exact here, so finitely many cuts are enough.
 One budget needs no more than the intersection of two lines (the secant method on the frontier's
-concave envelope); several are kept in a small linear program with queries damped towards the best.
+concave envelope); several are kept in a small linear program (:mod:`~solver.mixture`) with queries damped towards the
+best.
 """
 
 import math
@@ -13,8 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .mixture import Mixture
 from .search import EPSILON, Search
 from .tree import BucketTree
+
+
+#: Weights of a mixture below this are rounding.
+WEIGHT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +45,13 @@ class Pool:
 class Dual:
     """The best multipliers [R] found and the bound that they give (scaled).
 
-    A bound of ``-inf`` says that no admissible choice keeps the budgets.
+    A bound of ``-inf`` says that no admissible choice keeps the budgets. For several budgets,
+    ``mixture`` has the weights of the vertices between which the relaxation wavers.
     """
 
     multipliers: np.ndarray
     bound: float
+    mixture: list[tuple[float, Vertex]] = field(default_factory=list)
 
 
 def evaluate(
@@ -107,7 +115,7 @@ def minimize(
     for vertex in (*pool.cheapest, *pool.vertices):
         if (vertex.cost <= room).all() and vertex.value + model.constant_value > search.value:
             search.offer(model, vertex.choice)
-    method = _minimize_by_secants if count == 1 else _minimize_by_cuts
+    method = _minimize_by_secants if count == 1 else minimize_by_cuts
     dual = method(tree, search, pool, room, start, overall)
     dual.bound += model.constant_value
     return dual
@@ -192,7 +200,7 @@ def bracket(vertices: list[Vertex], limit: float) -> tuple[Vertex, Vertex] | Non
     return chain[at - 1], chain[at]
 
 
-def _minimize_by_cuts(
+def minimize_by_cuts(
     tree: BucketTree,
     search: Search,
     pool: Pool,
@@ -200,27 +208,31 @@ def _minimize_by_cuts(
     start: np.ndarray | None,
     overall: bool,
 ) -> Dual:
-    """Minimize the dual of several budgets; the bound leaves out the model's constants."""
+    """Minimize the dual of several budgets, from vertices that the pool has.
+
+    Arguments as in :func:`minimize`; the bound leaves out the model's constants.
+    """
     model, count = tree.model, len(room)
     # Below this no bound of a feasible problem can fall: then the budgets exclude one another.
     floor = sum(float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors)
     dual = Dual(np.zeros(count), math.inf)
-    cuts: list[Vertex] = [*pool.cheapest, *pool.vertices]
-    box = np.full(count, 4.0)
-    query = np.zeros(count)
-    lower, damped = -math.inf, False
-    hint = start
+    mixture, vertices = Mixture(room), [*pool.cheapest, *pool.vertices]
+    for vertex in vertices:
+        mixture.add(vertex.value, vertex.cost)
+    query = np.zeros(count) if start is None else start
+    damped = False
     for number in range(400):
         best, vertex = evaluate(tree, query)
         assert vertex is not None
         bound = best + float(query @ room)
-        cuts.append(vertex)
+        vertices.append(vertex)
         pool.vertices.append(vertex)
+        mixture.add(vertex.value, vertex.cost)
         if bound < dual.bound - EPSILON:
             dual.bound, dual.multipliers = bound, query
             if overall:
                 search.tighten(bound + model.constant_value)
-        elif not damped and bound <= lower + 1e-10:
+        elif not damped and bound <= mixture.value + 1e-10:
             break
         search.offer(model, vertex.choice)
         search.report("relaxation")
@@ -229,37 +241,15 @@ def _minimize_by_cuts(
         if dual.bound < floor - 1e-9:
             dual.bound = -math.inf
             break
-        if hint is not None:
-            query, hint = hint, None
-            continue
-        minimum = _minimize_cuts(cuts, room, box)
-        if minimum is None:
-            break
-        point, lower = minimum
-        if (point >= box * 0.999).any():
-            box[point >= box * 0.999] *= 8.0
+        mixture.solve()
+        mixture.widen()
         # The rounds and passes that follow refine what a hundredth of the gap leaves open.
         enough = 0.01 * (dual.bound + model.constant_value - search.value)
-        if dual.bound - lower <= max(1e-9, enough if search.choice is not None else 0.0):
+        left = dual.bound - mixture.value
+        if left <= max(1e-9, enough if search.choice is not None else 0.0):
             break
         # Kelley's point jumps; half the way from the best point keeps the cuts where they matter.
         damped = not damped and number > 2
-        query = 0.5 * (point + dual.multipliers) if damped else point
+        query = 0.5 * (mixture.prices + dual.multipliers) if damped else mixture.prices
+    dual.mixture = [(float(w), v) for w, v in zip(mixture.weights, vertices) if w > WEIGHT]
     return dual
-
-
-def _minimize_cuts(
-    cuts: list[Vertex], room: np.ndarray, box: np.ndarray
-) -> tuple[np.ndarray, float] | None:
-    """Minimize the cuts' maximum over multipliers [R] from zero to ``box``; None where it fails."""
-    from scipy.optimize import linprog
-
-    slopes = np.array([room - v.cost for v in cuts])
-    answer = linprog(
-        np.r_[np.zeros(len(room)), 1.0],
-        A_ub=np.c_[slopes, -np.ones(len(cuts))],
-        b_ub=-np.array([v.value for v in cuts]),
-        bounds=[(0.0, b) for b in box] + [(None, None)],
-        method="highs",
-    )
-    return (answer.x[: len(room)], float(answer.fun)) if answer.success else None

