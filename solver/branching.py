@@ -27,7 +27,7 @@ from .relaxation import Pool, Vertex, minimize_by_cuts
 from .search import EPSILON, OutOfTime, Search
 
 #: Entries up to which a part is tried by labels, and the seconds of the first try.
-SMALL, SECONDS = 20_000, 0.3
+SMALL, SECONDS = 20_000, 1.0
 #: Choices of a part that its halves start from.
 CHOICES = 40
 #: Weights that waver by less than this are rounding.
