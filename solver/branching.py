@@ -13,6 +13,7 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,13 +27,18 @@ from .reduction import reduce
 from .relaxation import Pool, Vertex, minimize_by_cuts
 from .search import EPSILON, OutOfTime, Search
 
-#: Entries up to which a part is tried by labels, and the seconds of the first try.
-SMALL, SECONDS = 20_000, 1.0
+#: Entries up to which a part is tried by labels whatever it wavers between.
+SMALL = 20_000
+#: Seconds of a first try by labels, and by what those of the halves of what it left are longer.
+SECONDS, LONGER = 1.0, 2.0
 #: Choices of a part that its halves start from.
 CHOICES = 40
-#: Weights that waver by less than this are rounding.
+#: A variable that shares tables with so many times more others than usual is branched on first.
+FAR = 2.0
+#: Options that waver by less than this are rounding.
 WAVER = 1e-6
 
+#: Proves a part of the search, under the budgets of these numbers first.
 Close = Callable[[Search, list[int]], None]
 
 
@@ -41,7 +47,8 @@ class Part:
     """A part of what is open: its model, a bound, and its relaxation.
 
     ``choices`` [n, variables] are complete ones that the relaxation has met, the first of them with
-    positive ``weights``. ``tries`` counts attempts by labels.
+    positive ``weights``. ``seconds`` is what the next try by labels may take, ``tried`` whether
+    there was one.
     """
 
     model: Model
@@ -49,7 +56,14 @@ class Part:
     prices: np.ndarray
     choices: np.ndarray
     weights: np.ndarray
-    tries: int = 0
+    seconds: float = SECONDS
+    tried: bool = False
+
+    def average(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mixture's mean options [variables], and by how much they waver."""
+        choices = self.choices[: len(self.weights)]
+        mean = self.weights @ choices / self.weights.sum()
+        return mean, self.weights @ np.abs(choices - mean)
 
 
 def branch(search: Search, model: Model, prices: np.ndarray, close: Close) -> Iterator[int]:
@@ -63,11 +77,10 @@ def branch(search: Search, model: Model, prices: np.ndarray, close: Close) -> It
     """
     groups = group_alike(search.model)
     reach = _count_neighbours(search.model)
-    first = _relax(search, model, prices, np.zeros((0, len(search.problem.options)), int), math.inf)
-    if first is None:
-        search.tighten(search.value)
-        return
-    heap = [(-first.bound, 0, first)]
+    none = np.zeros((0, len(search.problem.options)), dtype=np.int64)
+    whole = Part(model, search.bound, prices, none, np.zeros(0))
+    first = _relax(search, whole, model, prices)
+    heap = [] if first is None else [(-first.bound, 0, first)]
     number = 0
     while heap:
         part = heapq.heappop(heap)[2]
@@ -75,16 +88,15 @@ def branch(search: Search, model: Model, prices: np.ndarray, close: Close) -> It
         search.report("branching")
         if search.done:
             return
-        yield number
+        if number:
+            yield number
         found: list[Part | None]
         split = _find_split(part, groups, reach)
-        if (split is None or part.model.entries <= SMALL) and not part.tries % 2:
-            found = [_try_labels(search, part, close)]
+        if part.tried or (split is not None and part.model.entries > SMALL):
+            split = split or _find_near_split(part)
+            found = [_relax(search, part, half, start) for half, start in _halve(part, *split)]
         else:
-            found = [
-                _relax(search, half, prices, part.choices, part.bound)
-                for half, prices in _halve(part, split)
-            ]
+            found = [_try_labels(search, part, close)]
         for one in found:
             if one is not None:
                 number += 1
@@ -101,92 +113,81 @@ def _count_neighbours(model: Model) -> dict[int, int]:
     return {p: len(around) for p, around in zip(model.variables, neighbours)}
 
 
-def _relax(
-    search: Search, model: Model, prices: np.ndarray, choices: np.ndarray, bound: float
-) -> Part | None:
-    """Bound and reduce a model; None where nothing in it beats the incumbent."""
+def _relax(search: Search, part: Part, model: Model, prices: np.ndarray) -> Part | None:
+    """Bound and reduce ``model``, some of a part; None where nothing in it beats the incumbent."""
     search.check()
     if model.constant_value == -math.inf:
         return None
-    part = replace(search, model=model, whole=search, restricts=True, rival=None, notes=[])
-    tree = build_bucket_tree(model, part)
+    own = _restrict(search, model)
+    tree = build_bucket_tree(model, own)
     pool = Pool()
-    for options in choices:
+    for options in part.choices:
         choice = model.project(options)
-        if choice is not None:
-            value, cost = model.evaluate(choice)
-            if value > -math.inf:
-                vertex = Vertex(
-                    value - model.constant_value, cost - model.constant_cost, tuple(choice)
-                )
-                pool.vertices.append(vertex)
+        value, cost = model.evaluate(choice) if choice is not None else (-math.inf, np.zeros(0))
+        if choice is not None and value > -math.inf:
+            value, cost = value - model.constant_value, cost - model.constant_cost
+            pool.vertices.append(Vertex(value, cost, tuple(choice)))
     room = model.slack + model.tolerances
-    dual = minimize_by_cuts(tree, part, pool, room, prices, overall=False)
-    bound = min(bound, dual.bound + model.constant_value)
+    dual = minimize_by_cuts(tree, own, pool, room, prices, overall=False)
+    bound = min(part.bound, dual.bound + model.constant_value)
     polish(search, search.model)
     if bound <= search.value + EPSILON:
         return None
-    smaller = reduce(tree, look_out(tree, dual.multipliers[None, :], part), search.value)
+    smaller = reduce(tree, look_out(tree, dual.multipliers[None, :], own), search.value)
     if smaller is None:
         return None
-    last = [v for v in pool.vertices[-CHOICES:]]
-    met = [v for _, v in dual.mixture] + last
+    met = [*(v for _, v in dual.mixture), *pool.vertices[-CHOICES:]]
     return Part(
         smaller if smaller.entries < 0.9 * model.entries else model,
         bound,
         dual.multipliers,
         np.array([model.complete(v.choice) for v in met]),
         np.array([w for w, _ in dual.mixture]),
+        part.seconds,
     )
 
 
+def _restrict(search: Search, model: Model) -> Search:
+    """Return a search of a part of what is open; what it finds is offered to the whole."""
+    return replace(search, model=model, whole=search, restricts=True, rival=None, notes=[])
+
+
+#: Positions whose options' sum is to be split, and where.
 _Split = tuple[tuple[int, ...], float]
 
 
 def _find_split(part: Part, groups: list[tuple[int, ...]], reach: dict[int, int]) -> _Split | None:
-    """Return positions whose options' sum is to be split, and where; None for nothing of reach."""
-    weights = part.weights / part.weights.sum()
-    choices = part.choices[: len(weights)]
-    mean = weights @ choices
-    waver = weights @ np.abs(choices - mean)
-    open_ = [p for p in part.model.variables if waver[p] > WAVER]
+    """Find a variable that touches many others, or a group, between whose options a part wavers."""
+    mean, waver = part.average()
     usual = float(np.median(list(reach.values())))
-    far = [p for p in open_ if reach[p] >= 2 * usual]
+    far = [p for p in part.model.variables if waver[p] > WAVER and reach[p] >= FAR * usual]
     if far:
         p = max(far, key=lambda p: (reach[p], waver[p]))
         return (p,), float(mean[p])
-    counts = []
-    for group in groups:
-        count = float(mean[list(group)].sum())
-        fraction = abs(count - round(count))
-        if fraction > WAVER:
-            counts.append((fraction, group, count))
-    if counts:
-        _, group, count = max(counts)
-        return group, count
-    return None
+    sums = [(float(mean[list(group)].sum()), group) for group in groups]
+    fraction, count, group = max(
+        ((abs(count - round(count)), count, group) for count, group in sums), default=(0.0, 0.0, ())
+    )
+    return (group, count) if fraction > WAVER else None
 
 
-def _halve(part: Part, split: _Split | None) -> Iterator[tuple[Model, np.ndarray]]:
+def _find_near_split(part: Part) -> _Split:
+    """Find the variable that wavers most; where none does, split one in the middle."""
+    mean, waver = part.average()
+    v, p = max(enumerate(part.model.variables), key=lambda item: waver[item[1]])
+    keep = part.model.keep[v]
+    return (p,), float(mean[p] if waver[p] > WAVER else keep[(len(keep) - 1) // 2])
+
+
+def _halve(part: Part, group: tuple[int, ...], at: float) -> Iterator[tuple[Model, np.ndarray]]:
     """Yield the two halves of a part, with multipliers to start from."""
-    model = part.model
-    if split is None:
-        weights = part.weights / part.weights.sum()
-        choices = part.choices[: len(weights)]
-        mean = weights @ choices
-        waver = weights @ np.abs(choices - mean)
-        p = max(model.variables, key=lambda p: waver[p])
-        keep = model.keep[model.variables.index(p)]
-        at = mean[p] if waver[p] > WAVER else keep[(len(keep) - 1) // 2]
-        split = ((p,), float(at))
-    group, at = split
+    model, most = part.model, math.floor(at)
     if len(group) > 1:
-        most = math.floor(at)
-        yield limit_count(model, group, most, 1), np.append(part.prices, 0.0)
-        yield limit_count(model, group, -most - 1, -1), np.append(part.prices, 0.0)
+        for sign, limit in ((1, most), (-1, -most - 1)):
+            yield limit_count(model, group, limit, sign), np.append(part.prices, 0.0)
         return
     v = model.variables.index(group[0])
-    low = model.keep[v] <= math.floor(at)
+    low = model.keep[v] <= most
     for side in (low, ~low):
         if side.any():
             alive = [np.ones(n, dtype=bool) for n in model.sizes]
@@ -196,18 +197,13 @@ def _halve(part: Part, split: _Split | None) -> Iterator[tuple[Model, np.ndarray
 
 def _try_labels(search: Search, part: Part, close: Close) -> Part | None:
     """Try to close a part by labels; return it with a smaller bound where time was too short."""
-    until = time.perf_counter() + SECONDS * 4.0 ** (part.tries // 2)
-    own = replace(
-        search, model=part.model, bound=part.bound, deadline=min(search.deadline, until),
-        whole=search, restricts=True, rival=None, notes=[],
-    )  # fmt: skip
-    try:
+    own = _restrict(search, part.model)
+    own.bound = part.bound
+    own.deadline = min(search.deadline, time.perf_counter() + part.seconds)
+    with suppress(OutOfTime):
         close(own, np.flatnonzero(part.prices).tolist())
-    except OutOfTime:
-        pass
     search.check()
-    if own.bound <= search.value + EPSILON or own.done:
+    if own.bound <= search.value + EPSILON:
         return None
-    part.bound = min(part.bound, own.bound)
-    part.tries += 1
-    return part
+    bound = min(part.bound, own.bound)
+    return replace(part, bound=bound, seconds=part.seconds * LONGER, tried=True)

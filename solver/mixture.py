@@ -49,21 +49,25 @@ class Mixture:
         assert self._basis is not None
         columns, gains = np.array(self._columns), np.array(self._gains)
         for _ in range(PIVOTS):
-            inverse = np.linalg.inv(columns[self._basis].T)
-            duals = gains[self._basis] @ inverse
+            try:
+                inverse = np.linalg.inv(columns[self._basis].T)
+            except np.linalg.LinAlgError:
+                break
+            duals, amounts = gains[self._basis] @ inverse, inverse @ self._rows
+            weights = np.zeros(len(gains))
+            weights[self._basis] = amounts
+            count = len(self.prices)
+            self.prices, self.value = np.maximum(duals[:count], 0.0), float(duals @ self._rows)
+            self.weights = np.maximum(weights[2 * count :], 0.0)
             reduced = gains - columns @ duals
             enters = int(reduced.argmax())
-            if reduced[enters] <= TINY:
+            step = inverse @ columns[enters]
+            rises = step > TINY
+            if reduced[enters] <= TINY or not rises.any():
                 break
-            step, amounts = inverse @ columns[enters], inverse @ self._rows
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.where(step > TINY, amounts / step, np.inf)
+            ratio = np.full(len(step), np.inf)
+            ratio[rises] = amounts[rises] / step[rises]
             self._basis[int(ratio.argmin())] = enters
-        count = len(self.prices)
-        weights = np.zeros(len(gains))
-        weights[self._basis] = np.linalg.solve(columns[self._basis].T, self._rows)
-        self.prices, self.value = np.maximum(duals[:count], 0.0), float(duals @ self._rows)
-        self.weights = np.maximum(weights[2 * count :], 0.0)
 
     def widen(self) -> None:
         """Let the prices that have met their limit grow further."""

@@ -69,6 +69,7 @@ def look_out(tree: BucketTree, multipliers: np.ndarray, search: Search) -> Outlo
         arrays.append([b.array + worth for b in tree.buckets])
     views = {}
     for i, bucket in enumerate(tree.buckets):
+        tree.check()
         smallest = arrays[0][i]
         for part in arrays[1:]:
             smallest = np.minimum(smallest, part[i])

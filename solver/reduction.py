@@ -26,6 +26,7 @@ def reduce(tree: BucketTree, outlook: Outlook, incumbent: float) -> Model | None
     masks: dict[int, np.ndarray] = {}
     buckets = [b for b in tree.buckets if b.variable >= 0]
     for bucket in buckets:
+        tree.check()
         view = outlook.views[id(bucket)]
         mask = np.zeros(bucket.array.shape, dtype=bool)
         mask.ravel()[view.entries[(view.bound > floor).all(axis=0)]] = True
@@ -38,6 +39,7 @@ def reduce(tree: BucketTree, outlook: Outlook, incumbent: float) -> Model | None
     time = {b.variable: i for i, b in enumerate(buckets)}
     values = []
     for factor in model.factors:
+        tree.check()
         first = min(factor.scope, key=time.__getitem__)
         bucket = by_variable[first]
         mask = masks[first]

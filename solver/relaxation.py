@@ -5,8 +5,8 @@ choices bounds the problem from above (Geoffrion, *Lagrangean relaxation for int
 1974; Fisher, *The Lagrangian relaxation method*, Management Science 27, 1981). It is convex and
 piecewise linear in m, and every evaluation is exact here, so finitely many cuts are enough.
 One budget needs no more than the intersection of two lines (the secant method on the frontier's
-concave envelope); several are kept in a small linear program (:mod:`~solver.mixture`) with queries damped towards the
-best.
+concave envelope); several are kept in a small linear program (:mod:`~solver.mixture`) with queries
+damped towards the best.
 """
 
 import math
@@ -17,7 +17,6 @@ import numpy as np
 from .mixture import Mixture
 from .search import EPSILON, Search
 from .tree import BucketTree
-
 
 #: Weights of a mixture below this are rounding.
 WEIGHT = 1e-9
@@ -217,13 +216,14 @@ def minimize_by_cuts(
     floor = sum(float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors)
     dual = Dual(np.zeros(count), math.inf)
     mixture, vertices = Mixture(room), [*pool.cheapest, *pool.vertices]
-    for vertex in vertices:
-        mixture.add(vertex.value, vertex.cost)
+    for known in vertices:
+        mixture.add(known.value, known.cost)
     query = np.zeros(count) if start is None else start
     damped = False
     for number in range(400):
         best, vertex = evaluate(tree, query)
-        assert vertex is not None
+        if vertex is None:
+            return Dual(query, -math.inf)
         bound = best + float(query @ room)
         vertices.append(vertex)
         pool.vertices.append(vertex)
