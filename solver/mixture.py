@@ -15,7 +15,7 @@ PIVOTS = 100
 TINY = 1e-12
 
 
-class Mixture:
+class ChoiceMixture:
     """Choices, and the best weights for them.
 
     Args:

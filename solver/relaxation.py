@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .mixture import Mixture
+from .mixture import ChoiceMixture
 from .search import EPSILON, Search
 from .tree import BucketTree
 
@@ -215,7 +215,7 @@ def minimize_by_cuts(
     # Below this no bound of a feasible problem can fall: then the budgets exclude one another.
     floor = sum(float(f.value[np.isfinite(f.value)].min(initial=0.0)) for f in model.factors)
     dual = Dual(np.zeros(count), math.inf)
-    mixture, vertices = Mixture(room), [*pool.cheapest, *pool.vertices]
+    mixture, vertices = ChoiceMixture(room), [*pool.cheapest, *pool.vertices]
     for known in vertices:
         mixture.add(known.value, known.cost)
     query = np.zeros(count) if start is None else start

@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 import solver
 from solver import Status, branching
 from solver.counts import group_alike, limit_count
-from solver.mixture import Mixture
+from solver.mixture import ChoiceMixture
 from solver.model import build
 
 
@@ -89,7 +89,7 @@ def test_a_mixture_is_a_linear_program():
         value, cost = rng.normal(size=count), rng.normal(size=(count, resources))
         cost[0] = -2.0  # within every budget
         room = rng.uniform(-1.0, 1.0, resources)
-        mixture = Mixture(room)
+        mixture = ChoiceMixture(room)
         for v, c in zip(value, cost):
             mixture.add(float(v), c)
         for _ in range(8):
