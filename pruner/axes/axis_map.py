@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from ..graph import Program, operator_name
-from .algebra import UNIT, Atom, Axis, freeze_axes, unify_axes
+from .algebra import UNIT, Atom, Axis, factors_of, freeze_axes, multiply, unify_axes
 
 Axes: TypeAlias = list[Axis]
 Result: TypeAlias = Axes | list[Axes]
@@ -102,7 +102,9 @@ class AxisMap:
             self.set_symbolic(node, path, axis)
             return axis
         known = self.extents.get(given)
-        return self.new_axis(size, COMPUTED) if known is None or known.size != size else known
+        if known is None or known.size != size:
+            return self.new_axis(size, COMPUTED)
+        return self._order_factors(known, self._find_alike(known))
 
     def match_extent(self, number: fx.Node, axis: Axis, node: fx.Node) -> None:
         """Make an axis the one whose size a number is; freeze it where none is known."""
@@ -110,7 +112,32 @@ class AxisMap:
         if known is None:
             freeze_axes([axis], COMPUTED)
         else:
-            self.unify(known, axis, node)
+            self.unify(self._order_factors(known, axis), axis, node)
+
+    def _order_factors(self, known: Axis, like: Axis) -> Axis:
+        """Put the batch in front of or behind the other factors of a size, as an axis has it.
+
+        A product of numbers, such as batch * heads, does not say in which order its factors run.
+        """
+        factors, order = factors_of(known), factors_of(like)
+        rest = [factor for factor in factors if factor is not self.batch]
+        if len(rest) != len(factors) - 1 or not rest or self.batch not in (order[0], order[-1]):
+            return known
+        return multiply((self.batch, *rest) if order[0] is self.batch else (*rest, self.batch))
+
+    def _find_alike(self, known: Axis) -> Axis:
+        """Return the last axis so far of the same size as a product of the batch and others.
+
+        Where there is none, the batch stands in front.
+        """
+        rest = [factor for factor in factors_of(known) if factor is not self.batch]
+        if not 0 < len(rest) < len(factors_of(known)):
+            return known
+        for node in reversed(self.axes):
+            for axis in self.all_axes(node):
+                if axis.size == known.size and self.batch in factors_of(axis):
+                    return axis
+        return multiply((self.batch, *rest))
 
     def set_symbolic(self, node: fx.Node, path: Path, axis: Axis) -> None:
         """Note that the number at a place in a node's arguments is the size of an axis."""

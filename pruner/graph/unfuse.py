@@ -7,7 +7,9 @@ here knows of attention: any leading factor of an axis that is selected from by 
 """
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -42,20 +44,10 @@ def unfuse_projections(graph: fx.Graph) -> None:
 
 
 def _find_fused(reshape: fx.Node) -> _FusedProjection | None:
-    source = reshape.args[0]
-    if not isinstance(source, fx.Node):
+    axis = _find_parts(reshape)
+    if axis is None:
         return None
-    before, after = source.meta["shape"], reshape.meta["shape"]
-    axis = next((i for i, (x, y) in enumerate(zip(before, after)) if x != y), None)
-    if axis is None or axis == 0:
-        return None
-    parts = after[axis]
-    kept_after = len(before) - axis - 1  # axes of the source behind the one that is cut
-    tail = after[len(after) - kept_after :] if kept_after else ()
-    if not 2 <= parts <= _MOST_PARTS or before[axis] % parts or tail != before[axis + 1 :]:
-        return None
-    if len(after) - kept_after - axis < 2:
-        return None
+    parts = reshape.meta["shape"][axis]
     chain = [(reshape, axis)]
     while True:
         node, place = chain[-1]
@@ -69,6 +61,38 @@ def _find_fused(reshape: fx.Node) -> _FusedProjection | None:
         if moved is None:
             return None
         chain.append((node, moved))
+
+
+def _find_parts(reshape: fx.Node) -> int | None:
+    """Return the leading factor that a reshape makes of an axis; None where it makes none."""
+    source = reshape.args[0]
+    place = _find_split_axis(reshape)
+    if place is None or not isinstance(source, fx.Node):
+        return None
+    before, after = source.meta["shape"], reshape.meta["shape"]
+    size, end = 1, len(after) - (len(before) - place - 1)
+    begin = end
+    while begin > 0 and size < before[place]:
+        begin -= 1
+        size *= after[begin]
+    fits = size == before[place] and prod(after[:begin]) == prod(before[:place])
+    return begin if fits and end - begin >= 2 and 2 <= after[begin] <= _MOST_PARTS else None
+
+
+def _find_split_axis(reshape: fx.Node) -> int | None:
+    """Return the axis of a reshape's source that is taken apart: the last that it changes.
+
+    What lies in front of it may be arranged anew.
+    """
+    source = reshape.args[0]
+    if not isinstance(source, fx.Node):
+        return None
+    before, after = source.meta["shape"], reshape.meta["shape"]
+    same = 0
+    while same < min(len(before), len(after)) and before[-1 - same] == after[-1 - same]:
+        same += 1
+    place = len(before) - 1 - same
+    return place if place > 0 else None
 
 
 def _find_selections(
@@ -96,6 +120,8 @@ def _track_axis(node: fx.Node, place: int) -> int | None:
     name, rank = operator_name(node), len(source.meta["shape"])
     if name in ("contiguous", "clone"):
         return place
+    if name in (*_RESHAPES, "flatten"):
+        return _track_reshaped(source.meta["shape"], node.meta["shape"], place)
     if name == "permute":
         return [d % rank for d in node.args[1]].index(place)  # type: ignore[union-attr, operator]
     if name == "transpose":
@@ -109,10 +135,32 @@ def _track_axis(node: fx.Node, place: int) -> int | None:
     return None
 
 
+def _track_reshaped(before: Sequence[int], after: Sequence[int], place: int) -> int | None:
+    """Return where an axis stands after a reshape that leaves it as it is, else None."""
+    front = prod(before[:place])
+    return next(
+        (i for i, n in enumerate(after) if n == before[place] and prod(after[:i]) == front), None
+    )
+
+
+def _take_one_part(step: fx.Node, place: int) -> tuple[Any, ...]:
+    """Return the further arguments of an operator of the chain where the parts are one."""
+    name, args = operator_name(step), list(step.args[1:])
+    if name not in _RESHAPES:
+        return tuple(args)
+    if name == "unflatten":
+        place -= int(args[0]) % len(producer_of(step).meta["shape"])  # type: ignore[arg-type]
+    given = list(args[-1])  # type: ignore[arg-type]
+    if 0 <= place < len(given):
+        given[place] = 1
+    return (*args[:-1], given)
+
+
 def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
     """Split the tensor before the reshape, and give each part a chain of its own."""
-    (reshape, axis), (_, last_axis) = fused.chain[0], fused.chain[-1]
-    source = producer_of(reshape)
+    reshape, last_axis = fused.chain[0][0], fused.chain[-1][1]
+    source, axis = producer_of(reshape), _find_split_axis(reshape)
+    assert axis is not None
     shape, path = source.meta["shape"], reshape.meta["path"]
     each = shape[axis] // fused.parts
     part_shape = (*shape[:axis], each, *shape[axis + 1 :])
@@ -137,12 +185,9 @@ def _split(graph: fx.Graph, fused: _FusedProjection) -> None:
             for step, after in fused.chain:
                 size = list(step.meta["shape"])
                 size[after] = 1
-                args: list[Any] = [node, *step.args[1:]]
-                if step is reshape:  # one part instead of all
-                    place, part = (2, 0) if operator_name(step) == "unflatten" else (1, axis)
-                    args[place] = [*args[place][:part], 1, *args[place][part + 1 :]]
+                args = (node, *_take_one_part(step, after))
                 full = f"{name}_{step.name}"
-                node = add(full, step.target, tuple(args), step.kwargs, tuple(size))
+                node = add(full, step.target, args, step.kwargs, tuple(size))
             taken = tuple(n for d, n in enumerate(node.meta["shape"]) if d != last_axis)
             select = torch.ops.aten.select.int
             last = add(f"{name}_0", select, (node, last_axis, 0), {}, taken)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..graph import operator_name
 from ..models import DenseModel
-from ..structure import Network, count_macs, count_parameters
+from ..structure import Cost, Network
 from ..utils import group_names
 from .console_summary import Outcome
 from .structure_metrics import Locks, collect_locks, join_names
@@ -64,14 +64,15 @@ class _DenseCost:
     """Parameters and multiply-adds of the uncut network, to take shares of."""
 
     def __init__(self, net: Network) -> None:
-        self.net = net
-        self.parameters, self.macs = count_parameters(net), count_macs(net)
+        self._counts = Cost.of_parameters(net), Cost.of_macs(net)
+        self.parameters, self.macs = (count.dense for count in self._counts)
 
     def shares(self, sizes: Mapping[str, int], dropped: Sequence[str] = ()) -> tuple[float, float]:
         """Return the shares of parameters and MACs that go at these sizes, with these Blocks."""
+        parameters, macs = self._counts
         return (
-            1 - count_parameters(self.net, sizes, dropped) / max(self.parameters, 1),
-            1 - count_macs(self.net, sizes, dropped) / max(self.macs, 1),
+            1 - parameters.count(sizes, dropped) / max(self.parameters, 1),
+            1 - macs.count(sizes, dropped) / max(self.macs, 1),
         )
 
 

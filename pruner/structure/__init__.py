@@ -2,7 +2,7 @@
 
 from .allocations import Allocation, list_weights
 from .choice import decode_choice, encode_choice, keep_variable, size_variable, sum_variable
-from .cost import count_macs, count_parameters, list_macs
+from .cost import Cost, count_macs, count_parameters, list_macs
 from .importance import Importance
 from .memory import count_memory, find_memory_points, get_batch_size
 from .network import Dim, Frozen, LocatedCell, Network, Slot
@@ -10,7 +10,7 @@ from .plan import Plan, rank_indices
 from .trace import build_network, trace, trace_parts
 
 __all__ = [
-    "Allocation", "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot",
+    "Allocation", "Cost", "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot",
     "build_network", "count_macs", "count_memory", "count_parameters", "decode_choice",
     "encode_choice", "find_memory_points", "get_batch_size", "keep_variable", "list_macs",
     "list_weights", "rank_indices", "size_variable", "sum_variable", "trace",

@@ -1,7 +1,12 @@
 """Counts the multiply-adds and parameters of a structure, exactly."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 from torch import fx
 
@@ -10,14 +15,16 @@ from ..axes import (
     GATES,
     PRODUCTS,
     TRANSPOSED,
+    Atom,
     Axes,
     Axis,
     AxisMap,
+    atoms_of,
     axis_size,
     parse_equation,
 )
 from ..graph import operator_arguments, operator_name
-from .allocations import list_weights
+from .allocations import Clause, list_weights
 from .network import Network
 from .residual_blocks import index_blocks
 
@@ -26,14 +33,76 @@ def count_macs(
     net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
 ) -> int:
     """Return the multiply-adds of convolutions, linear layers and matrix products for one input."""
-    by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    by_atom[net.axis_map.batch] = 1
-    gone = set(dropped)
-    return sum(
-        prod(axis_size(axis, by_atom) for axis in axes)
-        for axes, blocks in list_macs(net)
-        if not gone.intersection(blocks)
-    )
+    return Cost.of_macs(net).count(sizes, dropped)
+
+
+def count_parameters(
+    net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
+) -> int:
+    """Return the number of parameters (not buffers)."""
+    return Cost.of_parameters(net).count(sizes, dropped)
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A product of the sizes of axes, which counts where all clauses are true."""
+
+    axes: tuple[Axis, ...]
+    clauses: tuple[Clause, ...]
+
+    def count(self, by_atom: Mapping[Atom, int], gone: set[str]) -> int:
+        for clause in self.clauses:
+            if all(gone.intersection(term) for term in clause):
+                return 0
+        return prod(axis_size(axis, by_atom) for axis in self.axes)
+
+
+_Key: TypeAlias = Atom | str
+
+
+class Cost:
+    """A sum of products of sizes over a network, read once, to be asked for many structures.
+
+    What a structure leaves as it is in the dense network is not counted again.
+    """
+
+    def __init__(
+        self, net: Network, terms: Iterable[_Term], fixed: Mapping[Atom, int] | None = None
+    ) -> None:
+        self._atoms, self._fixed = net.atoms, dict(fixed or {})
+        self._terms = tuple(terms)
+        self._dense = [term.count(self._fixed, set()) for term in self._terms]
+        self.dense = sum(self._dense)
+        self._touched: dict[_Key, set[int]] = defaultdict(set)
+        for i, term in enumerate(self._terms):
+            keys: list[_Key] = [atom for axis in term.axes for atom in atoms_of(axis)]
+            keys += [name for clause in term.clauses for names in clause for name in names]
+            for key in keys:
+                self._touched[key].add(i)
+
+    @classmethod
+    def of_macs(cls, net: Network) -> Cost:
+        """Return what `count_macs` asks."""
+        terms = (
+            _Term(tuple(axes), tuple(((name,),) for name in blocks))
+            for axes, blocks in list_macs(net)
+        )
+        return cls(net, terms, {net.axis_map.batch: 1})
+
+    @classmethod
+    def of_parameters(cls, net: Network) -> Cost:
+        """Return what `count_parameters` asks."""
+        return cls(net, (_Term(one.axes, one.clauses) for one in list_weights(net) if one.trained))
+
+    def count(self, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()) -> int:
+        """Return the sum where Dims have these sizes (missing: uncut) without dropped Blocks."""
+        changed = {self._atoms[name]: size for name, size in (sizes or {}).items()}
+        by_atom, gone = {**changed, **self._fixed}, set(dropped)
+        keys: list[_Key] = [*changed, *gone]
+        touched = {i for key in keys for i in self._touched.get(key, ())}
+        return self.dense + sum(
+            self._terms[i].count(by_atom, gone) - self._dense[i] for i in touched
+        )
 
 
 def list_macs(net: Network) -> Iterator[tuple[Axes, tuple[str, ...]]]:
@@ -84,15 +153,3 @@ def _list_einsum(axis_map: AxisMap, node: fx.Node) -> Iterator[Axes]:
     for i, term in enumerate(terms[1:], 2):
         yield [size_of[letter] for letter in sorted(left.union(term))]
         left = left.union(term).intersection("".join([output, *terms[i:]]))
-
-
-def count_parameters(
-    net: Network, sizes: Mapping[str, int] | None = None, dropped: Sequence[str] = ()
-) -> int:
-    """Return the number of parameters (not buffers)."""
-    by_atom = {net.atoms[name]: n for name, n in (sizes or {}).items()}
-    return sum(
-        prod(axis_size(axis, by_atom) for axis in one.axes)
-        for one in list_weights(net)
-        if one.trained and one.is_present(dropped)
-    )

@@ -70,7 +70,7 @@ class Plan:
         drop_blocks is the chance of each block to be dropped (before the widths are drawn). Blocks
         without which clearly less than the share would be left come back, the last drawn first.
         """
-        from .cost import count_macs
+        from .cost import Cost
 
         if not 0 < macs <= 1:
             raise PlanError(f"a share of the multiply-adds lies in (0, 1], not {macs}")
@@ -78,8 +78,9 @@ class Plan:
         blocks = {name: bool(rng.random() >= drop_blocks) for name in net.blocks}
         dropped = [name for name, stays in blocks.items() if not stays]
         rates = {name: rng.random() for name in net.dims}
-        goal = macs * count_macs(net)
-        while dropped and count_macs(net, {}, dropped) < 0.8 * goal:
+        cost = Cost.of_macs(net)
+        goal = macs * cost.dense
+        while dropped and cost.count({}, dropped) < 0.8 * goal:
             blocks[dropped.pop()] = True
 
         def scale_sizes(level: float) -> dict[str, int]:
@@ -94,7 +95,7 @@ class Plan:
         low, high = 0.0, 1.0
         for _ in range(30):
             middle = (low + high) / 2
-            if count_macs(net, scale_sizes(middle), dropped) <= goal:
+            if cost.count(scale_sizes(middle), dropped) <= goal:
                 low = middle
             else:
                 high = middle

@@ -1,4 +1,4 @@
-"""Hugging Face vision models in their default configuration."""
+"""Hugging Face vision models in their default configuration, but for the size of large images."""
 
 from functools import partial
 from typing import Any
@@ -11,6 +11,12 @@ NAMES = (
     "RTDetr",
 )  # fmt: skip
 
+SMALLER: dict[str, dict[str, Any]] = {
+    "Yolos": {"image_size": [256, 432]},
+    "Blip": {"vision_config": {"image_size": 224}},
+}
+"""Settings of configurations whose own images have so many patches that attention takes minutes."""
+
 
 def list_networks() -> Networks:
     """List them."""
@@ -22,7 +28,7 @@ def build(name: str) -> Example:
     import transformers
 
     kind = getattr(transformers, f"{name}Model")
-    config = kind.config_class()
+    config = kind.config_class(**SMALLER.get(name, {}))
     return kind(config), (), _draw_inputs(name, config)
 
 
@@ -32,8 +38,6 @@ def _draw_inputs(name: str, config: Any) -> dict[str, Any]:
     vision = getattr(config, "vision_config", config)
     side = getattr(vision, "image_size", 224) or 224
     height, width = side if isinstance(side, list | tuple) else (side, side)
-    if name == "Yolos":
-        height, width = 512, 864
     if name == "RTDetr":
         height = width = 256
     pixels = torch.randn(2, 3, height, width)

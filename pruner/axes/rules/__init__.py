@@ -13,6 +13,7 @@ from . import (
     quantization,
     recurrent,
     reduction,
+    reshape,
     shape,
     spatial,
 )
@@ -20,5 +21,5 @@ from .base import RULES
 
 __all__ = [
     "RULES", "attention", "constants", "contraction", "elementwise", "normalization", "patches",
-    "quantization", "recurrent", "reduction", "shape", "spatial",
+    "quantization", "recurrent", "reduction", "reshape", "shape", "spatial",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from ...graph import operator_arguments, operator_name
 from ..algebra import Axis, freeze_axes, multiply
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
-from .shape import RESHAPES
+from .reshape import RESHAPES
 
 CONSTANT = "a constant's extent"
 CONSTANTS = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty",

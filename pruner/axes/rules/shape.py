@@ -1,4 +1,4 @@
-"""Operators that only rearrange: reshape, permute, concatenate, split, select, pad."""
+"""Operators that only rearrange: permute, concatenate, split, select, pad."""
 
 import operator
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from ...graph import operator_arguments, operator_name
+from ...graph import operator_arguments
 from ..algebra import (
     UNIT,
     Axis,
@@ -14,75 +14,17 @@ from ..algebra import (
     concatenate,
     freeze_axes,
     is_free,
-    merge_frozen,
     multiply,
     resolve_axis,
-    split_product,
     split_sum,
 )
 from ..axis_map import Axes, AxisMap, Result
 from .base import rule
-from .computed_sizes import follow_batch_multiple
+from .reshape import RESHAPES
 
-RESHAPES = ("view", "reshape", "_unsafe_view", "unflatten")
 VIEWS = (*RESHAPES, "flatten", "permute", "transpose", "swapaxes", "t", "unsqueeze", "squeeze",
          "expand", "broadcast_to", "contiguous", "clone", "alias", "detach")  # fmt: skip
 """Operators whose result has the numbers of what they read, in another shape."""
-
-
-@rule(*RESHAPES, "flatten", "reshape_as", "view_as")
-def reshape(axis_map: AxisMap, node: fx.Node) -> Result:
-    """Split the row-major product of all axes anew from the left."""
-    x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
-    result = _split_axes(multiply(x), shape)
-    if result is None:  # a map that was cut into windows in another way
-        result = _split_axes(multiply(merge_frozen(x, axis_map.batch)), shape)
-    if result is None:
-        return axis_map.freeze_node(node, "a reshape that cuts across axes")
-    _follow_target(axis_map, node, result)
-    return result
-
-
-def _split_axes(rest: Axis, shape: Sequence[int]) -> Axes | None:
-    """Split an axis into factors of these sizes; None where it cannot be."""
-    result: Axes = []
-    for size in shape:
-        pieces = split_product(rest, size)
-        if pieces is None:
-            return None
-        result.append(pieces[0])
-        rest = pieces[1]
-    return result
-
-
-def _follow_target(axis_map: AxisMap, node: fx.Node, axes: Axes) -> None:
-    """Let the numbers in the target shape follow their axes."""
-    name = operator_name(node)
-    if name in ("flatten", "reshape_as", "view_as"):
-        return
-    if name == "unflatten":
-        args = operator_arguments(node)
-        dim = args["dim"] % len(axis_map.axes_of(args["self"]))
-        place, given = 2, list(args["sizes"])
-        axes = axes[dim : dim + len(given)]
-    else:
-        place, given = 1, list(node.args[1])  # type: ignore[arg-type]
-    before = list(given)
-    computed = [
-        i for i, number in enumerate(given) if isinstance(number, fx.Node) and is_free(axes[i])
-    ]
-    if len(computed) == 1 and -1 not in given:  # e.g. batch * heads, folded into one axis
-        given[computed[0]] = -1
-    else:
-        for i in computed:
-            given[i] = follow_batch_multiple(axis_map, node, given[i], axes[i]) or given[i]
-    if computed:
-        node.args = (*node.args[:place], given, *node.args[place + 1 :])
-    for i, number in enumerate(given):
-        if isinstance(number, fx.Node) and number is before[i]:  # a new one follows already
-            axis_map.match_extent(number, axes[i], node)
-        if isinstance(number, int) and number != -1:
-            axis_map.set_symbolic(node, (place, i), axes[i])
 
 
 @rule("permute", "transpose", "swapaxes", "t")
@@ -215,7 +157,10 @@ def split_with_sizes(axis_map: AxisMap, node: fx.Node) -> Result:
     for i, size in enumerate(sizes):
         pieces = split_sum(rest, size)
         if pieces is None:
-            return axis_map.freeze_node(node, "a split that cuts across joined axes")
+            reason = "a split that cuts across joined axes"
+            freeze_axes([x[dim]], reason)
+            parts = [axis_map.new_axis(shape[dim], reason) for shape in shapes]
+            return [[*x[:dim], part, *x[dim + 1 :]] for part in parts]
         axis_map.set_symbolic(node, (1, i), pieces[0])
         results.append([*x[:dim], pieces[0], *x[dim + 1 :]])
         rest = pieces[1]
@@ -252,7 +197,9 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     begin = start % axis.size if start < 0 else start
     kept = split_range(axis_map, node, axis, begin, size, place=2)
     if kept is None:
-        return axis_map.freeze_node(node, "a slice that cuts across joined axes")
+        reason = "a slice that cuts across joined axes"
+        freeze_axes([axis], reason)
+        return [*x[:dim], axis_map.new_axis(size, reason), *x[dim + 1 :]]
     node.args, node.kwargs = (node.args[0], dim, begin, begin + size, 1), {}
     return [*x[:dim], kept, *x[dim + 1 :]]
 

@@ -218,7 +218,8 @@ def _name_operators(model: onnx.ModelProto, names: dict[str, str]) -> None:
     renamed: dict[str, str] = {}
     for node in graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "")
-        operator = next((real for wrapper, real in names.items() if f"'{wrapper}'" in scopes), "")
+        wrapper = re.search(rf"'({_WRAPPER}\d+)'", scopes)
+        operator = names.get(wrapper[1], "") if wrapper else ""
         if operator:
             node.name = f"{operator}/{node.name or node.op_type}"
             renamed |= {o: f"{operator}/{o}" for o in node.output if o and o not in fixed}
