@@ -62,8 +62,8 @@ def evaluate(
         gather: Collects an object from every process, where each has a share of the samples.
 
     Raises:
-        PrunerError: There are no samples, targets do not fit the outputs, or the metric says
-            nothing.
+        PrunerError: There are no samples, targets do not fit the outputs, these are NaN throughout,
+            or the metric says nothing.
     """
     task = task or DEFAULT()
     metric = task.judge()
@@ -103,6 +103,7 @@ def _add_batch(
     """Add a batch to a metric, and return its loss if there is one."""
     targets = _to_cpu(targets, task, single=False)
     outputs, taught = _to_cpu(task.forward(module, inputs, targets), task), None
+    _require_numbers(outputs)
     if metric.needs_dense and dense is not None:
         taught = _to_cpu(task.forward(dense, inputs, targets), task)
     if task.has_loss or not metric.needs_dense:
@@ -110,6 +111,14 @@ def _add_batch(
     with explain_failure(task.name, f"metric {metric.kind.name}"):
         metric.add(outputs, targets, taught)
     return task.total_loss(outputs, targets)
+
+
+def _require_numbers(outputs: Any) -> None:
+    """Raise PrunerError where an output holds nothing but NaN: a metric may count it as a guess."""
+    for one in pytree.tree_leaves(outputs):
+        floats = isinstance(one, Tensor) and one.is_floating_point() and one.numel() > 0
+        if floats and bool(one.isnan().all()):
+            raise PrunerError("evaluate: the outputs are not finite: NaN throughout")
 
 
 def _compute_all(metric: Metric, task: Task) -> dict[str, float]:
