@@ -31,6 +31,9 @@ from .search import EPSILON, OutOfTime, Search
 SMALL = 20_000
 #: Seconds of a first try by labels, and by what those of the halves of what it left are longer.
 SECONDS, LONGER = 1.0, 2.0
+#: How far from options that were met an incumbent is looked for, in options; of the 1st, 2nd, 4th,
+#: 8th ... part.
+NEAR = (0, 1)
 #: Choices of a part that its halves start from.
 CHOICES = 40
 #: A variable that shares tables with so many times more others than usual is branched on first.
@@ -90,6 +93,9 @@ def branch(search: Search, model: Model, prices: np.ndarray, close: Close) -> It
             return
         if number:
             yield number
+        if part.model.entries > SMALL and number & (number - 1) == 0:
+            for near in NEAR:
+                _search_met(search, part, close, near)
         found: list[Part | None]
         split = _find_split(part, groups, reach)
         if part.tried or (split is not None and part.model.entries > SMALL):
@@ -193,6 +199,25 @@ def _halve(part: Part, group: tuple[int, ...], at: float) -> Iterator[tuple[Mode
             alive = [np.ones(n, dtype=bool) for n in model.sizes]
             alive[v] = side
             yield model.restrict(alive, [f.value for f in model.factors]), part.prices
+
+
+def _search_met(search: Search, part: Part, close: Close, near: int) -> None:
+    """Look for a better choice among options that the part's choices take, or so near to them.
+
+    What the relaxation has met is little, and hardly worse than all (a restricted master problem,
+    as in column generation).
+    """
+    alive = []
+    for p, keep in zip(part.model.variables, part.model.keep, strict=True):
+        met = np.unique(part.choices[:, p])
+        alive.append(np.abs(keep[:, None] - met).min(axis=1) <= near)
+    model = part.model.restrict(alive, [f.value for f in part.model.factors])
+    own = _restrict(search, model)
+    own.bound = part.bound
+    own.deadline = min(search.deadline, time.perf_counter() + SECONDS)
+    with suppress(OutOfTime):
+        close(own, np.flatnonzero(part.prices).tolist())
+    search.check()
 
 
 def _try_labels(search: Search, part: Part, close: Close) -> Part | None:
