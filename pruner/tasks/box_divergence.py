@@ -36,11 +36,10 @@ def compare_predictions(
     found: Mapping[str, Tensor],
     dense: Mapping[str, Tensor],
     groups: Sequence[PredictionGroup],
-    temperature: float = 1.0,
 ) -> Total:
     """Return the divergence of two detectors' predictions, and the number of images.
 
-    Of each group: the places' T^2 KL(dense || found), summed and divided by the number of objects
+    Of each group: the places' KL(dense || found), summed and divided by the number of objects
     that the dense network expects, and the squared errors of the values relative to the dense ones,
     where it expects objects. A place's expected number of objects is one less the background's
     probability, or the largest of independent classes. So nothing drowns in the thousands of places
@@ -50,7 +49,6 @@ def compare_predictions(
         found: Predictions of the pruned network by name.
         dense: Of the dense one.
         groups: Which belong together.
-        temperature: T, of scores.
 
     Raises:
         PrunerError: The networks' predictions differ in shape.
@@ -59,7 +57,7 @@ def compare_predictions(
     parts, named = [], set[str]()
     for group in groups:
         if group.scores in dense:
-            parts.append(_compare_group(found, dense, group, temperature))
+            parts.append(_compare_group(found, dense, group))
             named.update((group.scores, *group.values))
     rest = [name for name in dense if name not in named]
     if rest:
@@ -69,18 +67,18 @@ def compare_predictions(
 
 
 def _compare_group(
-    found: Mapping[str, Tensor], dense: Mapping[str, Tensor], group: PredictionGroup, t: float
+    found: Mapping[str, Tensor], dense: Mapping[str, Tensor], group: PredictionGroup
 ) -> Tensor:
-    ours, theirs = found[group.scores] / t, dense[group.scores] / t
+    ours, theirs = found[group.scores], dense[group.scores]
     if group.background is None:
         distance = _compare_independent(ours, theirs)
-        weight = dense[group.scores].sigmoid().amax(-1)
+        weight = theirs.sigmoid().amax(-1)
     else:
         p, q = torch.log_softmax(theirs, -1), torch.log_softmax(ours, -1)
         distance = (p.exp() * (p - q)).sum(-1)
-        weight = 1 - dense[group.scores].softmax(-1).select(-1, group.background)
+        weight = 1 - p.exp().select(-1, group.background)
     objects = weight.sum().clamp_min(1)
-    total = t**2 * distance.sum() / objects
+    total = distance.sum() / objects
     for name in group.values:
         target = dense[name]
         error, size = (

@@ -133,9 +133,12 @@ class Detection(Task):
         return None
 
     def divergence(self, outputs: Any, dense: Any, temperature: float = 1.0) -> Total:
-        """Return how far all predictions are from the dense network's."""
+        """Return how far all predictions are from the dense network's; scores are not softened.
+
+        At a temperature above 1 the thousands of places where nothing is would be all that counts.
+        """
         detector = self._find_detector(None)
-        return detector.compare(outputs["predictions"], dense["predictions"], temperature)
+        return detector.compare(outputs["predictions"], dense["predictions"])
 
     def metric(self) -> Metric:
         """Return COCO's mean average precision."""

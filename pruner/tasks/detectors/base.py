@@ -47,11 +47,9 @@ class Detector(ABC):
     def count_classes(self, predictions: Mapping[str, Tensor]) -> int:
         """Return how many classes are told apart, the background not counted."""
 
-    def compare(
-        self, found: Mapping[str, Tensor], dense: Mapping[str, Tensor], temperature: float
-    ) -> Total:
+    def compare(self, found: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> Total:
         """Return how far predictions are from the dense network's."""
-        return compare_predictions(found, dense, self.groups, temperature)
+        return compare_predictions(found, dense, self.groups)
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
