@@ -35,6 +35,7 @@ CASES = (
     "swin_base_patch4_window7_224-25",
     "efficientnet_b0-45", "regnety_008-35", "densenet121-80", "mixer_s16_224-50",
     "vit_small_patch16_224-50-two", "convnext_nano-50-three",
+    "convnext_small-45-two", "resnet101-55-three", "swin_small_patch4_window7_224-45-three",
 )  # fmt: skip
 NAMES = tuple(f"formulated-{case}" for case in CASES)
 

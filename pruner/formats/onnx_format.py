@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latency_tables.engines import cast_model, quantize_model
+from latency_tables.engines import cast_model, flush_denormals, quantize_model
 
 from ..errors import PrunerError
 from ..graph import to_onnx
@@ -52,9 +52,10 @@ class OnnxFormat:
         options.log_severity_level = 3
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
-            session = runtime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
-            )
+            with flush_denormals():  # the caller's own mode is set back, which a session changes
+                session = runtime.InferenceSession(
+                    str(file), options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise PrunerError(f"ONNX Runtime refuses the network: {error}") from error
         inputs = session.get_inputs()
@@ -64,7 +65,8 @@ class OnnxFormat:
                 one.name: _convert(value, half=one.type == "tensor(float16)")
                 for one, value in zip(inputs, values, strict=True)
             }
-            return [torch.from_numpy(np.array(x)) for x in session.run(None, feed)]
+            with flush_denormals():
+                return [torch.from_numpy(np.array(x)) for x in session.run(None, feed)]
 
         return run
 

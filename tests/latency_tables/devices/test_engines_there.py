@@ -38,7 +38,8 @@ def test_readings_of_the_real_engine_name_their_cells(
     assert table.device.at_batch(1).identity == here.identity
     for reading in table.readings:
         assert reading.latency_ms > 0 and reading.reference_ms > 0
-        assert reading.kernels >= 1 and reading.kernel_ms > 0
+        assert reading.kernels >= 1
+        assert reading.kernel_ms > 0 or not bare  # OpenVINO counts whole microseconds
         assert [cell.cell for cell in reading.cells] == [cell.name for cell in source.cells()]
     if precision == "fp32" and bare:
         assert all(cell.kernels for reading in table.readings for cell in reading.cells)

@@ -36,6 +36,7 @@ def half_of_the_smallest() -> np.float32:
 
 
 def test_denormal_numbers_are_zero_within_and_as_before_afterwards():
+    torch.set_flush_denormal(False)  # whatever ran in this thread before
     assert half_of_the_smallest() > 0
     with pytest.raises(KeyError), flush_denormals():
         assert half_of_the_smallest() == 0

@@ -123,7 +123,7 @@ WRONG = {
     "no factory": (["--task", "own_tasks:square"], "squares"),
     "no task": (["--task", "own_tasks:not_a_task"], "made a int"),
     "no argument": (["--task", "own_tasks:unlabelled", "--data", "data"], "does not take data"),
-    "nothing said": (["--data", "."], "--task classification, segmentation"),
+    "nothing said": (["--data", "."], "--task classification, "),
     "no data": (["--task", "segmentation"], "give --data"),
     "NaN": (["--task", "own_tasks:broken", "--criterion", "taylor"], "finite"),
 }
