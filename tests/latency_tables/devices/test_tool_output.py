@@ -150,7 +150,8 @@ def test_what_is_in_no_known_format_is_refused_by_the_tools_name(read, tool: str
 
 @pytest.mark.skipif(shutil.which("benchmark_app") is None, reason="there is no benchmark_app")
 def test_benchmark_app_for_real(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(write_chain({"c0": (64, 256), "c1": (256, 10)}))
+    # Large enough to take more than the microsecond that its counters count in.
+    (tmp_path / "m.onnx").write_bytes(write_chain({"c0": (1024, 2048), "c1": (2048, 1000)}))
     done = subprocess.run(
         ["benchmark_app", "-m", "m.onnx", "-d", "CPU", "-hint", "none", "-nthreads", "1",
          "-nstreams", "1", "-niter", "20", "-api", "sync", "-report_type", "detailed_counters",
