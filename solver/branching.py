@@ -59,7 +59,7 @@ class Part:
     prices: np.ndarray
     choices: np.ndarray
     weights: np.ndarray
-    seconds: float = SECONDS
+    seconds: float
     tried: bool = False
 
     def average(self) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def branch(search: Search, model: Model, prices: np.ndarray, close: Close) -> It
     groups = group_alike(search.model)
     reach = _count_neighbours(search.model)
     none = np.zeros((0, len(search.problem.options)), dtype=np.int64)
-    whole = Part(model, search.bound, prices, none, np.zeros(0))
+    whole = Part(model, search.bound, prices, none, np.zeros(0), SECONDS)
     first = _relax(search, whole, model, prices)
     heap = [] if first is None else [(-first.bound, 0, first)]
     number = 0
@@ -210,8 +210,12 @@ def _search_met(search: Search, part: Part, close: Close, near: int) -> None:
     alive = []
     for p, keep in zip(part.model.variables, part.model.keep, strict=True):
         met = np.unique(part.choices[:, p])
-        alive.append(np.abs(keep[:, None] - met).min(axis=1) <= near)
+        close_by = np.abs(keep[:, None] - met).min(axis=1) <= near
+        # What was met may all be gone since: then nothing tells which options are worth a look.
+        alive.append(close_by if close_by.any() else np.ones(len(keep), dtype=bool))
     model = part.model.restrict(alive, [f.value for f in part.model.factors])
+    if model.constant_value == -math.inf:
+        return
     own = _restrict(search, model)
     own.bound = part.bound
     own.deadline = min(search.deadline, time.perf_counter() + SECONDS)

@@ -38,7 +38,7 @@ def test_branching_is_brute_force(monkeypatch, seconds):
     halved = []
     halve = branching._halve
     monkeypatch.setattr(branching, "SMALL", 0)
-    monkeypatch.setattr(branching.Part.__init__, "__defaults__", (seconds, False))
+    monkeypatch.setattr(branching, "SECONDS", seconds)
     monkeypatch.setattr(branching, "_halve", lambda *given: halved.append(1) or halve(*given))
     rng = np.random.default_rng(5)
     for number in range(30):
