@@ -76,9 +76,10 @@ class CarriedEngine(RemoteEngine):
             manifest = write_bundle(local, self.where, setting, jobs, pace, self.export)
             bundle = self._upload(local, folder, str(manifest["seal"])[:12])
         keys = {job.key for job in jobs}
+        # From where commands start, as in ``look``: the Python's path may begin there.
         command = (
-            f"cd {folder} && exec {self._python} {bundle}/runner.py --bundle {bundle} --results . "
-            "--lock ../device.lock --attached --stream"
+            f"exec {self._python} {folder}/{bundle}/runner.py --bundle {folder}/{bundle} "
+            f"--results {folder} --lock {self.carrier.root}/device.lock --attached --stream"
         )
         for line in self.carrier.stream(command):
             if not line.startswith(_RESULT):
@@ -97,11 +98,10 @@ class CarriedEngine(RemoteEngine):
         self.carrier.call(f"rm -rf {left}")
 
     def finish(self, campaign: str) -> None:
-        """Keep what the device has of a campaign aside, the newest one only."""
-        root = self.carrier.root
+        """Keep what the device has of a campaign, if anything, aside, the newest one only."""
         self.carrier.call(
-            f"cd {root} && rm -rf done-{campaign}-* && "
-            f'for d in {campaign}-*; do [ ! -d "$d" ] || mv "$d" "done-$d"; done'
+            f'cd {self.carrier.root} 2>/dev/null || exit 0; set -- {campaign}-*; [ -d "$1" ] || '
+            f'exit 0; rm -rf done-{campaign}-* && for d in "$@"; do mv "$d" "done-$d"; done'
         )
 
     def _place(self, campaign: str, setting: Setting, pace: Pace) -> str:

@@ -92,11 +92,16 @@ class FleetEngine(RemoteEngine):
 
     def finish(self, campaign: str) -> None:
         """Tell all devices that are left."""
-        for member in self._members:
-            member.finish(campaign)
+        for member in list(self._members):
+            try:
+                member.finish(campaign)
+            except CarrierError as error:  # all results are here
+                self._leave_out(member, str(error))
 
     def _compare_references(self, found: Sequence[_Found]) -> Iterator[_Found]:
         """Leave out devices whose reference is off the median; yield the others' results."""
+        if not found:
+            return
         self._compared = True
         references = {
             member.where: float(np.median([lap.wall_ms for lap in own.builds[0].laps["reference"]]))

@@ -22,7 +22,6 @@ from .places import SETTING, make_python
 
 PROBES = 6
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.skipif(not can_serve(), reason="there is no sshd (openssh-server)")
 
 
 class Board:
@@ -44,6 +43,8 @@ class Board:
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    if not can_serve():
+        pytest.skip("there is no sshd (openssh-server)")
     folder = tmp_path_factory.mktemp("ssh")
     with serve(folder) as homes, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
@@ -90,6 +91,23 @@ def test_it_is_measured_checked_and_timed_over_there(board: Board, tmp_path: Pat
     assert not list(board.root.glob("*/bundle-*"))
 
 
+def test_the_python_may_be_named_from_the_home_over_there(board: Board) -> None:
+    (board.home / "venv").symlink_to(board.home / "fast")
+    there = engine(Path("venv/bin/python"))
+    table = latency_tables.measure(ChainSource(), there, probes=3, quick=True)
+    assert len(table.readings) == 3
+
+
+def test_a_campaign_is_finished_where_nothing_of_it_was_run(board: Board) -> None:
+    kept = board.root / "done-nothing-12345678"
+    kept.mkdir(parents=True)
+    engine(board.fast).finish("nothing")  # and what is kept of an earlier one stays
+    assert kept.is_dir()
+    subprocess.run(["rm", "-rf", str(board.root)], check=True)
+    engine(board.fast).finish("nothing")
+    assert not board.root.exists()
+
+
 def start(board: Board, path: Path, probes: int = PROBES) -> subprocess.Popen[str]:
     """Measure in a process of its own, over there by the Python that takes its time."""
     script = (
@@ -111,17 +129,15 @@ def wait_for(board: Board, count: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-def children(text: str) -> list[int]:
-    """Processes whose command line holds a text."""
-    found = []
+def list_processes() -> Iterator[tuple[int, int, str]]:
+    """Numbers of all processes and of their parents, and their command lines."""
     for place in Path("/proc").glob("[0-9]*"):
         try:
             line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            stat = (place / "stat").read_text()
         except OSError:
             continue
-        if text in line:
-            found.append(int(place.name))
-    return found
+        yield int(place.name), int(stat.rpartition(")")[2].split()[1]), line
 
 
 def kill_host(board: Board, process: subprocess.Popen[str]) -> None:
@@ -129,21 +145,17 @@ def kill_host(board: Board, process: subprocess.Popen[str]) -> None:
 
 
 def kill_runner(board: Board, process: subprocess.Popen[str]) -> None:
-    for pid in children(f"{board.slow} bundle-"):
-        os.kill(pid, signal.SIGKILL)
-
-
-def cut_connection(board: Board, process: subprocess.Popen[str]) -> None:
-    log = (board.home.parent / "log-board").resolve()
-    assert log.is_file()
-    for pid in children("sshd: "):
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        if str(board.home.parent) in " ".join(map(str, [_command(parent)])):
+    for pid, _, line in list_processes():
+        if line.startswith(f"{board.slow} .cache/"):
             os.kill(pid, signal.SIGKILL)
 
 
-def _command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+def cut_connection(board: Board, process: subprocess.Popen[str]) -> None:
+    processes = list(list_processes())
+    servers = {pid for pid, _, line in processes if f"-f {board.home.parent}/sshd-board" in line}
+    for pid, parent, _ in processes:
+        if parent in servers:  # an sshd for each connection
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("end", [kill_host, kill_runner, cut_connection])

@@ -118,6 +118,28 @@ def test_when_all_die_it_is_said_of_each() -> None:
         measure(fleet)
 
 
+def test_one_that_is_lost_once_all_is_measured_is_left_out() -> None:
+    class Lost(SimulatedEngine):
+        def finish(self, campaign: str) -> None:
+            raise CarrierError(f"the connection to {self.where} failed")
+
+    members = [Lost("ssh:a", Simulated()), SimulatedEngine("ssh:b", Simulated())]
+    fleet = FleetEngine("fleet.yaml", members)
+    assert len(measure(fleet).readings) == 12
+    assert list(fleet.left_out) == ["ssh:a"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_when_all_die_at_once_it_is_said_of_each() -> None:
+    class Dead(SimulatedEngine):
+        def answer(self, job: Job) -> JobResult:
+            raise CarrierError("it is dead")
+
+    fleet = FleetEngine("f", [Dead("ssh:a", Simulated()), Dead("ssh:b", Simulated())])
+    with pytest.raises(CarrierError, match="no device of f is left: ssh:.: it is dead; ssh:.:"):
+        measure(fleet)
+
+
 def test_one_whose_reference_is_odd_is_left_out_and_its_readings_with_it() -> None:
     slow = Simulated(speed=1.2)
     fleet = make(a=Simulated(), b=slow, c=Simulated(speed=1.01))
