@@ -3,14 +3,14 @@
 Each engine imports its library only when it is made (``engine``).
 """
 
-from .base import Engine, Lap, Profile, Session, Step, time_call
+from .base import Engine, Lap, Profile, Runnable, Session, Step, time_call
 from .denormals import flush_denormals
 from .kernel_names import find_onnx_layers, find_operators, find_output_operators
 from .onnx_precision import cast_model, export_model, quantize_model
 from .registry import engine, engine_names
 
 __all__ = [
-    "Engine", "Lap", "Profile", "Session", "Step", "cast_model", "engine", "engine_names",
-    "export_model", "find_onnx_layers", "find_operators", "find_output_operators",
-    "flush_denormals", "quantize_model", "time_call",
+    "Engine", "Lap", "Profile", "Runnable", "Session", "Step", "cast_model", "engine",
+    "engine_names", "export_model", "find_onnx_layers", "find_operators",
+    "find_output_operators", "flush_denormals", "quantize_model", "time_call",
 ]  # fmt: skip

@@ -61,11 +61,15 @@ class Profile:
     laps: Sequence[Lap]
 
 
-class Session(Protocol):
-    """One network, built and ready to run."""
+class Runnable(Protocol):
+    """What can be timed."""
 
     def run(self) -> Lap:
         """Run once, until the result is there."""
+
+
+class Session(Runnable, Protocol):
+    """One network, built and ready to run."""
 
     def profile(self, runs: int) -> Profile:
         """Run up to this many times, after warming up, with the engine's profiler on."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engines import Lap, Profile, Session, flush_denormals, time_call
+from ..engines import Lap, Runnable, flush_denormals, time_call
 
 LEAST_QUIET = 5  # undisturbed runs that are worth more than any number of disturbed ones
 PATIENCE = 4.0
@@ -80,7 +80,7 @@ def average_timings(timings: Sequence[Timing]) -> Timing:
 class Clock:
     """Runs a session and keeps its times."""
 
-    def __init__(self, session: Session, threads: int) -> None:
+    def __init__(self, session: Runnable, threads: int) -> None:
         self._session = session
         self._watch = threads == 1
         self.laps: list[Lap] = []
@@ -114,7 +114,7 @@ class Clock:
 
 
 def time_in_turn(
-    sessions: Mapping[str, Session], threads: int, limits: Limits, target: str
+    sessions: Mapping[str, Runnable], threads: int, limits: Limits, target: str
 ) -> dict[str, Timing]:
     """Time sessions in turn until that of ``target`` is known within ``limits``.
 
@@ -151,7 +151,7 @@ def time_in_turn(
 
 
 def time_rounds(
-    sessions: Mapping[str, Session], threads: int, rounds: int, runs: int
+    sessions: Mapping[str, Runnable], threads: int, rounds: int, runs: int
 ) -> dict[str, Timing]:
     """Time sessions in turn, each at least ``runs`` times in each of ``rounds``."""
     clocks = {name: Clock(session, threads) for name, session in sessions.items()}
@@ -174,21 +174,15 @@ def time_calls(
         rounds: How often each has its turn.
         runs: Timed runs a turn, at least.
     """
-    return time_rounds({k: _CallSession(v) for k, v in calls.items()}, threads, rounds, runs)
+    return time_rounds({k: _TimedCall(v) for k, v in calls.items()}, threads, rounds, runs)
 
 
-class _CallSession:
-    """A function as a session."""
+@dataclass(frozen=True)
+class _TimedCall:
+    """A function that is timed as a session is."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
+    call: Callable[[], Any]
 
     def run(self) -> Lap:
         with flush_denormals():
-            return time_call(self._call)
-
-    def profile(self, runs: int) -> Profile:
-        raise NotImplementedError("a function has no profiler")
-
-    def close(self) -> None:
-        pass
+            return time_call(self.call)
