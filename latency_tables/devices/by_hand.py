@@ -29,22 +29,24 @@ class BundledEngine(RemoteEngine):
     @property
     def device(self) -> Device:
         """Refuse: it is not known before the bundle is run."""
-        raise UnfinishedError(
-            f"the device of {self.where} is known when the bundle has been run: "
-            f"--device collect:{self.folder}"
-        )
+        raise self._explain()
 
     def run(
         self, campaign: str, jobs: Sequence[Job], pace: Pace, batch: int
     ) -> Iterator[JobResult]:
         """Refuse, as ``device`` does."""
-        yield from ()
-        _ = self.device
+        raise self._explain()
 
     def write(self, name: str, jobs: Iterable[Job], pace: Pace, batch: int) -> None:
         """Write the bundle of these jobs of a network."""
         write_bundle(
             self.folder, name, self.set_batch(batch), jobs, pace, self.export, self._with_weights
+        )
+
+    def _explain(self) -> UnfinishedError:
+        return UnfinishedError(
+            f"the device of {self.where} is known when the bundle has been run: "
+            f"--device collect:{self.folder}"
         )
 
 
@@ -100,9 +102,7 @@ class CollectedEngine(RemoteEngine):
         place = self._find_bundle({job.key for job in missing})
         if place is None:
             place = self.folder / MORE / missing[0].key
-            write_bundle(
-                place, self.where, self.set_batch(batch), missing, pace, self.export
-            )  # fmt: skip
+            write_bundle(place, self.where, self.set_batch(batch), missing, pace, self.export)
         raise UnfinishedError(
             f"{len(missing)} of {len(jobs)} measurements are still to run: run {place / SCRIPT} on "
             "the device, bring the folder back, and give the same command again"
@@ -113,7 +113,7 @@ class CollectedEngine(RemoteEngine):
         return [self.folder, *(path.parent for path in more)]
 
     def _find_bundle(self, keys: set[str]) -> Path | None:
-        """Find the bundle that asks for the first of these jobs."""
+        """Find the first bundle that asks for any of these jobs."""
         for bundle in self._bundles():
             if keys & {job["key"] for job in read_bundle(bundle)["jobs"]}:
                 return bundle

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
+from .runner.models import TYPES, to_kind
 
-# ONNX's numbers of types -> numpy's names; bfloat16 as its bits.
-_FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
-_WHOLE = {2: "uint8", 3: "int8"}
-_NAMES = {**_FLOATS, **_WHOLE, 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
+# ONNX's numbers of the types of inputs -> numpy's names; bfloat16 as its bits.
+_NAMES = {**TYPES, 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
 _LEAST_BYTES = 1024  # smaller ones are shapes, scalars and short biases: they go along
 # What compresses better than this is no random weight but a mask, a table of indices, a constant.
 _RANDOM = 0.5
@@ -33,16 +32,14 @@ def pack_model(model: bytes, inputs: Sequence[NDArray[Any]], with_weights: bool 
     Equal arguments give equal bytes.
 
     Raises:
-        EngineError: The model keeps weights in other files, or is too large for one.
+        EngineError: The model is too large for one file, or takes an input of another type.
     """
     import onnx
 
-    proto = onnx.load_model_from_string(model)
-    made: list[list[Any]] = []
     if len(model) > _MOST_BYTES:
         raise EngineError("the network's ONNX file is larger than 2 GiB: prune a part of it")
-    if not with_weights:
-        made = _take_weights(proto)
+    proto = onnx.load_model_from_string(model)
+    made = [] if with_weights else _take_weights(proto)
     facts = [
         _describe_input(value, array)
         for value, array in zip(proto.graph.input, inputs, strict=True)
@@ -59,7 +56,7 @@ def _take_weights(proto: Any) -> list[list[Any]]:
     made, kept = [], []
     for seed, tensor in enumerate(proto.graph.initializer):
         facts = None
-        if tensor.data_type in {**_FLOATS, **_WHOLE}:
+        if tensor.data_type in TYPES:
             facts = _describe_values(numpy_helper.to_array(tensor))
         if facts is None:
             kept.append(tensor)
@@ -109,11 +106,5 @@ def _describe_input(value: Any, array: NDArray[Any]) -> dict[str, Any]:
     if found is not None:
         how, low, high = found
         return {**facts, "data": None, "how": how, "low": low, "high": high}
-    raw = _to_kind(array, kind).tobytes()
+    raw = to_kind(array, kind).tobytes()
     return {**facts, "data": base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode()}
-
-
-def _to_kind(array: NDArray[Any], kind: str) -> NDArray[Any]:
-    from .runner.models import to_kind
-
-    return np.ascontiguousarray(to_kind(array, kind))

@@ -18,7 +18,6 @@ class OrtRunnerEngine:
         import onnxruntime
 
         self.ort, self.setting = onnxruntime, setting
-        # What a process's first session sets for the calling thread stays: have it set at once.
 
     def describe(self):
         """Return the device's fields."""
@@ -35,9 +34,6 @@ class OrtRunnerSession:
     def __init__(self, engine, model, feed):
         self.engine, self.model, self.feed = engine, model, feed
         self.session = self.load(None)
-        # Inputs are told by their order where an exporter gave them other names.
-        names = [own.name for own in self.session.get_inputs()]
-        self.feed = dict(zip(names, feed.values()))
 
     def load(self, prefix):
         """Make a session, profiled into files of a prefix where one is given."""
@@ -46,6 +42,7 @@ class OrtRunnerSession:
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
+        # What a process's first session sets for the calling thread stays.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         if prefix is not None:
             options.enable_profiling = True

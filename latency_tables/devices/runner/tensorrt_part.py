@@ -83,6 +83,8 @@ class TensorRtRunnerSession:
     def make_context(self):
         """Make an execution context with all addresses set."""
         context = self.engine.create_execution_context()
+        if context is None:
+            raise RunnerError("TensorRT makes no execution context; is the GPU's memory full?")
         for name, memory in self.memory.items():
             context.set_tensor_address(name, int(memory))
         return context

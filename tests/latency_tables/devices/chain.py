@@ -32,16 +32,12 @@ class SessionOptions:
     profile_file_prefix = ""
     def add_session_config_entry(self, name, value):
         pass
-class _Input:
-    name = "x"
 class InferenceSession:
     def __init__(self, model, options, providers):
         time.sleep(SLEEP)
         self.options, self.runs = options, 0
         self.cells = [c.decode() for c in dict.fromkeys(re.findall(rb"(c[0-9]+)/mm", model))]
         self.us = int(SPEED * (100 + len(model) / 100))
-    def get_inputs(self):
-        return [_Input()]
     def run(self, names, feed):
         _clock[0] += self.us * 1000
         self.runs += 1
@@ -65,15 +61,16 @@ def stand_in(speed: float = 1.0, sleep: float = 0.0) -> str:
 
 @dataclass
 class ChainSource:
-    """Layers c0, c1, ... between Dims d0, d1, ..."""
+    """Layers c0, c1, ... between Dims d0, d1, ..., of ``least`` to ``widest``."""
 
     name: str = "chain"
     dims: int = 4
     widest: int = 64
+    least: int = 8
     built: list[dict[str, int]] = field(default_factory=list)
 
     def sizes(self) -> Mapping[str, Sequence[int]]:
-        return {f"d{i}": tuple(range(8, self.widest + 1, 8)) for i in range(1, self.dims)}
+        return {f"d{i}": tuple(range(self.least, self.widest + 1, 8)) for i in range(1, self.dims)}
 
     def cells(self) -> Sequence[Cell]:
         return [

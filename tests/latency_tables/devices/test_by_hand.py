@@ -112,6 +112,7 @@ def test_what_is_still_to_run_is_said_and_a_killed_runner_goes_on(
     process = subprocess.Popen([slow, bundle / "runner.py"], stdout=subprocess.DEVNULL)
     results = bundle / "results"
     while not results.is_dir() or len(list(results.glob("*.json.gz"))) < 4:
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_tables.device import describe_cpu
+from latency_tables.device import _INSTRUCTIONS, describe_cpu
 from latency_tables.devices.assemble import assemble_runner
-from latency_tables.devices.runner import laps, models, records
+from latency_tables.devices.runner import device_facts, laps, models, records
 from latency_tables.engines import Lap
 from latency_tables.engines.onnx_precision import to_bf16
 from latency_tables.measurement.time_budget import TimeBudget
@@ -56,6 +56,7 @@ def test_it_describes_a_processor_as_this_package_does() -> None:
     ).stdout  # fmt: skip
     (line,) = [line for line in said.splitlines() if line.startswith("device ")]
     found = json.loads(line.removeprefix("device "))["device"]
+    assert device_facts.INSTRUCTIONS == _INSTRUCTIONS
     here = describe_cpu("onnxruntime", found["engine_version"], 2, "fp32").to_json()
     assert {k: found[k] for k in here if k != "clock_mhz"} == {
         k: v for k, v in here.items() if k != "clock_mhz"
