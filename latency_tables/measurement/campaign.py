@@ -8,9 +8,8 @@ from ..regression import Journal, Reading, structure_key
 from ..timing import Limits
 from .probe_design import PlannedProbe
 from .probe_runner import ProbeRequest, ProbeRunner
-from .remote_runner import LONGEST_S, REPEAT_S, SHORTEST_S
 from .repeats import Repeats
-from .time_budget import TimeBudget
+from .time_budget import LONGEST_S, REPEAT_S, SHORTEST_S, TimeBudget
 
 LIMITS = Limits(least=12)
 QUICK_LIMITS = Limits(least=8, seconds=0.5, interval=0.01)

@@ -2,7 +2,7 @@
 
 from ..regression import LatencyTable, TableError
 from .campaign import PASSES
-from .remote_runner import REPEAT_S
+from .time_budget import REPEAT_S
 
 STAGES = (20, 30, 40, 50)
 """Probes after which the error is looked at; the last number is the most."""

@@ -28,7 +28,8 @@ from .coverage import select_uncovered
 from .growth import STAGES, describe_growth, is_good
 from .probe_design import PlannedProbe, plan_probes
 from .probe_runner import ProbeRequest, ProbeRunner, format_now
-from .remote_runner import LONGEST_S, PACE, RemoteRunner, make_runner
+from .remote_runner import PACE, RemoteRunner, make_runner
+from .time_budget import LONGEST_S
 
 _FULL, _QUICK = 50, 18  # probes
 
@@ -64,16 +65,12 @@ def measure(
         DamagedTableError: A table's file is damaged.
         EngineError: The engine refuses.
     """
-    if probes is not None and probes < 1:
-        raise LatencyError(f"probes is {probes}; give 1 or more")
+    stages = _choose_stages(engine, probes, quick)
     runner = make_runner(source, engine, builds=1)
     folder = None if path is None else Path(path)
     shared = None if library is None else Library(library)
     saved, known = _load_known(source, runner.device, folder, shared)
-    plans = {
-        count: _plan_missing(source, runner.network, count, seed, known)
-        for count in _choose_stages(engine, probes, quick)
-    }
+    plans = {count: _plan_missing(source, runner.network, count, seed, known) for count in stages}
     journal = None
     if folder is not None:
         if saved is not None and not (
@@ -82,9 +79,7 @@ def measure(
         ):
             return saved
         journal = Journal(folder, runner.device)
-    table = _measure_stages(
-        runner, engine, plans, known, quick, journal, progress, shared is None
-    )  # fmt: skip
+    table = _measure_stages(runner, engine, plans, known, quick, journal, progress, shared is None)
     origin = {"created": format_now(), "network": source.name, "seed": seed, "quick": quick}
     table = replace(table, provenance={**origin, **table.provenance})
     _keep(table, folder, shared if not quick else None, journal)
@@ -108,9 +103,8 @@ def write_probe_bundle(
     Returns:
         The number of probes.
     """
-    planned = plan_probes(
-        source.sizes(), probes or (_QUICK if quick else _FULL), seed, source.removable()
-    )
+    count = _count_probes(probes, quick)
+    planned = plan_probes(source.sizes(), count, seed, source.removable())
     runner = RemoteRunner(source, engine, builds=1)
     jobs = [runner.make_job(request) for request in request_turns(planned, quick)]
     engine.write(source.name, jobs, PACE, source.probe({}).batch)
@@ -151,7 +145,16 @@ def _choose_stages(engine: Engine, probes: int | None, quick: bool) -> tuple[int
     """Choose after how many probes the error is looked at: elsewhere several times."""
     if isinstance(engine, RemoteEngine) and engine.grows and probes is None and not quick:
         return STAGES
-    return (probes or (_QUICK if quick else _FULL),)
+    return (_count_probes(probes, quick),)
+
+
+def _count_probes(probes: int | None, quick: bool) -> int:
+    """Return how many probes are asked for, or the usual number."""
+    if probes is None:
+        return _QUICK if quick else _FULL
+    if probes < 1:
+        raise LatencyError(f"probes is {probes}; give 1 or more")
+    return probes
 
 
 def _keep(

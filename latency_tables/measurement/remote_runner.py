@@ -20,10 +20,8 @@ from .probe_runner import (
     ProbeRunner,
     ReadingMaker,
 )
+from .time_budget import LONGEST_S, REPEAT_S, SHORTEST_S
 
-# Of a repeat, with its build and its profile, on average; and of its timing.
-REPEAT_S = 4.5
-SHORTEST_S, LONGEST_S = 0.9, 2.5
 PACE = Pace(REPEAT_S, SHORTEST_S, LONGEST_S, PROFILE_S)
 
 

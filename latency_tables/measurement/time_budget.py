@@ -4,6 +4,10 @@ import numpy as np
 
 from ..regression import Reading
 
+# Of a repeat, with its build and its profile, on average; and of its timing.
+REPEAT_S = 4.5
+SHORTEST_S, LONGEST_S = 0.9, 2.5
+
 
 class TimeBudget:
     """Shares a table's time among its probes: what quiet ones leave over goes to the others.
