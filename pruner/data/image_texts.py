@@ -67,6 +67,10 @@ class ImageTextSamples(Samples):
             inputs = {self.image_argument: inputs, **self.tokenizer(targets["text"])}
         return inputs, targets
 
+    def list_files(self) -> Sequence[Path]:
+        """Return the images."""
+        return self.table.images
+
     def fingerprint(self) -> str:
         """Return a digest of file names, texts and settings."""
         settings = [asdict(self.preprocessing), repr(self.tokenizer), self.image_argument]

@@ -18,7 +18,7 @@ from .label_tables import LabelTable, read_label_table
 from .preprocessing import Preprocessing, show_image
 from .sample_data import SampleData
 from .samples import Sample, Samples
-from .text_tables import ENDINGS, find_tables
+from .text_tables import ENDINGS, find_tables, list_present
 
 _STEMS = ("labels", "metadata", "tags", "annotations", "_classes")
 _NAMES = "classes.txt"
@@ -137,12 +137,13 @@ def _read_categories(
 
 
 def _has_table(root: Path) -> bool:
-    """Whether a folder has a table of a training split, or nothing that COCO's files would have."""
-    tables = [p for ending in ENDINGS for place in (root, *_list_inside(root))
-              for p in place.glob(f"*{ending}")]  # fmt: skip
-    return bool(tables) or not any(
-        True for place in (root, *_list_inside(root)) for _ in place.glob("*.json")
-    )
+    """Whether a folder or one in it has a table, or nothing that COCO's files would have."""
+    places = (root, *_list_inside(root))
+
+    def has(ending: str) -> bool:
+        return any(True for place in places for _ in place.glob(f"*{ending}"))
+
+    return any(map(has, ENDINGS)) or not has(".json")
 
 
 def _list_inside(root: Path) -> list[Path]:
@@ -161,12 +162,7 @@ def _make_samples(
     skip: bool, notes: list[str],
 ) -> LabelSetSamples:  # fmt: skip
     files = [table.path.parent / name for name in table.images]
-    missing = [k for k, file in enumerate(files) if not file.is_file()]
-    if missing:
-        text = f"{len(missing)} of {len(files)} images of {table.path} are missing"
-        if not skip or len(missing) == len(files):
-            raise PrunerError(f"{text} (first {files[missing[0]]})")
-        notes.append(f"{text} and are left out (first {files[missing[0]]})")
+    keep = list_present(files, table.path, skip, notes)
     places = {name: k for k, name in enumerate(classes)}
     marks = np.zeros((len(files), len(classes)), np.int8)
     for row, found in enumerate(table.marks):
@@ -174,7 +170,6 @@ def _make_samples(
             if name not in places:
                 raise PrunerError(f"{table.path}: {name!r} is none of the classes in {_NAMES}")
             marks[row, places[name]] = mark
-    keep = sorted({*range(len(files))} - {*missing})
     return LabelSetSamples(root, tuple(files[k] for k in keep), marks[keep], preprocessing)
 
 

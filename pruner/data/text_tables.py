@@ -63,23 +63,30 @@ def find_image_tables(
     Raises:
         PrunerError: There is no table, it has no columns of images and texts, or a file is missing.
     """
-    tables, notes = {}, []
+    tables, notes = {}, list[str]()
     for split, path in find_tables(root, stems).items():
         rows = read_columns(path, (IMAGE_COLUMNS, TEXT_COLUMNS))
         files = [path.parent / name for name, _ in rows]
-        missing = [k for k, file in enumerate(files) if not file.is_file()]
-        if missing:
-            text = f"{len(missing)} of {len(rows)} images of {path} are missing"
-            if not skip:
-                raise PrunerError(f"{text} (first {files[missing[0]]})")
-            notes.append(f"{text} and are left out (first {files[missing[0]]})")
-        keep = sorted({*range(len(rows))} - {*missing})
-        if not keep:
-            raise PrunerError(f"{path}: no rows of images and texts")
+        keep = list_present(files, path, skip, notes)
         tables[split] = ImageTable(
             path, tuple(files[k] for k in keep), tuple(rows[k][1] for k in keep)
         )
     return tables, notes
+
+
+def list_present(files: Sequence[Path], table: Path, skip: bool, notes: list[str]) -> list[int]:
+    """Return the rows of a table whose images are there, and note how many are not.
+
+    Raises:
+        PrunerError: One is missing and is not to be skipped, or all are.
+    """
+    missing = [k for k, file in enumerate(files) if not file.is_file()]
+    if missing:
+        text = f"{len(missing)} of {len(files)} images of {table} are missing"
+        if not skip or len(missing) == len(files):
+            raise PrunerError(f"{text} (first {files[missing[0]]})")
+        notes.append(f"{text} and are left out (first {files[missing[0]]})")
+    return sorted({*range(len(files))} - {*missing})
 
 
 def find_tables(root: Path, stems: Sequence[str]) -> dict[str, Path]:

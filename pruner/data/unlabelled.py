@@ -28,6 +28,7 @@ class ImageSamples(Samples):
     root: Path
     files: tuple[Path, ...]
     preprocessing: Preprocessing
+    moves = False
 
     def __len__(self) -> int:
         return len(self.files)

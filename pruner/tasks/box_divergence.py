@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from .divergence import check_alike, compare_values
+from .divergence import check_alike, compare_independent, compare_values
 from .total import Total
 
 
@@ -71,7 +70,7 @@ def _compare_group(
 ) -> Tensor:
     ours, theirs = found[group.scores], dense[group.scores]
     if group.background is None:
-        distance = _compare_independent(ours, theirs)
+        distance = compare_independent(ours, theirs).sum(-1)
         weight = theirs.sigmoid().amax(-1)
     else:
         p, q = torch.log_softmax(theirs, -1), torch.log_softmax(ours, -1)
@@ -86,9 +85,3 @@ def _compare_group(
         )
         total = total + error / size.clamp_min(1e-12)
     return total
-
-
-def _compare_independent(found: Tensor, dense: Tensor) -> Tensor:
-    """Return KL(dense || found) of classes that are true or not, summed over the last axis."""
-    p, yes, no = dense.sigmoid(), logsigmoid(dense), logsigmoid(-dense)
-    return (p * (yes - logsigmoid(found)) + (1 - p) * (no - logsigmoid(-found))).sum(-1)

@@ -28,20 +28,26 @@ Numbers = Annotated[
 
 
 @settings_class
-class DataSettings:
+class FileSettings:
     """How files are read."""
 
     workers: Annotated[
         StrictInt | None, entry("processes that read files (default: the cores, at most 8)", ge=0)
     ] = None
+    on_error: Annotated[
+        Literal["raise", "skip"], entry("what becomes of files that cannot be read: raise or skip")
+    ] = "raise"
+
+
+@settings_class
+class DataSettings(FileSettings):
+    """How files and Hugging Face's data sets are read."""
+
     columns: Annotated[
         dict[str, str] | None,
         entry("of a Hugging Face data set: image, mask, text, label to their columns, where types "
               "do not tell"),
     ] = None  # fmt: skip
-    on_error: Annotated[
-        Literal["raise", "skip"], entry("what becomes of files that cannot be read: raise or skip")
-    ] = "raise"
 
     @property
     def saved(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from .dense_values import LOSSES, METRICS, POSITIVE, LossName, MetricName, make_
 from .divergence import check_alike, compare_values, describe_shapes
 from .metric import GroupMetric, Metric
 from .pick import pick_output
+from .records import to_record
 from .request import TaskRequest
 from .total import Total
 
@@ -120,7 +121,7 @@ class Depth(Task):
 
     def read(self, results: Any) -> Tensor:
         """Take the map, as the network answers: float [n, K, h, w]."""
-        found = results if self.output is None else pick_output(results, self.output)
+        found = to_record(results) if self.output is None else pick_output(results, self.output)
         if isinstance(found, Mapping):
             maps = [v for v in found.values() if isinstance(v, Tensor) and v.ndim in (3, 4)]
             found = maps[0] if len(maps) == 1 else found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import StrictInt, StrictStr
+from pydantic import StrictStr
 from torch import Tensor, nn
 
 from ..data import Framing, Preprocessing, TaskData, open_coco
@@ -14,6 +14,7 @@ from ..errors import PrunerError
 from ..graph import evaluation_mode, find_device, move_to_device
 from ..utils import entry, settings_class
 from .base import Task
+from .data_settings import FileSettings
 from .detection_metric import MeanPrecision
 from .detection_targets import check_boxes, prepare_target
 from .detectors import Detector, find_detector
@@ -23,7 +24,7 @@ from .total import Total
 
 
 @settings_class
-class DetectionSettings:
+class DetectionSettings(FileSettings):
     """What a detection task may be told."""
 
     compare: Annotated[
@@ -36,12 +37,6 @@ class DetectionSettings:
     ] = None
     fit: Annotated[Literal["stretch", "letterbox"], entry("how images meet the input")] = "stretch"
     orient: Annotated[bool, entry("turn images as their EXIF entry says")] = False
-    workers: Annotated[
-        StrictInt | None, entry("processes that read files (default: the cores, at most 8)", ge=0)
-    ] = None
-    on_error: Annotated[
-        Literal["raise", "skip"], entry("what becomes of files that cannot be read: raise or skip")
-    ] = "raise"
 
 
 class Detection(Task):
@@ -123,6 +118,18 @@ class Detection(Task):
             return {"losses": losses, "predictions": predictions}
         found = [one | {"labels": one["labels"] - shift} for one in detector.detect(module, images)]
         return {"detections": found}
+
+    def complete(
+        self, results: Sequence[Any], inputs: Any, module: nn.Module | None = None,
+        arguments: Sequence[tuple[Any, ...]] = (),
+    ) -> Any:  # fmt: skip
+        """Return the outputs of given results; PrunerError without the network that they are of."""
+        if module is None:
+            raise PrunerError(
+                "task detection calls the network in a way of its own: it cannot share a call with "
+                "other tasks (task several); give it alone"
+            )
+        return super().complete(results, inputs, module, arguments)
 
     def loss(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
         """Return the detector's own losses."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.utils import _pytree as pytree
 
 from ..errors import PrunerError
@@ -66,6 +67,17 @@ def compare_scores(
     if temperature != 1:
         value = temperature**2 * value
     return Total(value, dense.numel() // dense.shape[axis])
+
+
+def compare_independent(outputs: Tensor, dense: Tensor) -> Tensor:
+    """Return KL(dense || outputs) of every class that is true or not by itself, in their shape.
+
+    Args:
+        outputs: Scores of the pruned network, before the sigmoid.
+        dense: Of the dense network, in the same shape.
+    """
+    p, yes, no = dense.sigmoid(), logsigmoid(dense), logsigmoid(-dense)
+    return p * (yes - logsigmoid(outputs)) + (1 - p) * (no - logsigmoid(-outputs))
 
 
 def compare_values(outputs: Any, dense: Any) -> Total:

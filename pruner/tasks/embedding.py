@@ -20,6 +20,7 @@ from .data_settings import ImageSettings
 from .divergence import compare_values, describe_shapes
 from .metric import CollectedMetric, Metric, MetricKind
 from .pick import pick_output
+from .records import to_record
 from .request import TaskRequest
 from .text_inputs import find_texts, open_tokenizer
 from .total import Total
@@ -117,7 +118,7 @@ class Embedding(Task):
 
     def take_vectors(self, results: Any, mask: Tensor | None) -> Tensor:
         """Take the embeddings out of what a network returns; mask [n, tokens]: which count."""
-        found = results
+        found = results = to_record(results)
         if self.output is not None:
             found = pick_output(results, self.output)
         elif isinstance(results, Mapping):

@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import PrunerError, first_line
+from .base import Call
 from .metric import Metric
+from .mixup import Mixture
 from .total import Total
 from .wrapped import WrappedTask
 
@@ -33,6 +35,11 @@ class GuardedTask(WrappedTask):
         with explain_failure(self.name, "calling the network on a batch"):
             return self.task.forward(module, inputs, targets)
 
+    def list_calls(self, module: nn.Module, inputs: Any) -> list[Call]:
+        """Find out the calls of a network; PrunerError where that fails."""
+        with explain_failure(self.name, "calling the network on a batch"):
+            return self.task.list_calls(module, inputs)
+
     def complete(
         self, results: Sequence[Any], inputs: Any, module: nn.Module | None = None,
         arguments: Sequence[tuple[Any, ...]] = (),
@@ -55,6 +62,11 @@ class GuardedTask(WrappedTask):
         """Return the loss to average; PrunerError where it fails."""
         with explain_failure(self.name, "loss"):
             return self.task.total_loss(outputs, targets)
+
+    def mix_targets(self, targets: Any, outputs: Any, mixture: Mixture) -> Any:
+        """Mix targets; PrunerError where that fails."""
+        with explain_failure(self.name, "mixing targets"):
+            return self.task.mix_targets(targets, outputs, mixture)
 
     def divergence(self, outputs: Any, dense: Any, temperature: float = 1.0) -> Total:
         """Compare outputs; PrunerError where that fails."""

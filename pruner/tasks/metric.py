@@ -272,7 +272,7 @@ class GroupMetric(Metric):
 
     def compute_all(self) -> Mapping[MetricKind, float]:
         """Compute all."""
-        return {metric.kind: metric.compute() for metric in self.metrics}
+        return {k: v for metric in self.metrics for k, v in metric.compute_all().items()}
 
     @property
     def running(self) -> MeanMetric | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import StrictStr
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..data import TaskData, open_label_sets
 from ..errors import PrunerError
@@ -16,7 +16,7 @@ from ..utils import entry, settings_class, wrong_value
 from .base import Task
 from .class_scores import extract_scores
 from .data_settings import ImageSettings
-from .divergence import check_alike, describe_shapes
+from .divergence import check_alike, compare_independent, describe_shapes
 from .library import load_torchmetrics
 from .metric import CollectedMetric, Metric, MetricKind
 from .mixup import Mixture
@@ -116,11 +116,7 @@ class Multilabel(Task):
     def divergence(self, outputs: Any, dense: Any, temperature: float = 1.0) -> Total:
         """Return T^2 KL(dense || outputs) of whether each class is there, and their number."""
         check_alike(outputs, dense)
-        ours, theirs = outputs / temperature, dense / temperature
-        p = theirs.sigmoid()
-        parts = p * (logsigmoid(theirs) - logsigmoid(ours)) + (1 - p) * (
-            logsigmoid(-theirs) - logsigmoid(-ours)
-        )
+        parts = compare_independent(outputs / temperature, dense / temperature)
         return Total(temperature**2 * parts.sum(), dense.numel())
 
     def metric(self) -> Metric:
@@ -146,7 +142,8 @@ class Multilabel(Task):
 
 
 def _keep(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    return outputs.sigmoid(), targets.long()
+    """Keep probabilities and marks; what is there in part counts as there above one half."""
+    return outputs.sigmoid(), targets.round().long()
 
 
 def _measure_precision(scores: Tensor, marks: Tensor) -> Tensor:

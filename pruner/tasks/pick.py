@@ -5,10 +5,12 @@ from typing import Any
 
 from ..errors import PrunerError
 from .divergence import describe_shapes
+from .records import to_record
 
 
 def pick_output(results: Any, choice: str | int) -> Any:
     """Return one of a network's outputs by name or number; PrunerError where there is none."""
+    results = to_record(results)
     if isinstance(choice, str) and isinstance(results, Mapping) and choice in results:
         return results[choice]
     listed = list(results.values()) if isinstance(results, Mapping) else results

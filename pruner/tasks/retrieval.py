@@ -18,6 +18,7 @@ from .data_settings import ImageSettings
 from .divergence import compare_values, describe_shapes
 from .embedding import Embedding
 from .metric import CollectedMetric, Metric, MetricKind
+from .records import to_record
 from .request import TaskRequest
 from .text_inputs import find_image_argument, find_texts, open_tokenizer
 from .total import Total
@@ -107,6 +108,7 @@ class Retrieval(Task):
 
     def read(self, results: Any) -> dict[str, Tensor]:
         """Take the embeddings of images and texts, and the network's own scores if it has some."""
+        results = to_record(results)
         pair: tuple[Any, ...] = ()
         if isinstance(results, Mapping):
             names = next((n for n in _NAMES if {*n} <= {*results}), ())

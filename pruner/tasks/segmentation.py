@@ -18,6 +18,7 @@ from .class_scores import extract_scores
 from .data_settings import DenseSettings
 from .divergence import compare_scores, describe_shapes
 from .metric import Metric, MetricKind
+from .records import to_record
 from .request import TaskRequest
 from .total import Total
 
@@ -81,6 +82,7 @@ class Segmentation(Task):
 
     def read(self, results: Any) -> dict[str, Tensor]:
         """Take the class scores ``out``, and ``aux`` where there are such."""
+        results = to_record(results)
         if isinstance(results, Mapping) and isinstance(results.get("out"), Tensor):
             return {key: results[key] for key in ("out", "aux") if key in results}
         return {"out": extract_scores(results)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -17,9 +18,10 @@ from ..graph import find_device
 from ..utils import entry, is_object_name, settings_class, suggest_names
 from .base import Task, to_call
 from .divergence import describe_shapes
-from .metric import MeanMetric, Metric, MetricKind
+from .metric import GroupMetric, MeanMetric, Metric, MetricKind
 from .mixup import Mixture
 from .pick import pick_output
+from .records import to_record
 from .request import TaskRequest
 from .total import Total
 
@@ -98,12 +100,9 @@ class Several(Task):
             own = dict(choice) if isinstance(choice, dict) else {"name": choice}
             path = own.pop("data", None)
             paths[name] = path or request.data or ""
-
-            def pick(results: Any, name: str = name) -> Any:
-                return plain.pick(name, results)
-
+            part = request.take_output(partial(plain.pick, name), path)
             try:
-                opened[name] = request.open_other(own, request.take_output(pick, path))
+                opened[name] = request.open_other(own, part)
             except PrunerError as error:
                 raise PrunerError(f"task {name}: {error}") from error
         made = cls(opened, weights=settings.weights, outputs=settings.outputs, main=settings.main)
@@ -111,19 +110,25 @@ class Several(Task):
 
     def take(self, *names: str) -> Several:
         """Return the same with some of its tasks alone, on the same data."""
-        return Several(
+        some = Several(
             {name: self.tasks[name] for name in names}, self.data,
             weights={k: v for k, v in self.weights.items() if k in names},
             outputs={k: v for k, v in self.outputs.items() if k in names},
         )  # fmt: skip
+        some.places = self.places  # the network returns as many outputs as before
+        return some
 
     def settings(self) -> Mapping[str, Any]:
-        """Return the tasks with their settings, weights and outputs."""
+        """Return the tasks with their settings, the main one and their order, and the rest."""
         tasks = {name: [task.name, dict(task.settings())] for name, task in self.tasks.items()}
-        return {"tasks": tasks, "weights": dict(self.weights), "outputs": dict(self.outputs)}
+        return {
+            "tasks": tasks, "order": [next(iter(self.tasks)), *self.places],
+            "weights": dict(self.weights), "outputs": dict(self.outputs),
+        }  # fmt: skip
 
     def pick(self, name: str, results: Any) -> Any:
         """Return what a task gets of the network's results."""
+        results = to_record(results)
         if name in self.outputs:
             return pick_output(results, self.outputs[name])
         if isinstance(results, Mapping):
@@ -168,8 +173,7 @@ class Several(Task):
 
     def mean_loss(self, outputs: Any, targets: Any, smoothing: float = 0.0) -> Tensor:
         """Return the weighted sum of the losses."""
-        found = self._list_losses(outputs, targets, smoothing)
-        return torch.stack([self.weights.get(k, 1.0) * v for k, v in found.items()]).sum()
+        return self._sum(self._list_losses(outputs, targets, smoothing))
 
     def total_loss(self, outputs: Any, targets: Any) -> Total | None:
         """Return the weighted sum of the losses, as often as there are samples."""
@@ -220,25 +224,26 @@ class Several(Task):
                 raise PrunerError(f"task {name}: {error}") from error
 
 
-class SeveralMetric(Metric):
+class SeveralMetric(GroupMetric):
     """A metric for every task, of which the first is the main one; each under its task's name."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         """Take the metrics by the tasks' names, the main one first."""
-        self.metrics = dict(metrics)
-        self.needs_dense = any(metric.needs_dense for metric in metrics.values())
+        super().__init__([*metrics.values()])
+        self.named = dict(metrics)
+        self.needs_dense = any(metric.needs_dense for metric in self.metrics)
         self.kind = self.kinds[0]
 
     @property
     def kinds(self) -> tuple[MetricKind, ...]:
         """Of all tasks."""
         return tuple(
-            name_kind(name, kind) for name, metric in self.metrics.items() for kind in metric.kinds
+            name_kind(name, kind) for name, metric in self.named.items() for kind in metric.kinds
         )
 
     def add(self, outputs: Any, targets: Any, dense: Any = None) -> None:
         """Add a batch to the metrics of those tasks whose targets it has, or that need none."""
-        for name, metric in self.metrics.items():
+        for name, metric in self.named.items():
             if metric.needs_dense:
                 metric.add(outputs[name], None, dense[name])
             elif name in targets:
@@ -248,15 +253,11 @@ class SeveralMetric(Metric):
         """Add a batch that needs no dense outputs."""
         self.add(outputs, targets)
 
-    def compute(self) -> float:
-        """Compute the main one."""
-        return next(iter(self.metrics.values())).compute()
-
     def compute_all(self) -> Mapping[MetricKind, float]:
         """Compute all."""
         return {
             name_kind(name, kind): value
-            for name, metric in self.metrics.items()
+            for name, metric in self.named.items()
             for kind, value in metric.compute_all().items()
         }
 
@@ -264,15 +265,6 @@ class SeveralMetric(Metric):
     def running(self) -> MeanMetric | None:
         """None: batches need not have the main task's targets."""
         return None
-
-    def state(self) -> Any:
-        """Return the states of all."""
-        return {name: metric.state() for name, metric in self.metrics.items()}
-
-    def merge(self, state: Any) -> None:
-        """Add other states."""
-        for name, metric in self.metrics.items():
-            metric.merge(state[name])
 
 
 def name_kind(name: str, kind: MetricKind) -> MetricKind:

@@ -70,6 +70,10 @@ class WrappedTask(Task):
         """Ask the other task."""
         return self.task.fingerprint()
 
+    def settings(self) -> Mapping[str, Any]:
+        """Ask the other task."""
+        return self.task.settings()
+
     def with_data(self: T, data: TaskData) -> T:
         """Return the same on other data."""
         other = copy.copy(self)

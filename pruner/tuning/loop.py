@@ -178,7 +178,7 @@ class TrainingLoop:
             figure = torch.zeros_like(loss)
             if self.metric is not None:
                 values = self.metric.measure(outputs, targets)
-                figure = values.sum() / max(values.numel(), 1)
+                figure = (values.sum() / max(values.numel(), 1)).to(loss.device)
             means = torch.stack([torch.ones_like(loss), figure, loss.detach()])
             self.state.sums += means.to(self.state.sums.dtype) * count
 

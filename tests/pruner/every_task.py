@@ -178,6 +178,17 @@ def draw_coloured(dice: np.random.Generator) -> tuple[np.ndarray, list[str]]:
     return image, names
 
 
+def write_coloured(folder: Path, describe: Callable[[str, list[str]], str]) -> dict[str, list[str]]:
+    """Write coloured pictures; return what is described of file and colours, by split."""
+    dice, lines = np.random.default_rng(0), dict[str, list[str]]()
+    for split, count in SPLITS:
+        lines[split] = []
+        for k in range(count):
+            image, names = draw_coloured(dice)
+            lines[split].append(describe(save(folder / split, f"{k}.png", image), names))
+    return lines
+
+
 def save(folder: Path, name: str, image: np.ndarray) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(folder / name)
@@ -198,13 +209,8 @@ def write_classes(folder: Path) -> None:
 
 
 def write_labels(folder: Path) -> None:
-    dice = np.random.default_rng(0)
-    for split, count in SPLITS:
-        lines = []
-        for k in range(count):
-            image, names = draw_coloured(dice)
-            save(folder / split, f"{k}.png", image)
-            lines.append(f"{k}.png,{'|'.join(names)}")
+    found = write_coloured(folder, lambda file, names: f"{file},{'|'.join(names)}")
+    for split, lines in found.items():
         (folder / split / "labels.csv").write_text("\n".join(["image,labels", *lines]))
 
 
@@ -239,13 +245,10 @@ def write_lines(folder: Path) -> None:
 
 
 def write_captions(folder: Path) -> None:
-    dice = np.random.default_rng(0)
-    for split, count in SPLITS:
-        lines = []
-        for k in range(count):
-            image, names = draw_coloured(dice)
-            save(folder / split, f"{k}.png", image)
-            lines.append(json.dumps({"image": f"{k}.png", "text": " ".join(names)}))
+    found = write_coloured(
+        folder, lambda file, names: json.dumps({"image": file, "text": " ".join(names)})
+    )
+    for split, lines in found.items():
         (folder / split / "captions.jsonl").write_text("\n".join(lines))
 
 

@@ -44,12 +44,7 @@ def find_detector(
         return found
     if isinstance(model, _find_classes("ultralytics.nn.tasks", "DetectionModel")):
         return GridDetector(model)
-    names: Any = getattr(
-        sys.modules.get("transformers.models.auto.modeling_auto"),
-        "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", {},
-    )  # fmt: skip
-    kinds = {kind.__name__ for kind in type(model).__mro__} & {*map(str, names.values())}
-    if kinds and isinstance(model, _find_classes("transformers.modeling_utils", "PreTrainedModel")):
+    if isinstance(model, _find_transformers(model)):
         return QueryDetector(model, mean, std)
     raise PrunerError(
         f"{type(model).__name__} is no detector that is known: torchvision's, transformers' "
@@ -70,6 +65,14 @@ def _find_torchvision(model: nn.Module | None) -> Detector | None:
     if isinstance(model, _find_classes(f"{package}.generalized_rcnn", "GeneralizedRCNN")):
         return TwoStageDetector()
     return None
+
+
+def _find_transformers(model: nn.Module | None) -> tuple[type, ...]:
+    """Return transformers' object detectors of a model's kind of configuration."""
+    library = sys.modules.get("transformers.models.auto.modeling_auto")
+    known: Any = getattr(library, "MODEL_FOR_OBJECT_DETECTION_MAPPING", {})
+    kinds = type(getattr(model, "config", None)).__mro__
+    return tuple(known[kind] for kind in kinds if kind in known)
 
 
 def _find_classes(module: str, *names: str) -> tuple[type, ...]:

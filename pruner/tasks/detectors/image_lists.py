@@ -89,7 +89,7 @@ class ImageListDetector(Detector):
         }
 
     def _switch(self, module: nn.Module, training: bool) -> Any:
-        return _set_mode(module, _is_container, training)
+        return set_mode(module, _is_container, training)
 
 
 class OneStageDetector(ImageListDetector):
@@ -111,7 +111,7 @@ class OneStageDetector(ImageListDetector):
         return dict(found["head"])
 
     def _switch(self, module: nn.Module, training: bool) -> Any:
-        return _set_mode(module, lambda one: one is module, training)
+        return set_mode(module, lambda one: one is module, training)
 
 
 class _Recorded(Exception):
@@ -150,7 +150,7 @@ def _record(
 
 
 @contextmanager
-def _set_mode(
+def set_mode(
     module: nn.Module, asks: Callable[[nn.Module], bool], training: bool
 ) -> Iterator[None]:
     """Tell those modules that ask for it whether they train, and all others nothing."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import PrunerError
-from ..box_divergence import PredictionGroup
+from ..box_divergence import PredictionGroup, compare_predictions
+from ..total import Total
 from .base import Boxes, Detector, stack_images, to_centres, to_corners
 
 _MOST = 100
@@ -37,26 +38,16 @@ class QueryDetector(Detector):
         self.mean, self.std = tuple(mean), tuple(std)
         self.classes = int(self.config.num_labels)
 
-    @property
-    def groups(self) -> tuple[PredictionGroup, ...]:  # type: ignore[override]
-        """Tell whether a class of its own, the last, means that a query found nothing."""
-        background = -1 if self._exclusive else None
-        return (PredictionGroup("logits", ("pred_boxes",), background),)
-
-    _exclusive = True
-
     def predict(self, module: nn.Module, images: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return logits [n, queries, classes] and pred_boxes [n, queries, 4], relative."""
         results = module(pixel_values=stack_images(images))
         try:
-            found = {name: results[name] for name in ("logits", "pred_boxes")}
+            return {name: results[name] for name in ("logits", "pred_boxes")}
         except (KeyError, TypeError, IndexError):
             raise PrunerError(
                 f"{type(module).__name__} returns a {type(results).__name__} without logits and "
                 "pred_boxes: it is no object detector of transformers"
             ) from None
-        self._exclusive = found["logits"].shape[-1] > self.classes
-        return found
 
     def find_losses(
         self, module: nn.Module, images: Sequence[Tensor], targets: Sequence[Boxes]
@@ -80,10 +71,11 @@ class QueryDetector(Detector):
         found = self.predict(module, images)
         boxes = [to_corners(b, *x.shape[-2:]) for b, x in zip(found["pred_boxes"], images)]
         logits = found["logits"]
-        scores = logits.softmax(-1)[..., :-1] if self._exclusive else logits.sigmoid()
+        exclusive = self._has_background(logits)
+        scores = logits.softmax(-1)[..., :-1] if exclusive else logits.sigmoid()
         detections = []
         for own, corners in zip(scores, boxes):
-            if self._exclusive:
+            if exclusive:
                 best, labels = own.max(-1)
                 query = torch.arange(len(best), device=best.device)
             else:
@@ -91,6 +83,16 @@ class QueryDetector(Detector):
                 query, labels = place // own.shape[-1], place % own.shape[-1]
             detections.append({"boxes": corners[query], "scores": best, "labels": labels})
         return detections
+
+    def compare(self, found: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> Total:
+        """Return how far predictions are from the dense network's."""
+        background = -1 if self._has_background(dense["logits"]) else None
+        group = PredictionGroup("logits", ("pred_boxes",), background)
+        return compare_predictions(found, dense, (group,))
+
+    def _has_background(self, logits: Tensor) -> bool:
+        """Whether a class of its own, the last, means that a query found nothing."""
+        return logits.shape[-1] > self.classes
 
     def count_classes(self, predictions: Mapping[str, Tensor]) -> int:
         """Return what the configuration says."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..box_divergence import PredictionGroup
-from .image_lists import ImageListDetector, _set_mode
+from .image_lists import ImageListDetector, set_mode
 
 _SCALES, _FEW = (1, 2, 4), (1, 2)
 """Tiles have an image's whole side, half and a quarter of it; masks look at the larger ones."""
@@ -50,7 +50,7 @@ class TwoStageDetector(ImageListDetector):
 
     def _switch(self, module: nn.Module, training: bool) -> Any:
         own = {module, module.rpn, module.roi_heads}
-        return _set_mode(module, own.__contains__, training)
+        return set_mode(module, own.__contains__, training)
 
 
 def _list_places(maps: Tensor, size: int) -> Tensor:

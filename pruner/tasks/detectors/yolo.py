@@ -35,9 +35,7 @@ class GridDetector(Detector):
 
     def predict(self, module: nn.Module, images: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return scores [n, cells, classes] and boxes [n, cells, 4 * bins]."""
-        raw = self._call(module, images)[1]
-        raw = raw.get("one2one" if self.end_to_end else "one2many", raw)
-        return {name: raw[name].transpose(1, 2) for name in ("scores", "boxes")}
+        return self._read(self._call(module, images)[1])
 
     def find_losses(
         self, module: nn.Module, images: Sequence[Tensor], targets: Sequence[Boxes]
@@ -54,9 +52,7 @@ class GridDetector(Detector):
         self._move(images[0].device)
         losses, items = self.criterion(raw, batch)
         names = list(items) if isinstance(items, Mapping) else ["box_loss", "cls_loss", "dfl_loss"]
-        found = raw.get("one2one" if self.end_to_end else "one2many", raw)
-        predictions = {name: found[name].transpose(1, 2) for name in ("scores", "boxes")}
-        return dict(zip(names, losses / len(targets), strict=True)), predictions
+        return dict(zip(names, losses / len(targets), strict=True)), self._read(raw)
 
     def detect(self, module: nn.Module, images: Sequence[Tensor]) -> list[Boxes]:
         """Return the best boxes of every class that overlap by less than the library's 70%."""
@@ -71,6 +67,11 @@ class GridDetector(Detector):
     def count_classes(self, predictions: Mapping[str, Tensor]) -> int:
         """Count the scores of a cell."""
         return predictions["scores"].shape[-1]
+
+    def _read(self, raw: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the predictions that boxes are chosen from; of two heads the one in use."""
+        own = raw.get("one2one" if self.end_to_end else "one2many", raw)
+        return {name: own[name].transpose(1, 2) for name in ("scores", "boxes")}
 
     def _call(self, module: nn.Module, images: Sequence[Tensor]) -> tuple[Any, Any]:
         """Return decoded boxes (None in training) and what the losses are of."""
@@ -90,7 +91,7 @@ class GridDetector(Detector):
         """Bring what the criterion keeps to a device."""
         for one in (self.criterion, *(vars(self.criterion).values())):
             for name, value in list(getattr(one, "__dict__", {}).items()):
-                if isinstance(value, Tensor) or name == "bbox_loss":
+                if isinstance(value, Tensor | nn.Module):
                     setattr(one, name, value.to(device))
                 elif name == "device":
                     one.device = device

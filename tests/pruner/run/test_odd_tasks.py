@@ -117,6 +117,10 @@ def no_read():
     return make(read=lambda found: found["scores"])
 
 
+def raising_forward():
+    return make(forward=lambda module, inputs, targets: module(inputs)["scores"])
+
+
 def record():
     return make(read=lambda found: found.logits if hasattr(found, "logits") else found["logits"])
 
@@ -245,6 +249,7 @@ WRONG = {
     "wrong_divergence": (SOLVE, "divergence gave a float"),
     "nan_metric": (TUNE, "share is nan"),
     "raising_metric": (TUNE, "metric share failed"),
+    "raising_forward": (SOLVE, "calling the network on a batch failed"),
     "no_read": (SOLVE, "failed"),
     "empty_batch": (TUNE, "is empty: its inputs hold no sample"),
     "empty_batch ": (SOLVE, "is empty: its inputs hold no sample"),

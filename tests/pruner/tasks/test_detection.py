@@ -138,6 +138,10 @@ def test_a_query_detector_learns_whole_or_traced() -> None:
     )  # fmt: skip
     model, (images, targets) = transformers.YolosForObjectDetection(config).eval(), draw_batch()
     net = pruner.trace(model, (), {"pixel_values": images[:1]})
+    own = type("Own", (type(model),), {})(config)
+    assert type(find_detector(own)) is type(find_detector(model))
+    with pytest.raises(PrunerError, match="is no detector that is known"):
+        find_detector(type(type(model).__name__, (transformers.YolosModel,), {})(config))
     task = Detection(detector=find_detector(model))
     found = task.forward(net.module, images, targets)
     labels = [{"class_labels": t["labels"] - 1, "boxes": to_relative(t["boxes"])} for t in targets]

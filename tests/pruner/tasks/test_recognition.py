@@ -43,7 +43,7 @@ def test_it_has_a_second_derivative_and_no_infinity() -> None:
     scores, tokens = draw(5)
     x = scores[:2].clone().requires_grad_()
     assert gradgradcheck(lambda v: ctc_losses(v, tokens[:2], 0), (x,))
-    short = scores[3:, :4].clone().requires_grad_()  # five steps are needed, there are four
+    short = scores[3:, :4].clone().requires_grad_()  # six steps are needed, there are four
     (gradient,) = torch.autograd.grad(ctc_losses(short, tokens[3:], 0).sum(), short)
     assert gradient.isfinite().all() and count_steps(tokens[3]) == 6
 

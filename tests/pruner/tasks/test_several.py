@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,15 @@ from pruner.data import (
     Preprocessing,
     TurnsData,
     join_data,
+    open_image_texts,
     open_label_sets,
     open_maps,
     open_masks,
+    open_unlabelled,
     wrap_datasets,
 )
 from pruner.errors import PrunerError
-from pruner.tasks import Depth, Embedding, Segmentation, Several
+from pruner.tasks import Depth, Detection, Embedding, GuardedTask, Segmentation, Several
 from pruner.tuning import Recipe, evaluate, finetune
 
 from ..every_task import TwoHeads, images, maps, write_dense
@@ -138,6 +141,77 @@ def test_labels_of_an_image_follow_any_framing(folder: Path, tmp_path: Path) -> 
     assert "8 images of train lack the targets" in for_all
     inputs, targets = next(iter(data.test(8)))
     assert targets["kind"].sum(0).tolist() == [4, 4] and targets["seg"].shape == (8, SIZE, SIZE)
+
+
+def test_an_image_of_several_readers_is_the_same(tmp_path: Path) -> None:
+    """Whatever the order of their tables; what has no target of its own goes with any framing."""
+    write_dense(tmp_path)
+    for split in ("train", "val"):
+        names = [f"images/{k}.png" for k in range(8)]
+        labels = [f"{name},{'even' if k % 2 == 0 else 'odd'}" for k, name in enumerate(names)]
+        texts = [f"{name},{'even' if k % 2 == 0 else 'odd'}" for k, name in enumerate(names)]
+        (tmp_path / split / "tags.csv").write_text("\n".join(labels))
+        (tmp_path / split / "captions.csv").write_text("\n".join(reversed(texts)))
+    kinds = open_label_sets(tmp_path, HOW, workers=0)
+    data = join_data({"kind": kinds, "text": open_image_texts(tmp_path, HOW, workers=0)}, "both")
+    _, targets = next(iter(data.test(8)))
+    assert [kinds.classes[int(k)] for k in targets["kind"].argmax(1)] == targets["text"]["text"]
+    masks, alone = open_masks(tmp_path, HOW, workers=0), open_unlabelled(tmp_path, HOW, workers=0)
+    inputs, targets = next(iter(join_data({"vec": alone, "seg": masks}, "both").train(8, seed=1)))
+    assert inputs.shape == (8, 3, SIZE, SIZE) and targets["seg"].shape == (8, SIZE, SIZE)
+
+
+def test_order_main_task_and_settings_of_ones_own_tell_tasks_apart() -> None:
+    class Own(Segmentation):
+        name = "own"
+
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.count = count
+
+        def settings(self):
+            return {"count": self.count}
+
+    def several(*names: str, count: int = 1, **more) -> Several:
+        tasks = {"a": GuardedTask(Own(count)), "b": Depth()}
+        return Several({name: tasks[name] for name in names}, **more)
+
+    made = [several("a", "b"), several("b", "a"), several("a", "b", main="b"),
+            several("a", "b", count=2)]  # fmt: skip
+    assert len({task.fingerprint() for task in made}) == 4
+    assert several("a", "b").fingerprint() == several("a", "b", main="a").fingerprint()
+    results = (torch.zeros(2, 3, 4, 4), torch.ones(2, 1, 4, 4))
+    assert made[0].take("b").pick("b", results) is results[1]
+
+
+def test_a_record_of_any_class_and_a_detector_are_told() -> None:
+    @dataclass
+    class Answer:
+        seg: torch.Tensor
+        far: torch.Tensor
+
+    answer = Answer(torch.zeros(2, CLASSES, 4, 4), torch.ones(2, 1, 4, 4))
+    assert make().pick("far", answer) is answer.far
+    assert Depth(output="far").read(answer) is answer.far
+    with pytest.raises(PrunerError, match="cannot share a call with other tasks"):
+        Several({"boxes": Detection()}).forward(TwoHeads().eval(), images(2))
+
+
+@torch.no_grad()
+def test_metrics_of_several_processes_are_put_together() -> None:
+    torch.manual_seed(0)
+    model, task = TwoHeads().eval(), make()
+    inputs, targets = draw()
+    outputs = task.forward(model, inputs)
+    whole, other = task.metric(), task.metric()
+    whole.add(outputs, targets)
+    whole.add(outputs, {"far": targets["far"]})
+    for some in (targets, {"far": targets["far"]}):
+        part = task.metric()
+        part.add(outputs, some)
+        other.merge(part.state())
+    assert other.compute_all() == pytest.approx(whole.compute_all())
+    assert other.compute() == pytest.approx(whole.compute())
 
 
 def test_data_sets_take_turns_and_resume_at_any_batch() -> None:
