@@ -7,10 +7,12 @@ from .base import Engine, Lap, Profile, Runnable, Session, Step, time_call
 from .denormals import flush_denormals
 from .kernel_names import find_onnx_layers, find_operators, find_output_operators
 from .onnx_precision import cast_model, export_model, quantize_model
+from .onnxruntime_engine import open_onnx
+from .openvino_engine import compile_openvino
 from .registry import engine, engine_names
 
 __all__ = [
-    "Engine", "Lap", "Profile", "Runnable", "Session", "Step", "cast_model", "engine",
-    "engine_names", "export_model", "find_onnx_layers", "find_operators",
-    "find_output_operators", "flush_denormals", "quantize_model", "time_call",
+    "Engine", "Lap", "Profile", "Runnable", "Session", "Step", "cast_model", "compile_openvino",
+    "engine", "engine_names", "export_model", "find_onnx_layers", "find_operators",
+    "find_output_operators", "flush_denormals", "open_onnx", "quantize_model", "time_call",
 ]  # fmt: skip

@@ -62,7 +62,7 @@ class OnnxRuntimeSession:
         self._model = export_model(probe, precision)
         self._threads = threads
         self._operators = frozenset(probe.cell_of)
-        self._session = self._load(None)
+        self._session = open_onnx(self._model, threads)
         inputs = [np.ascontiguousarray(x.detach().cpu().numpy()) for x in probe.inputs]
         names = [i.name for i in self._session.get_inputs()]
         self._outputs = find_output_operators(self._model, self._operators)
@@ -75,7 +75,7 @@ class OnnxRuntimeSession:
     def profile(self, runs: int) -> Profile:
         """Run a copy of the session that logs its kernels, and read the log."""
         with tempfile.TemporaryDirectory(prefix="latency_tables_") as folder:
-            session = self._load(str(Path(folder) / "profile"))
+            session = open_onnx(self._model, self._threads, str(Path(folder) / "profile"))
             laps = [self._infer(session) for _ in range(_WARM_UP + runs)]
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         names, ms = read_kernel_times(events)
@@ -102,24 +102,35 @@ class OnnxRuntimeSession:
         with flush_denormals():
             return time_call(lambda: session.run(None, self._feed))
 
-    def _load(self, profile: str | None) -> Any:
-        import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        # For its own threads. A process's first session sets the calling thread too, and for good.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = profile
-        try:
-            with flush_denormals():
-                return onnxruntime.InferenceSession(self._model, options, providers=_PROVIDERS)
-        except Exception as error:  # onnxruntime raises classes of its own, without a common base
-            raise EngineError(f"ONNX Runtime refuses the network: {error}") from error
+def open_onnx(model: bytes | str, threads: int, profile: str | None = None) -> Any:
+    """Load an ONNX model, or its file, for the CPU: sequential, denormal numbers as zeros.
+
+    Args:
+        model: Its bytes, or the path of its file.
+        threads: Threads that it may use.
+        profile: What the profiler's file is called in front; None: it is not profiled.
+
+    Raises:
+        EngineError: ONNX Runtime refuses it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # For its own threads. A process's first session sets the calling thread too, and for good.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    try:
+        with flush_denormals():
+            return onnxruntime.InferenceSession(model, options, providers=_PROVIDERS)
+    except Exception as error:  # onnxruntime raises classes of its own, without a common base
+        raise EngineError(f"ONNX Runtime refuses the network: {error}") from error
 
 
 def read_kernel_times(events: list[dict[str, Any]]) -> tuple[list[str], np.ndarray[Any, Any]]:

@@ -54,21 +54,14 @@ class OpenVinoEngine:
 
     def build(self, probe: Probe) -> OpenVinoSession:
         """Export a probe and compile it; raise ``EngineError`` where OpenVINO refuses it."""
-        settings = {
-            "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
-            "CPU_DENORMALS_OPTIMIZATION": True,
-        }
-        return OpenVinoSession(self._core, probe, settings, self.precision)
+        return OpenVinoSession(self._core, probe, self.threads, self.precision)
 
 
 class OpenVinoSession:
     """One network; the profiled copy is compiled when it is asked for."""
 
-    def __init__(self, core: Any, probe: Probe, settings: dict[str, Any], precision: str) -> None:
-        self._core, self._settings = core, settings
+    def __init__(self, core: Any, probe: Probe, threads: int, precision: str) -> None:
+        self._core, self._threads, self._precision = core, threads, precision
         self._operators = frozenset(probe.cell_of)
         self._feed = {
             index: np.ascontiguousarray(x.detach().cpu().numpy())
@@ -82,7 +75,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the network: {error}") from error
         compiled = self._compile({})
-        wanted = settings["INFERENCE_PRECISION_HINT"]
+        wanted = _PRECISIONS[precision]
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if used != wanted:
             raise EngineError(
@@ -121,13 +114,42 @@ class OpenVinoSession:
                 lambda: request.infer(self._feed, share_inputs=True, share_outputs=True)
             )
 
-    def _compile(self, more: dict[str, Any]) -> Any:
-        try:
-            # The option holds for the calling thread, which keeps it, and for those it starts.
-            with flush_denormals():
-                return self._core.compile_model(self._model, "CPU", {**self._settings, **more})
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO refuses the network: {error}") from error
+    def _compile(self, more: Mapping[str, Any]) -> Any:
+        return compile_openvino(self._core, self._model, self._threads, self._precision, more)
+
+
+def compile_openvino(
+    core: Any,
+    model: Any,
+    threads: int,
+    precision: str = "fp32",
+    more: Mapping[str, Any] | None = None,
+) -> Any:
+    """Compile a model of OpenVINO, or its file, for the CPU: one stream, denormals as zeros.
+
+    Args:
+        core: OpenVINO's own.
+        model: The model, or the path of its file.
+        threads: Threads that it may use.
+        precision: What the plugin may compute in.
+        more: Further settings of the plugin.
+
+    Raises:
+        EngineError: OpenVINO refuses it.
+    """
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+        "CPU_DENORMALS_OPTIMIZATION": True,
+    }
+    try:
+        # The option holds for the calling thread, which keeps it, and for those it starts.
+        with flush_denormals():
+            return core.compile_model(model, "CPU", {**settings, **(more or {})})
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO refuses the network: {error}") from error
 
 
 def list_steps(

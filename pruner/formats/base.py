@@ -75,13 +75,16 @@ class Format(Protocol):
         """Return the runtime's name and version, for people."""
 
 
-def import_library(module: str, form: str, package: str | None = None) -> Any:
-    """Import a format's library; PrunerError with the line that installs it where it is missing."""
+def import_library(module: str, form: str, extra: str | None = None) -> Any:
+    """Import a format's library; PrunerError with the line that installs it where it is missing.
+
+    extra is what ``pip`` installs it by, where that is not the format's name.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = package or module.partition(".")[0].replace("_", "-")
+        missing = module.partition(".")[0].replace("_", "-")
         raise PrunerError(
             f"--format {form} needs {missing}, which cannot be imported "
-            f'({" ".join(str(error).split())}): pip install "msprune[{form}]"'
+            f'({" ".join(str(error).split())}): pip install "msprune[{extra or form}]"'
         ) from error

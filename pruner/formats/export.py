@@ -105,24 +105,24 @@ def export_network(
         known = " or ".join(form.suffixes)
         raise PrunerError(f"--out: a file of --format {form.name} ends in {known}, not {file.name}")
     if options.precision == "int8" and not options.calibration:
-        raise PrunerError("--precision int8 needs calibration samples: give --data DIR")
+        raise PrunerError(
+            "--precision int8 needs calibration samples: give --data DIR, in Python calibration"
+        )
     with make_scratch(file) as place, _torch_threads(threads):
         checked = write_checked(form, network, options, place, samples, threads)
-        figures, full = [FileFigures(checked.size_bytes)], None
-        if checked.run is not None:
-            with contextlib.ExitStack() as stack:
-                files = [checked]
-                if options.precision != FULL:
-                    beside = stack.enter_context(make_scratch(place))
-                    more = replace(options, precision=FULL)
-                    files.append(write_checked(form, network, more, beside, (), threads))
-                figures = _find_figures(files, threads, judge if len(files) > 1 else None)
-        figures, full = figures[:1], figures[1] if len(figures) > 1 else None
+        figures, full = FileFigures(checked.size_bytes), None
+        if checked.run is not None and options.precision == FULL:
+            (figures,) = _find_figures([checked], threads, None)
+        elif checked.run is not None:
+            with make_scratch(place) as beside:
+                more = replace(options, precision=FULL)
+                other = write_checked(form, network, more, beside, (), threads)
+                figures, full = _find_figures([checked, other], threads, judge)
         moved = move_files(place, file)
     return ExportedFile(
         file, {path.name: digest_file(path) for path in moved}, form.name, options.precision,
         network.batch, checked.fixed_because, "" if checked.run is None else form.name_runtime(),
-        threads, checked.agreement, checked.unverified, figures[0], full,
+        threads, checked.agreement, checked.unverified, figures, full,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latency_tables.engines import cast_model, flush_denormals, quantize_model
+from latency_tables.engines import cast_model, flush_denormals, open_onnx, quantize_model
 
 from ..errors import PrunerError
 from ..graph import to_onnx
@@ -44,20 +44,8 @@ class OnnxFormat:
 
     def open(self, file: Path, threads: int) -> Run:
         """Load it as `latency_tables` times it."""
-        runtime = import_library("onnxruntime", self.name)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        try:
-            with flush_denormals():  # the caller's own mode is set back, which a session changes
-                session = runtime.InferenceSession(
-                    str(file), options, providers=["CPUExecutionProvider"]
-                )
-        except Exception as error:  # onnxruntime raises classes of its own, without a common base
-            raise PrunerError(f"ONNX Runtime refuses the network: {error}") from error
+        import_library("onnxruntime", self.name)
+        session = open_onnx(str(file), threads)
         inputs = session.get_inputs()
 
         def run(values: Sequence[Tensor]) -> list[Tensor]:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latency_tables.engines import compile_openvino, flush_denormals
+
 from ..errors import PrunerError
 from ..graph import to_onnx
 from .base import Run, WriteOptions, import_library
@@ -36,7 +38,7 @@ class OpenVinoFormat:
         """Write the model, its metadata in ``rt_info`` under ``msprune``."""
         openvino = import_library("openvino", self.name)
         if options.precision == "int8":
-            import_library("nncf", "nncf")
+            _import_nncf()
         proto = to_onnx(network.module, network.inputs, dynamic_batch=network.free_batch)
         source = file.with_suffix(".onnx")
         try:
@@ -56,23 +58,13 @@ class OpenVinoFormat:
     def open(self, file: Path, threads: int) -> Run:
         """Compile it for the CPU as `latency_tables` times it: one stream, computing in fp32."""
         openvino = import_library("openvino", self.name)
-        settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "CPU_DENORMALS_OPTIMIZATION": True,
-        }
-        try:
-            core = openvino.Core()
-            compiled = core.compile_model(core.read_model(str(file)), "CPU", settings)
-        except RuntimeError as error:
-            raise PrunerError(f"OpenVINO refuses the network: {error}") from error
+        compiled = compile_openvino(openvino.Core(), str(file), threads)
         request = compiled.create_infer_request()
 
         def run(values: Sequence[Tensor]) -> list[Tensor]:
             feed = [np.ascontiguousarray(value.detach().cpu().numpy()) for value in values]
-            results = request.infer(feed, share_inputs=True)
+            with flush_denormals():
+                results = request.infer(feed, share_inputs=True)
             return [torch.from_numpy(np.array(results[port])) for port in compiled.outputs]
 
         return run
@@ -82,7 +74,11 @@ class OpenVinoFormat:
         return f"OpenVINO {importlib.metadata.version('openvino')}"
 
 
+def _import_nncf() -> Any:
+    return import_library("nncf", "openvino --precision int8", extra="nncf")
+
+
 def _quantize(model: Any, calibration: Sequence[tuple[Tensor, ...]]) -> Any:
-    nncf = import_library("nncf", "nncf")
+    nncf = _import_nncf()
     feeds = [[np.ascontiguousarray(x.detach().cpu().numpy()) for x in row] for row in calibration]
     return nncf.quantize(model, nncf.Dataset(feeds), subset_size=len(feeds))

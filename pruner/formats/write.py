@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latency_tables import LatencyError
+
 from ..errors import PrunerError, first_line
 from ..utils import silence_logging
 from .agreement import Agreement, compare_batch
@@ -107,7 +109,8 @@ def write_checked(
         threads: Threads of the runtime, where it can be told.
 
     Raises:
-        PrunerError: The format cannot hold the network, or the answers of its file are wrong.
+        PrunerError: The format cannot hold the network, its runtime refuses it, or the answers of
+            its file are wrong.
     """
     reason = "" if form.frees_batch else f"{form.name} files are written so"
     if not reason and not _takes_any_batch(network):
@@ -115,10 +118,10 @@ def write_checked(
     if not reason:
         try:
             return _write_and_check(form, network, options, file, samples, threads, "")
-        except PrunerError as error:
-            if not isinstance(error, _WrongAnswersError):
-                raise
+        except _WrongAnswersError as error:
             reason = str(error)
+        except PrunerError:
+            raise
         except Exception as error:  # exporters and runtimes raise of many kinds
             reason = first_line(error)
         for path in file.parent.iterdir():
@@ -126,8 +129,14 @@ def write_checked(
     try:
         fixed = network.fix_batch()
         return _write_and_check(form, fixed, options, file, samples, threads, reason)
+    except _WrongAnswersError as error:
+        raise PrunerError(
+            f"--format {form.name} --precision {options.precision}: {error}; nothing was written"
+        ) from error
     except (PrunerError, OSError):
         raise
+    except LatencyError as error:
+        raise PrunerError(f"--format {form.name}: {error}") from error
     except Exception as error:  # as above
         raise PrunerError(
             f"--format {form.name}: the network cannot be written: {first_line(error)}"
@@ -163,8 +172,7 @@ def _write_and_check(
             found = found.join(compare_batch(run(inputs), expected, options.precision))
     if found.fault:
         raise _WrongAnswersError(
-            f"--format {form.name} --precision {options.precision}: {form.name_runtime()} answers "
-            f"otherwise than torch ({found.fault}); nothing was written"
+            f"{form.name_runtime()} answers otherwise than torch ({found.fault})"
         )
     return CheckedFile(file, network, fixed_because, run, found, "")
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
@@ -83,17 +84,27 @@ def restore_run(folder: Path) -> Path:
     return run
 
 
+def enter_copy(folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy what prepare wrote to a place, and make that the current folder."""
+    shutil.copytree(folder, place)
+    monkeypatch.chdir(place)
+    return place
+
+
+def read_image(file: Path) -> torch.Tensor:
+    """Return one of prepare's images as the network takes it [3, 16, 16]."""
+    image = torch.tensor(np.array(Image.open(file))).permute(2, 0, 1) / 255
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return (image - mean[:, None, None]) / std[:, None, None]
+
+
 def accuracy(module: nn.Module, folder: Path) -> float:
     """Share of prepare's test images that a network gets right."""
     right = []
     for label, name in enumerate(("blue", "green", "red")):  # classes are in the order of names
         for file in (folder / "data" / "test" / name).iterdir():
-            image = torch.tensor(np.array(Image.open(file))).permute(2, 0, 1) / 255
-            image = (image - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(
-                IMAGENET_STD
-            )[:, None, None]
             with torch.no_grad():
-                right.append(int(module(image[None]).argmax()) == label)
+                right.append(int(module(read_image(file)[None]).argmax()) == label)
     return float(np.mean(right))
 
 

@@ -112,25 +112,29 @@ def test_int8_openvino(network, tmp_path):
     assert "FakeQuantize" in (tmp_path / "model.xml").read_text()
 
 
-def test_pt2(network, tmp_path):
-    write(network, "pt2", tmp_path)
-    extra = {"msprune.json": ""}
-    program = torch.export.load(tmp_path / "model.pt2", extra_files=extra)
+@pytest.mark.parametrize(
+    ("form", "load"),
+    [
+        ("pt2", lambda file, extra: torch.export.load(file, extra_files=extra).module()),
+        ("torchscript", lambda file, extra: torch.jit.load(file, _extra_files=extra)),
+    ],
+)
+def test_formats_of_torch(network, tmp_path, form, load):
+    file, extra = write(network, form, tmp_path).file, {"msprune.json": ""}
+    module = load(file, extra)
     assert json.loads(extra["msprune.json"]) == METADATA
     x = torch.randn(4, *IMAGE[1:])
     with torch.no_grad():
-        assert np.allclose(program.module()(x).numpy(), answer(network, x), atol=1e-6)
-    assert write(network, "pt2", tmp_path, "fp16").agreement.relative < 0.02
+        assert np.allclose(module(x).numpy(), answer(network, x), atol=1e-6)
+    assert write(network, form, tmp_path, "fp16").agreement.relative < 0.02
 
 
-def test_torchscript(network, tmp_path):
-    write(network, "torchscript", tmp_path)
-    extra = {"msprune.json": ""}
-    script = torch.jit.load(tmp_path / "model.torchscript.pt", _extra_files=extra)
-    assert json.loads(extra["msprune.json"]) == METADATA
-    x = torch.randn(4, *IMAGE[1:])
-    with torch.no_grad():
-        assert np.allclose(script(x).numpy(), answer(network, x), atol=1e-6)
+@pytest.mark.parametrize("form", ["onnx", "openvino", "pt2"])
+def test_the_callers_arithmetic_is_left_alone(network, tmp_path, form):
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}.get(form, "torch"))
+    torch.set_flush_denormal(False)  # whatever ran in this thread before
+    write(network, form, tmp_path)
+    assert np.finfo(np.float32).tiny * np.float32(0.5) > 0
 
 
 def test_tensorrt_is_built_for_another_gpu(network, tmp_path):
@@ -179,6 +183,15 @@ def test_a_missing_library_is_said_with_what_installs_it(
     said = rf'--format {form} needs {package}, .*pip install "msprune\[{form}\]"'
     with pytest.raises(PrunerError, match=said):
         write(network, form, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_library_of_a_precision_is_missing(network, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
+    said = r'--format openvino --precision int8 needs nncf, .*pip install "msprune\[nncf\]"'
+    with pytest.raises(PrunerError, match=said):
+        write(network, "openvino", tmp_path, "int8", calibration=[(torch.randn(IMAGE),)])
     assert not list(tmp_path.iterdir())
 
 

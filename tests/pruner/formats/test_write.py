@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from latency_tables import EngineError
 from pruner import PrunerError
 from pruner.formats import FileModule, PlainNetwork, WriteOptions, export_network
 from pruner.formats.agreement import compare_batch
@@ -50,7 +51,8 @@ def network() -> PlainNetwork:
 
 def test_wrong_answers_are_not_written(network, tmp_path):
     (tmp_path / "a.x").write_text("of before")
-    with pytest.raises(PrunerError, match="nobody's runtime answers otherwise than torch"):
+    said = "nobody's runtime answers otherwise than torch .*; nothing was written$"
+    with pytest.raises(PrunerError, match=said):
         export_network(network, Pretended(1.05), tmp_path / "a.x", WriteOptions())
     assert [p.name for p in tmp_path.iterdir()] == ["a.x"]
     assert (tmp_path / "a.x").read_text() == "of before"
@@ -60,6 +62,34 @@ def test_a_file_that_takes_one_batch_only_is_written_so(network, tmp_path):
     done = export_network(network, Pretended(most=1), tmp_path / "a.x", WriteOptions())
     assert done.fixed_because == "RuntimeError: too large a batch" and done.batch == 1
     assert sorted(done.digests) == ["a.more", "a.x"] == sorted(p.name for p in tmp_path.iterdir())
+
+
+class Refused(Pretended):
+    """A format whose runtime loads no file of a free batch."""
+
+    def open(self, file: Path, threads: int):
+        if self.network.free_batch:
+            raise EngineError("the runtime refuses the network")
+        return super().open(file, threads)
+
+
+def test_a_runtime_that_refuses_a_free_batch_is_given_a_fixed_one(network, tmp_path):
+    done = export_network(network, Refused(), tmp_path / "a.x", WriteOptions())
+    assert "the runtime refuses the network" in done.fixed_because and done.agreement is not None
+
+
+class OtherOfSeveral(Pretended):
+    """A format whose file is wrong of any batch but one."""
+
+    def open(self, file: Path, threads: int):
+        right = super().open(file, threads)
+        return lambda values: [x + float(len(values[0]) > 1) for x in right(values)]
+
+
+def test_wrong_answers_to_another_batch_are_the_reason_of_a_fixed_one(network, tmp_path):
+    done = export_network(network, OtherOfSeveral(), tmp_path / "a.x", WriteOptions())
+    assert done.fixed_because.startswith("nobody's runtime answers otherwise than torch (")
+    assert "nothing was written" not in done.fixed_because
 
 
 def test_what_a_library_raises_becomes_one_line(network, tmp_path):

@@ -20,7 +20,7 @@ from pruner.run.config import Config
 from pruner.run.run_folder import RunFolder
 from pruner.run.schema import schema_text
 
-from ..runs import MODEL, contents, prepare
+from ..runs import MODEL, contents, enter_copy, prepare
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it as the current folder."""
-    copy = tmp_path / "here"
-    shutil.copytree(place, copy)
-    monkeypatch.chdir(copy)
-    return copy
+    return enter_copy(place, tmp_path / "here", monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pruner.run.cli import main
 from pruner.run.run_folder import RunFolder
 from pruner.utils import digest_file
 
-from ..runs import prepare, restore_run, start
+from ..runs import enter_copy, prepare, read_image, restore_run, start
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -32,10 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a solved RUN's folder as the current one."""
-    copy = tmp_path / "here"
-    shutil.copytree(place, copy)
-    monkeypatch.chdir(copy)
-    return copy
+    return enter_copy(place, tmp_path / "here", monkeypatch)
 
 
 def test_a_run_without_its_source(place: Path, tmp_path: Path) -> None:
@@ -105,17 +102,6 @@ def test_int8_is_judged_beside_fp32(here: Path, capsys) -> None:
         right.extend(answers == label)
     assert data["accuracy"] == pytest.approx(np.mean(right), abs=1.01 / 24)
     assert data["fp32"]["latency_ms"] > 0 and data["fp32"]["size_bytes"] > 0
-
-
-def read_image(path: Path) -> torch.Tensor:
-    from PIL import Image
-
-    from pruner.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-
-    x = torch.tensor(np.array(Image.open(path))).permute(2, 0, 1) / 255
-    return (x - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[
-        :, None, None
-    ]
 
 
 @pytest.mark.parametrize(

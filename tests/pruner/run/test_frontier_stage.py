@@ -16,7 +16,7 @@ import solver
 from pruner.run import Config, main
 from pruner.run.run_folder import RunFolder
 
-from ..runs import prepare, restore_run
+from ..runs import enter_copy, prepare, restore_run
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A copy of it, its folder the current one."""
-    folder = tmp_path / "copy"
-    shutil.copytree(measured, folder)
-    monkeypatch.chdir(folder)
+    folder = enter_copy(measured, tmp_path / "copy", monkeypatch)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setitem(sys.modules, "tiny_network", None)
     del sys.modules["tiny_network"]
