@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pruner.surgery.verify import largest_difference
 
 from ..networks import shake
 from ..odd_networks import Recurrent, odd_networks
+from ..processes import leave_gloo
 
 ODD = odd_networks()
 
@@ -227,21 +229,18 @@ def test_it_exports_to_onnx_at_any_batch(cut):
     assert in_onnxruntime(small, x[:2], x[:3]) < 1e-4
 
 
-def _worker(rank: int, port: int, folder: Path, x: Tensor) -> None:
+def _worker(rank: int, port: int, folder: Path, x: Tensor, both_done: Barrier) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     small = load(folder).train()
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    try:
-        parallel = nn.parallel.DistributedDataParallel(small)
-        parallel(x[2 * rank : 2 * rank + 2]).square().sum().backward()
-        gradient = torch.cat([p.grad.flatten() for p in small.parameters()])
-        both = [torch.empty_like(gradient) for _ in range(2)]
-        torch.distributed.all_gather(both, gradient)
-        assert torch.equal(*both) and gradient.any()
-        torch.distributed.barrier()  # gloo may abort one that leaves while the other still reads
-    finally:
-        torch.distributed.destroy_process_group()
+    parallel = nn.parallel.DistributedDataParallel(small)
+    parallel(x[2 * rank : 2 * rank + 2]).square().sum().backward()
+    gradient = torch.cat([p.grad.flatten() for p in small.parameters()])
+    both = [torch.empty_like(gradient) for _ in range(2)]
+    torch.distributed.all_gather(both, gradient)
+    assert torch.equal(*both) and gradient.any()
+    leave_gloo(both_done)
 
 
 def test_it_trains_on_two_processes(tmp_path):
@@ -251,5 +250,6 @@ def test_it_trains_on_two_processes(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = (port, tmp_path, torch.randn(4, *size))
+    both_done = torch.multiprocessing.get_context("spawn").Barrier(2)
+    given = (port, tmp_path, torch.randn(4, *size), both_done)
     torch.multiprocessing.start_processes(_worker, given, nprocs=2, start_method="spawn")

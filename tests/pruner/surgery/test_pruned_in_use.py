@@ -22,6 +22,7 @@ from pruner import Plan, apply, load, save, trace
 from pruner.surgery.verify import largest_difference
 
 from ..networks import shake
+from ..processes import leave_gloo
 
 timm = pytest.importorskip("timm")
 SIDE = 32
@@ -385,7 +386,7 @@ def test_parameters_stand_in_the_order_of_the_model(kind, tmp_path):
     assert [name for name, _ in copy.deepcopy(small).named_parameters()] == names
 
 
-def train_distributed(rank, folders, store, results):
+def train_distributed(rank, folders, store, results, both_done):
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", store=distributed.FileStore(store, 2), rank=rank, world_size=2
@@ -397,14 +398,16 @@ def train_distributed(rank, folders, store, results):
             torch.save(got, f"{results}/{kind}.pt")
         wrapped.train()
         assert all(g.isfinite().all() for g in gradients(wrapped).values())
-    distributed.destroy_process_group()
+    leave_gloo(both_done)
 
 
 def test_distributed_gradients_are_those_of_one_process(tmp_path):
     folders = {kind: str(tmp_path / kind) for kind in BUILD}
     for kind, folder in folders.items():
         save(cut(kind), None, folder)
-    mp.spawn(train_distributed, (folders, str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    both_done = mp.get_context("spawn").Barrier(2)
+    given = (folders, str(tmp_path / "store"), str(tmp_path), both_done)
+    mp.spawn(train_distributed, given, nprocs=2)
     for kind in BUILD:
         expected = gradients(cut(kind), images(4))
         assert_close(torch.load(tmp_path / f"{kind}.pt"), expected, 1e-4)
