@@ -190,6 +190,11 @@ def make_row(run: dict[str, Any]) -> list[str]:
     ]
 
 
+def _find_gap(run: dict[str, Any]) -> float:
+    """Return the gap that a run ended with: infinite where it found no choice."""
+    return math.inf if run["gap"] is None else float(run["gap"])
+
+
 def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures that the targets are about."""
     by = {(r["instance"], r["method"]): r for r in runs if r.get("seconds")}
@@ -222,7 +227,7 @@ def judge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     worse = [
         n for n in raced
         if (by[n, "milp"]["value"] or -math.inf) > (autos[n]["value"] or -math.inf) * (1 + 1e-9)
-        or (autos[n]["gap"] or 0.0) > max(by[n, "milp"]["gap"] or 0.0, 1e-9)
+        or _find_gap(autos[n]) > max(_find_gap(by[n, "milp"]), 1e-9)
     ]  # fmt: skip
     return {
         "raced": summarize(raced, [n for n in raced if (autos[n]["gap"] or 0.0) <= 1e-6]),

@@ -12,7 +12,7 @@ small   = pruner.apply(net, plan)
 from .errors import PlanError, PrunerError, TraceError
 from .graph import Block
 from .importance import score
-from .models import load, load_model, splice
+from .models import load, load_model, register_when_imported, splice
 from .moved import install
 from .problem import formulate, predict
 from .reconstruction import repair
@@ -33,3 +33,4 @@ tried = evaluate_candidates
 """The former name of `evaluate_candidates`."""
 
 install()
+register_when_imported()

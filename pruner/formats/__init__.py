@@ -6,13 +6,14 @@ registry.
 """
 
 from .agreement import Agreement
-from .base import Format, WriteOptions
+from .base import Format, WriteOptions, import_library
 from .export import ExportedFile, FileFigures, export_network
 from .file_module import FileModule
 from .plain_network import PlainNetwork, describe_tensor
-from .registry import find_format, format_names
+from .registry import FOLDER_FORMAT, find_format, format_names
 
 __all__ = [
-    "Agreement", "ExportedFile", "FileFigures", "FileModule", "Format", "PlainNetwork",
-    "WriteOptions", "describe_tensor", "export_network", "find_format", "format_names",
+    "FOLDER_FORMAT", "Agreement", "ExportedFile", "FileFigures", "FileModule", "Format",
+    "PlainNetwork", "WriteOptions", "describe_tensor", "export_network", "find_format",
+    "format_names", "import_library",
 ]  # fmt: skip

@@ -22,9 +22,13 @@ _FORMATS: tuple[Callable[[], Format], ...] = (
 )  # fmt: skip
 
 
+FOLDER_FORMAT = "hf"
+"""What the verb export writes as a folder for the transformers library, and no `Format` does."""
+
+
 def format_names() -> tuple[str, ...]:
     """List the names of all formats, whether or not their libraries are installed."""
-    return tuple(make().name for make in _FORMATS)
+    return (*(make().name for make in _FORMATS), FOLDER_FORMAT)
 
 
 def find_format(name: str, precision: str = "fp32") -> Format:
@@ -35,8 +39,8 @@ def find_format(name: str, precision: str = "fp32") -> Format:
     """
     found = {form.name: form for form in (make() for make in _FORMATS)}
     if name not in found:
-        hint = suggest_names(name, found)
-        known = ", ".join(found)
+        hint = suggest_names(name, format_names())
+        known = ", ".join(format_names())
         raise PrunerError(
             f"--format: expected one of {known}, got {name!r}" + (f": {hint}" if hint else "")
         )

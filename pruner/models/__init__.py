@@ -1,5 +1,6 @@
 """Builds the network that a MODEL string names, with its weights, preset and example inputs."""
 
+from .auto_registration import load_auto_classes, register_when_imported
 from .example_inputs import Example, make_tensor_example
 from .host import Host, PartTask
 from .input_specs import InputSpec, make_example, parse_specs, set_batch
@@ -17,7 +18,7 @@ from .whole import load, save_whole
 
 __all__ = [
     "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments", "find_parts",
-    "find_submodule", "find_traceable_parts", "list_submodules", "load", "load_model",
-    "make_example", "make_tensor_example", "parse_specs", "resolve_name", "save_whole", "set_batch",
-    "splice",
+    "find_submodule", "find_traceable_parts", "list_submodules", "load", "load_auto_classes",
+    "load_model", "make_example", "make_tensor_example", "parse_specs", "register_when_imported",
+    "resolve_name", "save_whole", "set_batch", "splice",
 ]  # fmt: skip

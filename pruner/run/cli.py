@@ -190,7 +190,9 @@ def _add_steps(add: _Add) -> None:
     verb = add("export", _export, "write the cut network for another runtime, and check it there")
     _add_arguments(verb, "run", EXPORT_OPTIONS)
     verb.add_argument("--format", required=True, help=", ".join(format_names()))
-    verb.add_argument("--out", metavar="FILE", help="default: RUN/model with the format's ending")
+    verb.add_argument(
+        "--out", metavar="FILE", help="default: RUN/model with the format's ending, RUN/hf of hf"
+    )
     verb.add_argument("--precision", default="fp32", help="fp32, fp16, int8 (default %(default)s)")
     verb.add_argument("--target", metavar="SM89", help="the GPU of a TensorRT engine, if not here")
 

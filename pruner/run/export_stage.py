@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..errors import PrunerError
 from ..formats import (
+    FOLDER_FORMAT,
     FileModule,
     Format,
     PlainNetwork,
@@ -30,6 +31,7 @@ from .context import Workspace, find_versions, open_run
 from .export_summary import summarize_export
 from .results import require_plan
 from .tracing import read_parts
+from .transformers_export import export_run, write_folder
 
 CALIBRATION_SAMPLES = 128
 """Training samples, or as near as whole batches come, that the ranges of int8 are taken from."""
@@ -56,9 +58,9 @@ def export(
         network: A solved RUN, whose example inputs, data and threads are then taken; or a module,
             or the folder of one that `pruner.save` wrote.
         format: One of ``onnx``, ``openvino``, ``pt2``, ``torchscript``, ``tensorrt``, ``coreml``,
-            ``litert``, ``executorch``.
-        out: The file; of a RUN by default ``model`` in it, with the precision where that is not
-            fp32.
+            ``litert``, ``executorch``; or ``hf``, a folder that transformers' AutoModel loads.
+        out: The file, of ``hf`` the folder; of a RUN by default ``model`` in it, with the
+            precision where that is not fp32, or ``hf``.
         inputs: Example arguments of a module.
         kwargs: Example keyword arguments of a module.
         precision: ``fp32``, ``fp16`` or ``int8``: static quantization after training.
@@ -79,6 +81,8 @@ def export(
             answers are not torch's.
     """
     require_single_process("export")
+    if format == FOLDER_FORMAT:
+        return _export_folder(network, out, precision, changes, progress)
     form = find_format(format, precision)
     options = WriteOptions(precision, target=target)
     if not isinstance(network, nn.Module):
@@ -93,6 +97,31 @@ def export(
     rows = [plain.take(row, {}) for row in calibration]
     known = WriteOptions(precision, rows, _describe_network(plain, precision), target)
     return summarize_export(export_network(plain, form, Path(out), known, threads=threads))
+
+
+def _export_folder(
+    network: nn.Module | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
+    precision: str,
+    changes: Mapping[str, Any] | None,
+    progress: ProgressDisplay | None,
+) -> Outcome:
+    """Write a RUN, a module, or a folder of one that `pruner.save` wrote, for transformers."""
+    if precision != "fp32":
+        raise PrunerError(
+            f"--precision: --format {FOLDER_FORMAT} is written in fp32, not {precision!r}"
+        )
+    if not isinstance(network, nn.Module):
+        if (Path(network) / names.STATE).is_file() or not (Path(network) / FILE).is_file():
+            with open_run(network, changes, progress) as space:
+                require_plan(space.folder)
+                return export_run(space, out)
+        network = load(Path(network))
+    if out is None:
+        raise PrunerError("export: give out, the folder to write")
+    if not isinstance(network, fx.GraphModule):
+        raise PrunerError(f"expected a network made by pruner.apply, got {type(network).__name__}")
+    return write_folder(network, Path(out), {})
 
 
 def _export_run(

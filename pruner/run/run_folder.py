@@ -72,13 +72,17 @@ class RunFolder:
         write_text(self / STATE, json.dumps({**state, "seal": digest_json(state)}, indent=1) + "\n")
 
     def find_record(self, step: str, key: str) -> dict[str, Any] | None:
-        """Return the record of a step that was finished with the same key, or None.
+        """Return the record of a step that was finished with the same key, its files there.
+
+        None otherwise: what was removed is made again by the step that made it.
 
         Raises:
             PrunerError: One of its files was damaged since.
         """
         record = self.read_state()["steps"].get(step) if self.exists else None
         if record is None or record["key"] != key:
+            return None
+        if not all((self / name).is_file() for name in record["files"]):
             return None
         for name in record["files"]:
             self.verify(name)
