@@ -25,7 +25,7 @@ def im2col(axis_map: AxisMap, node: fx.Node) -> Axes:
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     freeze_axes(x[-2:], MAP)
     kernel = Atom(shape[-2] // max(x[-3].size, 1), KERNEL)
-    return [*x[:-3], multiply((x[-3], kernel)), *axis_map.new_frozen_axes(shape[-1:], MAP)]
+    return [*x[:-3], multiply((x[-3], kernel)), *axis_map.new_inner_axes(shape[-1:], MAP)]
 
 
 @rule("col2im")
@@ -37,7 +37,7 @@ def col2im(axis_map: AxisMap, node: fx.Node) -> Result:
     if pieces is None:
         return axis_map.freeze_node(node, "patches that cut across joined channels")
     freeze_axes(pieces[1:], KERNEL)
-    return [*x[:-2], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
+    return [*x[:-2], pieces[0], *axis_map.new_inner_axes(shape[-2:], MAP)]
 
 
 @rule("unfold")
@@ -59,7 +59,7 @@ def pixel_shuffle(axis_map: AxisMap, node: fx.Node) -> Result:
     if pieces is None:
         return axis_map.freeze_node(node, "a pixel shuffle that cuts across joined channels")
     freeze_axes((pieces[1], *x[-2:]), MAP)
-    return [*x[:-3], pieces[0], *axis_map.new_frozen_axes(shape[-2:], MAP)]
+    return [*x[:-3], pieces[0], *axis_map.new_inner_axes(shape[-2:], MAP)]
 
 
 @rule("pixel_unshuffle")
@@ -68,7 +68,7 @@ def pixel_unshuffle(axis_map: AxisMap, node: fx.Node) -> Axes:
     x, shape = axis_map.axes_of(node.args[0]), axis_map.shape_of(node)
     freeze_axes(x[-2:], MAP)
     inner = Atom(shape[-3] // x[-3].size, MAP)
-    return [*x[:-3], multiply((x[-3], inner)), *axis_map.new_frozen_axes(shape[-2:], MAP)]
+    return [*x[:-3], multiply((x[-3], inner)), *axis_map.new_inner_axes(shape[-2:], MAP)]
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
@@ -203,11 +203,11 @@ def slice_scatter(axis_map: AxisMap, node: fx.Node) -> Result:
     args = operator_arguments(node)
     x, written = axis_map.axes_of(node.args[0]), axis_map.axes_of(args["src"])
     dim, size = args["dim"] % len(x), x[args["dim"]].size
-    start, end = args["start"] or 0, args["end"]
-    if not isinstance(start, int) or not isinstance(end, int | None) or args["step"] != 1:
+    start, end = args["start"], args["end"]
+    plain = all(isinstance(one, int | None) for one in (start, end)) and args["step"] == 1
+    if not plain:
         return axis_map.freeze_node(node, "a write to computed positions")
-    start = start + size if start < 0 else start
-    end = size if end is None or end > size else end + size if end < 0 else end
+    start, end, _ = slice(start, end).indices(size)
     for d, (mine, theirs) in enumerate(zip(x, written)):
         if d != dim:
             axis_map.unify(mine, theirs, node)

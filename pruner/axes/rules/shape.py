@@ -4,6 +4,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx
 
 from ...graph import operator_arguments
@@ -22,6 +23,7 @@ from ..axis_map import Axes, AxisMap, Result
 from .base import rule
 from .reshape import RESHAPES
 
+aten = torch.ops.aten
 VIEWS = (*RESHAPES, "flatten", "permute", "transpose", "swapaxes", "t", "unsqueeze", "squeeze",
          "expand", "broadcast_to", "contiguous", "clone", "alias", "detach")  # fmt: skip
 """Operators whose result has the numbers of what they read, in another shape."""
@@ -49,11 +51,18 @@ def unsqueeze(axis_map: AxisMap, node: fx.Node) -> Axes:
 
 @rule("squeeze")
 def squeeze(axis_map: AxisMap, node: fx.Node) -> Axes:
-    """Leave out the chosen axes that have size one."""
+    """Leave out the chosen axes that have size one; a cut to one leaves the others there."""
     x = axis_map.axes_of(node.args[0])
     dims = operator_arguments(node).get("dim", range(len(x)))
     chosen = {d % len(x) for d in ([dims] if isinstance(dims, int) else dims)}
-    return [axis for d, axis in enumerate(x) if d not in chosen or resolve_axis(axis).size != 1]
+    gone = {d for d in chosen if resolve_axis(x[d]).size == 1}
+    stay = {d for d in chosen - gone if is_free(x[d])}
+    if stay == chosen:
+        node.target, node.args, node.kwargs = aten.alias.default, node.args[:1], {}
+    elif stay:
+        node.target = aten.squeeze.dims
+        node.args, node.kwargs = (node.args[0], sorted(chosen - stay)), {}
+    return [axis for d, axis in enumerate(x) if d not in gone]
 
 
 @rule("expand", "broadcast_to")
@@ -189,12 +198,12 @@ def slice_(axis_map: AxisMap, node: fx.Node) -> Result:
     axis, size = resolve_axis(x[dim]), axis_map.shape_of(node)[dim]
     if axis.size == size:
         return x
-    start, end = args["start"] or 0, args["end"]
-    plain = isinstance(start, int) and isinstance(end, int | None) and args["step"] == 1
+    start, end = args["start"], args["end"]
+    plain = all(isinstance(one, int | None) for one in (start, end)) and args["step"] == 1
     if not is_free(axis) or not plain:
         freeze_axes([axis], "sliced")
         return [*x[:dim], axis_map.new_axis(size, "sliced"), *x[dim + 1 :]]
-    begin = start % axis.size if start < 0 else start
+    begin, _, _ = slice(start, end).indices(axis.size)
     kept = split_range(axis_map, node, axis, begin, size, place=2)
     if kept is None:
         reason = "a slice that cuts across joined axes"

@@ -132,6 +132,7 @@ SHAPES = {
     "split": _tokens(lambda net, x: torch.cat(x.split([3, 5], -1)[::-1], -1)),
     "chunk": _tokens(lambda net, x: sum(x.chunk(2, -1)), 4),  # type: ignore[arg-type, return-value]
     "slice": _tokens(lambda net, x: x[:, ::2, -3:], 3),
+    "slice from before the first": _tokens(lambda net, x: x[:, -9:3, -20:3], 3),
     "select": _tokens(lambda net, x: x + x[:, :1] + x.select(1, 0).unsqueeze(1)),
     "unbind": _tokens(lambda net, x: torch.stack(x.unbind(1), 1)),
     "diag_embed": _tokens(lambda net, x: torch.diag_embed(x).sum(-1)),
