@@ -72,7 +72,7 @@ class MaskedInterpreter(AlignedInterpreter):
         target: Any = n.target
         if name in (*REDUCTIONS, *COUNTS, *EXTREMES):
             return target(_select_kept(x, kept), *args[1:], **kwargs)
-        if name in SOFTMAXES or name == "batch_norm":
+        if name in (*SOFTMAXES, "batch_norm", "instance_norm"):
             return _scatter_kept(target(_select_kept(x, kept), *args[1:], **kwargs), x, kept)
         whole: Tensor = super().run_node(n)
         if name in AVERAGES:  # over neighbours, of which there are others
@@ -90,7 +90,8 @@ class MaskedInterpreter(AlignedInterpreter):
         own = {d - first: index for d, index in kept.items()}
         small = _select_kept(x, kept)
         weight, bias = (
-            t if t is None else _select_kept(t, own) for t in (values["weight"], values.get("bias"))
+            t if t is None else _select_kept(t, {d: i for d, i in own.items() if d < t.dim()})
+            for t in (values["weight"], values.get("bias"))
         )
         shape, eps = list(small.shape[first:]), values["eps"]
         if operator_name(n) == "group_norm":

@@ -18,7 +18,8 @@ def batch_norm(axis_map: AxisMap, node: fx.Node) -> Axes:
     for name in ("weight", "bias", "running_mean", "running_var"):
         _match_parameter(axis_map, node, args[name], x[1:2])
     if args.get("training") or args.get("use_input_stats"):  # weights are standardized so
-        axis_map.reduction_axes[node] = tuple(range(2, len(x)))
+        rows = (0,) if args.get("training") else ()
+        axis_map.reduction_axes[node] = (*rows, *range(2, len(x)))
     return x
 
 
@@ -43,7 +44,7 @@ def group_norm(axis_map: AxisMap, node: fx.Node) -> Result:
     split = split_product(x[1], args["num_groups"])
     if split is None:
         return axis_map.freeze_node(node, "a group norm whose groups cut across joined channels")
-    axis_map.reduction_axes[node] = (1,)
+    axis_map.reduction_axes[node] = tuple(range(1, len(x)))
     for name in ("weight", "bias"):
         _match_parameter(axis_map, node, args[name], x[1:2])
     axis_map.set_symbolic(node, (1,), split[0])
