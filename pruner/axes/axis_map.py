@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
-from ..graph import Program, operator_name
+from ..graph import BATCH_HINT, Program, operator_name
 from .algebra import UNIT, Atom, Axis, factors_of, freeze_axes, multiply, unify_axes
 
 Axes: TypeAlias = list[Axis]
@@ -87,6 +87,12 @@ class AxisMap:
     def new_frozen_axes(self, shape: tuple[int, ...], reason: str) -> Axes:
         """Return a frozen axis for every size of a shape."""
         return [self.new_axis(size, reason) for size in shape]
+
+    def new_inner_axes(self, sizes: tuple[int, ...], reason: str) -> Axes:
+        """Return frozen axes that are not the first: as large as a fixed batch by chance alone."""
+        if self.program.batch == BATCH_HINT:
+            return self.new_frozen_axes(sizes, reason)
+        return [Atom(size, reason) if size > 1 else UNIT for size in sizes]
 
     def new_extent(self, node: fx.Node, path: Path, size: int) -> Axis:
         """Return an axis of the size that stands as a number at a place in a node's arguments.

@@ -30,10 +30,11 @@ def propagate_axes(program: Program) -> AxisMap:
     for node in axis_map.program.graph.nodes:
         axis_map.roles = roles[node not in live]  # where rules put what they find
         if node.op == "placeholder":
-            shape = node.meta["shape"]
-            axis_map.axes[node] = (
-                axis_map.new_frozen_axes(shape, "an input of the network") if shape else []
-            )
+            shape, reason = node.meta["shape"] or (), "an input of the network"
+            axis_map.axes[node] = [
+                *axis_map.new_frozen_axes(shape[:1], reason),
+                *axis_map.new_inner_axes(shape[1:], reason),
+            ]
         elif node.op == "output":
             for result in node.all_input_nodes:
                 freeze_axes(axis_map.axes[result], "an output of the network")

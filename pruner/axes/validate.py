@@ -23,18 +23,13 @@ from .axis_map import AxisMap, describe_node
 from .positions import axis_size
 from .slicing import cut_program
 
-_MAX_ROUNDS = 12
-
 
 def validate_axes(axis_map: AxisMap) -> AxisMap:
     """Return a copy in which those axes are frozen that a trial cut shows not to be understood.
 
     Where there are none, the axis_map itself is returned.
     """
-    for _ in range(_MAX_ROUNDS):
-        wrong = _find_mismatch(axis_map)
-        if wrong is None:
-            return axis_map
+    while (wrong := _find_mismatch(axis_map)) is not None:  # each round freezes some atom
         reason = f"the shape of {describe_node(wrong)} does not follow a cut"
         suspects = _free_atoms(axis_map, [wrong, *wrong.all_input_nodes])
         if not suspects:  # it fails, and nothing near it is free: then nothing may be cut

@@ -63,7 +63,7 @@ def convolution(axis_map: AxisMap, node: fx.Node) -> Result:
         axis_map.set_symbolic(node, (place if place < len(node.args) else "groups",), split[0])
     out = multiply(written)
     _match_bias(axis_map, node, args["bias"], out)
-    maps = axis_map.new_frozen_axes(axis_map.shape_of(node)[channel + 1 :], MAP)
+    maps = axis_map.new_inner_axes(axis_map.shape_of(node)[channel + 1 :], MAP)
     return [*x[:channel], out, *(x[channel + 1 :] if pointwise else maps)]
 
 

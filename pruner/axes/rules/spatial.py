@@ -47,8 +47,8 @@ def resample_map(axis_map: AxisMap, node: fx.Node) -> Result:
         return _average(axis_map, node, x, rank)
     freeze_axes(x[-rank:], MAP)
     if isinstance(shape, list):
-        return [[*x[:-rank], *axis_map.new_frozen_axes(one[-rank:], MAP)] for one in shape]
-    return [*x[:-rank], *axis_map.new_frozen_axes(shape[-rank:], MAP)]
+        return [[*x[:-rank], *axis_map.new_inner_axes(one[-rank:], MAP)] for one in shape]
+    return [*x[:-rank], *axis_map.new_inner_axes(shape[-rank:], MAP)]
 
 
 def _average(axis_map: AxisMap, node: fx.Node, x: Axes, rank: int) -> Axes:
@@ -74,7 +74,7 @@ def _average(axis_map: AxisMap, node: fx.Node, x: Axes, rank: int) -> Axes:
                 result[d] = inner
                 continue
         freeze_axes([x[d]], MAP)
-        result[d] = axis_map.new_axis(shape[d], MAP)
+        (result[d],) = axis_map.new_inner_axes(shape[d : d + 1], MAP)
     return result
 
 
@@ -105,7 +105,7 @@ def unpool(axis_map: AxisMap, node: fx.Node) -> Result:
     freeze_axes((*x[-rank:], *places[-rank:]), MAP)
     for mine, theirs in zip(x[:-rank], places[:-rank], strict=True):
         axis_map.unify(mine, theirs, node)
-    return [*x[:-rank], *axis_map.new_frozen_axes(axis_map.shape_of(node)[-rank:], MAP)]
+    return [*x[:-rank], *axis_map.new_inner_axes(axis_map.shape_of(node)[-rank:], MAP)]
 
 
 @rule("affine_grid_generator")
@@ -137,7 +137,7 @@ def _pool_regions(axis_map: AxisMap, node: fx.Node, channels: Axis) -> Result:
     freeze_axes((x[0], *x[2:], *regions), MAP)
     shape = node.meta["shape"]
     results = [
-        [regions[0], channels, *axis_map.new_frozen_axes(one[2:], MAP)]
+        [regions[0], channels, *axis_map.new_inner_axes(one[2:], MAP)]
         for one in (shape if isinstance(shape, list) else [shape])
     ]
     return results if isinstance(shape, list) else results[0]
@@ -166,4 +166,4 @@ def deform_convolution(axis_map: AxisMap, node: fx.Node) -> Result:
         axis_map.set_role(args["weight"], i, role)
     axis_map.unify(axis_map.axes_of(args["bias"])[0], weight[0], node)
     axis_map.set_role(args["bias"], 0, "out")
-    return [x[0], weight[0], *axis_map.new_frozen_axes(axis_map.shape_of(node)[2:], MAP)]
+    return [x[0], weight[0], *axis_map.new_inner_axes(axis_map.shape_of(node)[2:], MAP)]

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pruner import Plan, trace, verify
+from pruner.errors import PrunerWarning
+from pruner.structure import count_macs
 
 from ..networks import shake
 
@@ -240,6 +242,61 @@ def test_recurrent_layers(kind, settings):
     assert sorted(dim.size for dim in net.dims.values()) == [7, 8]
     for seed in range(3):
         assert verify(model, net, Plan.random(net, macs=0.5, seed=seed)) < 1e-10
+
+
+SQUEEZES: dict[str, Callable[[Tensor], Tensor]] = {
+    "all that are one": lambda y: y.squeeze(),
+    "named ones": lambda y: y.squeeze((1, 2, -1)),
+    "one that is none": lambda y: y.squeeze(1).flatten(1),
+    "in place": lambda y: y.clone().squeeze_(-1).squeeze_(),
+}
+
+
+@pytest.mark.parametrize("name", SQUEEZES)
+def test_channels_that_are_cut_to_one_stay_an_axis(name):
+    torch.manual_seed(0)
+    layers = {"a": conv(3, 8), "b": nn.Linear(8, 5)}
+    model = Net(lambda net, x: net.b(SQUEEZES[name](net.a(x).mean((2, 3), True))), layers).double()
+    net = trace(model, (torch.randn(IMAGE, dtype=torch.float64),), step=1)
+    assert [dim.size for dim in net.dims.values()] == [8]
+    for kept in ((3,), (1, 6)):
+        assert verify(model, net, Plan(dict.fromkeys(net.dims, kept), {})) < 1e-10
+
+
+NORMS: dict[str, Callable[[], nn.Module]] = {
+    "instance": lambda: nn.InstanceNorm1d(10, affine=True),
+    "group": lambda: nn.GroupNorm(2, 10),
+    "batch": lambda: nn.BatchNorm1d(10, track_running_stats=False),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_norm_along_features_runs_over_what_is_left_of_them(name):
+    torch.manual_seed(0)
+    layers = {"a": nn.Linear(6, 8), "norm": NORMS[name](), "b": nn.Linear(8, 5)}
+    model = shake(Net(lambda net, x: net.b(net.norm(net.a(x))), layers).double()).eval()
+    net = trace(model, (torch.randn(TOKENS, dtype=torch.float64),), step=1)
+    assert [dim.size for dim in net.dims.values()] == [8]
+    assert verify(model, net, Plan.random(net, macs=0.5, seed=0)) < 1e-10
+
+
+def test_what_is_as_large_as_a_fixed_batch_is_counted() -> None:
+    def end(net: Net, x: Tensor) -> Tensor:
+        return net.b(net.a(x).relu())
+
+    def insist(net: Net, x: Tensor) -> Tensor:
+        return end(net, x).reshape(3, 5, 9)
+
+    layers = {"a": conv(3, 8), "b": nn.Conv2d(8, 5, 2, stride=2, padding=1)}
+    x = torch.randn(3, 3, 4, 4)
+    with pytest.warns(PrunerWarning, match="batch of 3 only"):
+        fixed = trace(Net(insist, layers), (x,), step=1)
+    free = trace(Net(end, layers), (x,), step=1)
+    assert free.fixed_batch is None and fixed.fixed_batch == 3
+    assert count_macs(fixed) == count_macs(free)
+    assert [cell.dense_sizes for cell in fixed.cells()] == [
+        cell.dense_sizes for cell in free.cells()
+    ]
 
 
 def test_what_depends_on_positions_is_frozen():

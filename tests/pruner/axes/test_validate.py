@@ -29,6 +29,13 @@ class Flipped(nn.Module):
         return self.b(torch.relu(self.a(x)).transpose(1, 2))
 
 
+class Exchanged(nn.Module):
+    """Exchanges tokens and channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
 @pytest.fixture
 def wrong_rule(monkeypatch):
     """A transpose that is said to leave the axes in their places."""
@@ -54,6 +61,14 @@ def test_what_is_wrong_is_frozen_in_a_copy(wrong_rule):
     assert not any("follow a cut" in reason for reason in reasons(axis_map))
     assert any("follow a cut" in reason for reason in reasons(found))
     assert describe_axes(validate_axes(axis_map)) == describe_axes(found)
+
+
+def test_however_much_is_wrong_none_of_it_is_left(wrong_rule):
+    layers = [nn.Sequential(nn.Linear(8, 8), nn.ReLU(), Exchanged()) for _ in range(14)]
+    model = nn.Sequential(*layers, nn.Linear(8, 3)).eval()
+    found = validate_axes(propagate_axes(capture_program(model, (torch.zeros(2, 8, 8),), None)))
+    assert sum("follow a cut" in reason for reason in reasons(found)) == 14
+    assert validate_axes(found) is found
 
 
 def test_a_copy_shares_no_atom():
