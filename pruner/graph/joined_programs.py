@@ -20,6 +20,7 @@ from ..errors import PrunerError, TraceError
 from .input_sizes import InputSize
 from .materialize import put_missing_tensors, put_module, put_tensor
 from .name_escapes import escape_names, rename_by_prefix, renamed_parts, restore_names
+from .ops import find_sources
 from .program import BATCH_HINT, Program, named_tensors
 from .rebuilt_module import RebuiltModule, order_tensors
 from .torch_internals import io_nesting, set_io_nesting, spec_children
@@ -127,9 +128,15 @@ class GraphPart(nn.Module):
         return _find_specs(self.module, self.number)[0].num_leaves
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the part returns of these arguments."""
+        """Return what the part returns of these arguments; PrunerError for more or fewer."""
         in_spec, out_spec = _find_specs(self.module, self.number)
         leaves = _order_leaves(in_spec, args, kwargs)
+        if len(leaves) != in_spec.num_leaves:
+            raise PrunerError(
+                f"part {self.number} of {type(self.module).__name__} was traced with "
+                f"{in_spec.num_leaves} values and is called with {len(leaves)}: trace it with all "
+                "arguments that it is called with"
+            )
         source = _find_data_leaf(leaves)
         known = _EXTRACTED.setdefault(self.module, {})
         if (self.number, source) not in known:
@@ -166,7 +173,7 @@ def extract_part(module: fx.GraphModule, number: int, source: int) -> fx.Graph:
     own = inputs[before : before + in_spec.num_leaves]
     flat: Any = next(node for node in nodes if node.op == "output").args[0]
     results = tuple(flat)[skipped : skipped + out_spec.num_leaves]
-    needed = _find_needed([r for r in results if isinstance(r, fx.Node)])
+    needed = find_sources(*(r for r in results if isinstance(r, fx.Node)))
     graph, new = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in own:
         new[node] = graph.placeholder(node.name)
@@ -195,17 +202,6 @@ def _guess_data_argument(module: fx.GraphModule, number: int) -> int:
     return 0
 
 
-def _find_needed(results: list[fx.Node]) -> set[fx.Node]:
-    """Return the nodes that results depend on, and these."""
-    found, waiting = set[fx.Node](), list(results)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += node.all_input_nodes
-    return found
-
-
 def _checks_size(module: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_module" and isinstance(
         module.get_submodule(str(node.target)), InputSize
@@ -224,8 +220,8 @@ def _find_specs(module: fx.GraphModule, number: int) -> tuple[pytree.TreeSpec, p
 def _order_leaves(spec: pytree.TreeSpec, args: tuple[Any, ...], kwargs: Any) -> list[Any]:
     """Return a call's arguments one after the other, those by name in the traced order."""
     names = spec_children(spec)[1].context or []
-    ordered = {name: kwargs[name] for name in names if name in kwargs} or kwargs
-    return pytree.tree_leaves((args, dict(ordered)))
+    ordered = {**{name: kwargs[name] for name in names if name in kwargs}, **kwargs}
+    return pytree.tree_leaves((args, ordered))
 
 
 def detach_part(module: fx.GraphModule, number: int, path: str) -> fx.GraphModule:

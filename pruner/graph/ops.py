@@ -51,6 +51,16 @@ def remove_dead_nodes(graph: fx.Graph, keep: Callable[[fx.Node], bool] = is_muta
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or keep(node))
 
 
+def find_sources(*nodes: fx.Node) -> set[fx.Node]:
+    """Find the nodes that values are computed from, and those of the values."""
+    found, pending = set(nodes), list(nodes)
+    while pending:
+        fresh = set(pending.pop().all_input_nodes) - found
+        found |= fresh
+        pending += fresh
+    return found
+
+
 def find_input_dependent(graph: fx.Graph, sizes: bool = False) -> set[fx.Node]:
     """Find the nodes whose values change with those of the network's inputs.
 

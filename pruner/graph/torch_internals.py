@@ -42,7 +42,7 @@ class TableReads(_TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Note a look-up, and run the operator."""
-        name = str(getattr(func, "_schema", func)).partition("(")[0].partition(".")[0]
+        name = getattr(operator_schema(func), "name", "")
         indices = None
         if name in ("aten::embedding", "aten::embedding_bag", "aten::_embedding_bag"):
             indices = args[1]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .ops import find_input_dependent, operator_name, remove_dead_nodes
+from .ops import find_input_dependent, find_sources, operator_name, remove_dead_nodes
 from .program import Program
 
 _WEIGHTED = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
@@ -76,11 +76,7 @@ def _find_computed_weights(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
 
 def _list_sources(graph: fx.Graph, node: fx.Node) -> list[fx.Node]:
     """Return what a node's value is computed from and the node, in the order of the graph."""
-    found, pending = {node}, [node]
-    while pending:
-        fresh = set(pending.pop().all_input_nodes) - found
-        found |= fresh
-        pending += fresh
+    found = find_sources(node)
     return [one for one in graph.nodes if one in found]
 
 
