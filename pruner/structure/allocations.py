@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,6 +14,13 @@ from .residual_blocks import find_shared_blocks, index_blocks
 
 Clause: TypeAlias = tuple[tuple[str, ...], ...]
 """True where all Blocks of one of its members are kept."""
+
+
+def check_clauses(clauses: Iterable[Clause], dropped: Collection[str]) -> bool:
+    """Return whether all clauses are true when these Blocks are dropped."""
+    return all(
+        any(not any(block in dropped for block in term) for term in clause) for clause in clauses
+    )
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,7 @@ class Allocation:
 
     def is_present(self, dropped: Collection[str]) -> bool:
         """Return whether it is there when these Blocks are dropped."""
-        return all(
-            any(not any(block in dropped for block in term) for term in clause)
-            for clause in self.clauses
-        )
+        return check_clauses(self.clauses, dropped)
 
 
 def list_weights(net: Network) -> tuple[Allocation, ...]:

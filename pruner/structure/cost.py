@@ -24,7 +24,7 @@ from ..axes import (
     parse_equation,
 )
 from ..graph import operator_arguments, operator_name
-from .allocations import Clause, list_weights
+from .allocations import Clause, check_clauses, list_weights
 from .network import Network
 from .residual_blocks import index_blocks
 
@@ -51,9 +51,8 @@ class _Term:
     clauses: tuple[Clause, ...]
 
     def count(self, by_atom: Mapping[Atom, int], gone: set[str]) -> int:
-        for clause in self.clauses:
-            if all(gone.intersection(term) for term in clause):
-                return 0
+        if not check_clauses(self.clauses, gone):
+            return 0
         return prod(axis_size(axis, by_atom) for axis in self.axes)
 
 

@@ -17,6 +17,7 @@ from ..axes import Atom
 from ..errors import PlanError
 from ..utils import write_text
 from .choice import decode_choice
+from .cost import Cost
 from .importance import Importance
 from .network import Network
 
@@ -70,8 +71,6 @@ class Plan:
         drop_blocks is the chance of each block to be dropped (before the widths are drawn). Blocks
         without which clearly less than the share would be left come back, the last drawn first.
         """
-        from .cost import Cost
-
         if not 0 < macs <= 1:
             raise PlanError(f"a share of the multiply-adds lies in (0, 1], not {macs}")
         rng = np.random.default_rng(seed)
