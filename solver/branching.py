@@ -147,7 +147,8 @@ def _relax(search: Search, part: Part, model: Model, prices: np.ndarray) -> Part
         smaller if smaller.entries < 0.9 * model.entries else model,
         bound,
         dual.multipliers,
-        np.array([model.complete(v.choice) for v in met]),
+        # of a variable that was split, the copies come behind
+        np.array([model.complete(v.choice[: len(model.sizes)]) for v in met]),
         np.array([w for w, _ in dual.mixture]),
         part.seconds,
     )

@@ -36,10 +36,10 @@ def solve(
     Args:
         problem: What to solve; not changed.
         method: ``auto`` (Lagrangian relaxation by variable elimination, reduction by max-marginals,
-            labels inside the remaining gap, HiGHS beside them), ``milp`` (exact
-            linearization, HiGHS), ``lagrangian`` (bound and incumbent only), ``mindtpy`` (the
-            published outer approximation), ``knapsack`` (costs at frozen widths; a baseline) or
-            ``brute_force`` (every choice; an oracle for small problems).
+            branching where there are several budgets, labels inside the remaining gap, HiGHS beside
+            them), ``milp`` (exact linearization, HiGHS), ``lagrangian`` (bound and incumbent only),
+            ``mindtpy`` (the published outer approximation), ``knapsack`` (costs at frozen widths; a
+            baseline) or ``brute_force`` (every choice; an oracle for small problems).
         budgets: Replaces the problem's budgets.
         gap: Relative gap (bound - value) / |bound| at which to stop; 0 proves the optimum, to
             rounding.

@@ -1,4 +1,4 @@
-"""The default: relaxation and reduction, labels inside the gap, HiGHS beside them."""
+"""The default: relaxation and reduction, labels inside the gap or in parts of it, HiGHS beside."""
 
 import os
 from collections.abc import Iterator

@@ -11,6 +11,8 @@ from solver import Status, branching
 from solver.counts import group_alike, limit_count
 from solver.mixture import ChoiceMixture
 from solver.model import build
+from solver.split import split_variables
+from solver.tree import BucketTree
 
 
 def make_streams(rng: np.random.Generator, resources: int, blocks: int = 4) -> solver.Problem:
@@ -49,6 +51,27 @@ def test_branching_is_brute_force(monkeypatch, seconds):
             assert answer.value == pytest.approx(oracle.value, rel=1e-9)
             assert answer.bound >= oracle.value - 1e-9
     assert halved
+
+
+def test_branching_over_split_variables_is_brute_force(monkeypatch):
+    """A part may need larger tables than the whole did: then its relaxation is weaker."""
+    copies = []
+
+    def split(model, search):
+        relaxed = split_variables(model, 1)
+        copies.append(len(relaxed.sizes) - len(model.sizes))
+        return BucketTree(relaxed)
+
+    monkeypatch.setattr(branching, "build_bucket_tree", split)
+    monkeypatch.setattr(branching, "SMALL", 0)
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        problem = make_streams(rng, 3)
+        answer, oracle = solver.solve(problem), solver.solve(problem, "brute_force")
+        assert answer.status == oracle.status
+        if oracle.choice is not None:
+            assert answer.value == pytest.approx(oracle.value, rel=1e-9)
+    assert any(copies)
 
 
 def test_a_gap_that_was_asked_for_is_no_more_than_that():

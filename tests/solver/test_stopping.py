@@ -13,6 +13,7 @@ import pytest
 
 import solver
 from solver import Status, highs
+from solver.search import Search
 
 from .problems import concatenation_problem, grid_problem, roofline_problem
 
@@ -123,15 +124,20 @@ def test_progress_is_reported():
 
 def test_the_end_of_a_process_waits_for_highs(monkeypatch):
     """HiGHS aborts a process that ends while it is at work."""
+    begun, ended = threading.Event(), threading.Event()
 
     def linger(run, program, presolve):
-        while not run._stop:
-            time.sleep(0.01)
-        time.sleep(1.5)
+        begun.set()
+        ended.wait()
         return "kInterrupt"
 
     monkeypatch.setattr(highs.HighsRun, "_solve", linger)
-    solver.solve(make_hard(), "milp", time_limit_s=0.2)
-    (run,) = highs._RUNNING
+    problem = make_hard()
+    search = Search.start(problem, problem.budgets, 0.0, 60.0, 400.0)
+    run = highs.HighsRun(search, search.model, None)
+    assert begun.wait(60.0)
+    run.stop(0.0)
+    assert not run.wait(0.0) and run in highs._RUNNING
+    threading.Timer(1.5, ended.set).start()
     highs._stop_all()
     assert run.wait(0.0) and not highs._RUNNING
