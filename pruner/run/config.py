@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -125,6 +125,11 @@ def parse_shape(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         raise wrong_value("input", "a shape like 1x3x224x224", text) from None
+
+
+def list_parts(submodule: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the parts that an entry submodule names, () for a whole model."""
+    return (submodule,) if isinstance(submodule, str) else tuple(submodule or ())
 
 
 def nest_entries(pairs: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from ..formats import (
 )
 from ..models import make_example, make_tensor_example, parse_specs
 from ..surgery import FILE, load
-from ..tuning import evaluate
 from ..utils import ProgressDisplay, digest_file, digest_json, require_single_process
 from . import run_folder as names
 from .console_summary import Outcome
@@ -32,10 +31,11 @@ from .export_summary import summarize_export
 from .results import require_plan
 from .tracing import read_parts
 from .transformers_export import export_run, write_folder
+from .tuning_stage import evaluate_network
 
 CALIBRATION_SAMPLES = 128
 """Training samples, or as near as whole batches come, that the ranges of int8 are taken from."""
-_COMPARED_SAMPLES = 2  # batches of them that answers are compared on
+_COMPARED_BATCHES = 2  # of them, that answers are compared on
 
 
 def export(
@@ -139,7 +139,8 @@ def _export_run(
         if options.precision == "int8" and not space.has_task:
             raise PrunerError("--precision int8 needs calibration samples: give --data DIR")
         step = f"export {form.name} {options.precision}"
-        key = _make_key(space, form, options, file, needs_data)
+        judges = space.has_task and options.precision != "fp32"
+        key = _make_key(space, form, options, file, needs_data or judges)
         if (known := _find_export(space, step, key, file)) is not None:
             return known
         space.folder.verify(FILE)
@@ -147,9 +148,8 @@ def _export_run(
         rows = collect_samples(space, plain) if needs_data else []
         metadata = _describe_run(space, plain, options.precision)
         full = WriteOptions(options.precision, rows, metadata, options.target)
-        judges = space.has_task and options.precision != "fp32"
         exported = export_network(
-            plain, form, file, full, samples=rows[:_COMPARED_SAMPLES],
+            plain, form, file, full, samples=rows[:_COMPARED_BATCHES],
             threads=space.config.measure.threads,
             judge=(lambda module: _judge(space, module)) if judges else None,
         )  # fmt: skip
@@ -173,11 +173,11 @@ def _choose_file(
 
 
 def _make_key(
-    space: Workspace, form: Format, options: WriteOptions, file: Path, needs_data: bool
+    space: Workspace, form: Format, options: WriteOptions, file: Path, uses_data: bool
 ) -> str:
     """Return the digest of all that the file depends on."""
     known = space.folder.read_state()["files"].get(FILE)
-    task = space.keys.dense if needs_data else None
+    task = space.keys.dense if uses_data else None
     return digest_json(
         [form.name, options.precision, options.target, known, find_versions(), task,
          space.config.measure.threads, _name_in(space, file)]
@@ -249,10 +249,8 @@ def collect_samples(space: Workspace, network: PlainNetwork) -> list[tuple[Tenso
 
 
 def _judge(space: Workspace, module: FileModule) -> float:
-    with space.progress.task("evaluate the file") as advance:
-        return evaluate(
-            module, space.data.test(), space.task, dense=space.net.module, progress=advance
-        ).value
+    values = evaluate_network(space, module, "evaluate the file")
+    return values[space.task.judge().kind.key]
 
 
 def _describe_network(network: PlainNetwork, precision: str) -> dict[str, str]:

@@ -49,6 +49,8 @@ def finetune(
         metrics = read_metrics(space.folder).with_metrics(kinds)
         if record is not None:
             return summarize_finetune(metrics)
+        # What an earlier fine-tune had, such as a repair or a reference, this one need not have.
+        metrics = metrics.without_values()
         metrics = metrics.with_dense(**name_figures(evaluate_dense(space), kinds[0].key))
         if _tunes_reference(space):
             values = tune_reference(space)
@@ -109,7 +111,7 @@ def _keep_values(
     """Return values by the metrics' keys, out of the RUN where they were measured before."""
     names = [kind.key for kind in space.task.judge().kinds]
     record = space.base.find_record(step, key)
-    if record is None:
+    if record is None or not record.keys() >= {*names}:
         record = evaluate()
         space.base.commit(step, key, lambda scratch: None, record)
     return {name: float(record[name]) for name in names}

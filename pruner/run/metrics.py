@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import PrunerError
 from ..tasks import DEFAULT, MetricKind
-from .config import WrittenBudget
+from .config import WrittenBudget, list_parts
 
 USUAL = DEFAULT().judge().kind
 """The metric of files that do not say which it is."""
@@ -188,8 +188,7 @@ class Metrics(_Record):
     @property
     def part(self) -> str:
         """What of the model was pruned, in words; "" for all of it."""
-        parts = (self.submodule,) if isinstance(self.submodule, str) else self.submodule or ()
-        return " and ".join(parts)
+        return " and ".join(list_parts(self.submodule))
 
     @property
     def speedup(self) -> float | None:
@@ -236,6 +235,16 @@ class Metrics(_Record):
         if others or self.other_metrics:
             update["other_metrics"] = others
         return self.model_copy(update={**dict(zip(_SIDES, forgotten)), **update})
+
+    def without_values(self) -> Metrics:
+        """Return the same with no value of any metric, as before a fine-tune."""
+        sides = {
+            name: side.model_copy(
+                update={k: None for k in _list_values(side) if k in side.model_fields_set}
+            )
+            for name, side in zip(_SIDES, (self.dense, self.pruned))
+        }
+        return self.model_copy(update=sides)
 
     def with_dense(self, **figures: Any) -> Metrics:
         """Return the same with some figures of the dense network replaced."""

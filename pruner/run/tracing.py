@@ -16,6 +16,7 @@ from ..models import (
     list_submodules,
 )
 from ..structure import Network, trace, trace_parts
+from .config import list_parts
 
 PartCall = tuple[nn.Module, Example]
 """A part of a model and the arguments of a call of it."""
@@ -83,5 +84,4 @@ def trace_calls(calls: Mapping[str, PartCall], name: str) -> Network:
 
 def read_parts(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the parts that a RUN is of, () for a whole model."""
-    found = identity.get("submodule")
-    return (found,) if isinstance(found, str) else tuple(found or ())
+    return list_parts(identity.get("submodule"))

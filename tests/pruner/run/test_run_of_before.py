@@ -59,7 +59,13 @@ def test_the_same_table_and_scores_give_the_same_plan(run: Path) -> None:
 def test_later_steps_go_on_from_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "RUN", "--runs", "5"]) == 0
     assert main(["tables", "show", "RUN"]) == 0
+    before = json.loads((run / "metrics.json").read_text())["pruned"]
     assert main(["finetune", "RUN", "--epochs", "1", "--batch", "8"]) == 0
+    assert main(["finetune", "RUN", "--repair", "0"]) == 0
+    # This fine-tune repaired nothing: the figure of the one before is not its own.
+    after = json.loads((run / "metrics.json").read_text())["pruned"]
+    assert before["accuracy_repaired"] is not None and after["accuracy_repaired"] is None
+    assert after["accuracy_before_finetune"] == before["accuracy_before_finetune"]
     assert main(["report", "RUN"]) == 0
     said = capsys.readouterr().out
     assert "measured" in said and "18 structures" in said
