@@ -201,7 +201,7 @@ def _make_stubs(
 def _are_same(found: Sequence[Any], known: Sequence[Any]) -> bool:
     """Return whether two calls have the same arguments, bit by bit."""
     return len(found) == len(known) and all(
-        a.shape == b.shape and torch.equal(a, b)
+        (a.shape, a.dtype) == (b.shape, b.dtype) and torch.equal(a, b)
         if isinstance(a, Tensor) and isinstance(b, Tensor)
         else type(a) is type(b) and a == b
         for a, b in zip(found, known)

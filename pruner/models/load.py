@@ -51,7 +51,8 @@ class DenseModel:
 
     name is the MODEL string; weights the path of the file or folder, ``embedded``, ``pretrained``,
     or None for random ones; digest the SHA-256 of the state_dict; preset describes the main input,
-    and example makes the arguments of a call from its shape, batch first.
+    and example makes the arguments of a call from its shape, batch first. folder is where an
+    ``hf:`` model lies with its tokenizer, on the user's disk or in the hub's cache.
     """
 
     name: str
@@ -60,11 +61,7 @@ class DenseModel:
     digest: str
     preset: InputPreset
     example: MakeExample = make_tensor_example
-
-    @property
-    def folder(self) -> str | None:
-        """The folder that it was loaded from, where it was one."""
-        return self.weights if self.weights and os.path.isdir(self.weights) else None
+    folder: str | None = None
 
 
 def load_model(
@@ -97,12 +94,14 @@ def load_model(
     keywords = dict(arguments or {})
     if pretrained:
         _check_published(source, rest, weights)
+    folder: str | None = None
     # The same seed gives the same random weights, whatever ran before, and disturbs nobody's.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "hf":
             name, folder, built = _build_huggingface(rest, keywords, pretrained)
-            weights = weights or folder
+            if not (pretrained and is_repository(rest)):
+                weights = weights or folder
         elif source in _BUILDERS:
             built = _BUILDERS[source](rest, keywords, pretrained)
         else:
@@ -116,12 +115,12 @@ def load_model(
         weights = "embedded"
     elif weights is not None:
         weights = os.path.abspath(weights)
-        if not os.path.isdir(weights):
+        if weights != folder:
             load_weights(module, Path(weights), name)
     elif pretrained:
         weights = "pretrained"
     module.eval()
-    return DenseModel(name, module, weights, digest(module), preset, example)
+    return DenseModel(name, module, weights, digest(module), preset, example, folder)
 
 
 def _check_published(source: str, name: str, weights: object) -> None:
@@ -205,18 +204,20 @@ def _describe_detector(module: Any) -> Built:
 def _build_huggingface(
     name: str, keywords: dict[str, Any], pretrained: bool
 ) -> tuple[str, str | None, Built]:
-    """Return the MODEL string with an absolute path, the folder if it is one, and the model."""
+    """Return the MODEL string with an absolute path, the model's folder, and the model."""
     _import_extra("transformers")
     published = pretrained and is_repository(name)
-    folder = find_folder(name) if is_folder(name) and not published else None
-    source = fetch_repository(name) if published else folder
+    if published:
+        source: Path | None = fetch_repository(name)
+    else:
+        source = find_folder(name) if is_folder(name) else None
     try:
         built = hf.build(name, keywords) if source is None else hf.load(source, keywords)
     except PrunerError:
         raise
     except Exception as error:
         raise PrunerError(f"building MODEL {'hf:' + name!r} failed: {first_line(error)}") from error
-    path = None if folder is None else str(folder)
+    path = None if source is None else os.path.abspath(source)
     return resolve_name(f"hf:{name}", pretrained), path, built
 
 

@@ -67,7 +67,8 @@ def fetch_torchvision_weights(model: str, url: str) -> Path:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with explain_failure(model, tell_place(url)):
-            prefix = path.stem.rpartition("-")[2]
+            named = torch.hub.HASH_REGEX.search(path.name)  # what torch checks a download by
+            prefix = named.group(1) if named else None
             torch.hub.download_url_to_file(url, str(path), prefix, progress=sys.stderr.isatty())
     read_checkpoint(path)
     return path

@@ -29,13 +29,16 @@ def splice(model: nn.Module, path: str | Sequence[str], part: nn.Module) -> nn.M
             whole model with pruned parts (`pruner.load`), of which these are taken.
 
     Raises:
-        PrunerError: The model has no such submodule.
+        PrunerError: The model has no such submodule, or some of the parts are not pruned.
     """
     model = unwrap_model(model)
     paths = [path] if isinstance(path, str) else list(path)
     old = find_parts(model, paths)
     given = dict(part.named_modules()) if type(part) is type(model) else {}
     pruned = [copy.copy(m) for k in paths if isinstance(m := given.get(k), fx.GraphModule)]
+    if pruned and len(pruned) < len(paths):
+        plain = [k for k in paths if not isinstance(given.get(k), fx.GraphModule)]
+        raise PrunerError(f"the {type(part).__name__} given holds no pruned {', '.join(plain)}")
     memo: dict[int, Any] = {}
     for before, new in zip(old.values(), pruned or split_parts(part, paths), strict=True):
         for key, value in list_lent_attributes(before).items():

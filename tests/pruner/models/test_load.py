@@ -132,5 +132,6 @@ def test_damaged_and_absent_files(tmp_path: Path) -> None:
     path.write_bytes(WEIGHTS.read_bytes()[:5000])
     with pytest.raises(PrunerError, match="cannot read weights"):
         load_model(RESNET20, path)
-    with pytest.raises(PrunerError, match="no weights file"):
-        load_model(RESNET20, tmp_path / "absent.pth")
+    for path in (tmp_path / "absent.pth", tmp_path):  # a folder is none either
+        with pytest.raises(PrunerError, match="no weights file"):
+            load_model(RESNET20, path)

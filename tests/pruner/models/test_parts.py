@@ -62,6 +62,8 @@ def test_parts_of_a_detector_are_one_network(kind: str) -> None:
     assert pruner.repair(small, net, plan, batches, task=task)
     cut = splice(model, paths, small)
     assert type(cut) is type(model) and list(cut.state_dict()) == list(model.state_dict())
+    with pytest.raises(PrunerError, match="holds no pruned transform"):
+        splice(model, (*paths, "transform"), cut)
     with torch.no_grad():
         expected = task.forward(small, images)["predictions"]
         found = whole.forward(cut, images)["predictions"]

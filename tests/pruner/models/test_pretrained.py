@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from pruner.errors import PrunerError
 from pruner.models.load import digest, load_model
+from pruner.models.pretrained import fetch_torchvision_weights
 
 
 @pytest.fixture
@@ -65,6 +66,21 @@ def test_a_file_with_code_in_torchs_cache_is_refused(caches: Path) -> None:
         load_model("torchvision:squeezenet1_1", pretrained=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("net-0676ba61.pth", "0676ba61"), ("net_qnnpack_37f702c5.pth", None)]
+)
+def test_a_download_is_held_to_the_hash_that_its_name_has(
+    caches: Path, monkeypatch, name: str, prefix: str | None
+) -> None:
+    def download(url: str, path: str, hash_prefix: str | None, **_: object) -> None:
+        assert hash_prefix == prefix
+        torch.save({"weight": torch.ones(1)}, path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    path = fetch_torchvision_weights("torchvision:net", f"https://example.org/{name}")
+    assert path.name == name and path.is_file()
+
+
 def test_timm_reads_the_hubs_cache(caches: Path) -> None:
     timm = pytest.importorskip("timm")
     module = timm.create_model("mobilenetv3_small_050")
@@ -88,6 +104,7 @@ def test_a_repository_of_the_hub_is_its_folder(caches: Path) -> None:
     save_file(module.state_dict(), folder / "model.safetensors")
     model = load_model("hf:someone/vit", pretrained=True)
     assert (model.name, model.weights) == ("hf:someone/vit", "pretrained")
+    assert model.folder == str(folder)  # where its tokenizer would lie
     assert model.digest == digest(module)
     assert model.preset.input_size == (3, 32, 32)
 
