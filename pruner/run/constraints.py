@@ -5,6 +5,7 @@ from latency_tables import LatencyTable
 from ..errors import PrunerError
 from ..problem import RESOURCES, Constraints, Limit
 from .context import Workspace
+from .model_input import describe_input, set_single_batch
 from .run_folder import LATENCY, RunFolder
 
 
@@ -42,8 +43,9 @@ def _open_table(space: Workspace, run: str) -> LatencyTable:
             raise PrunerError(
                 f"--also {run}: a table of {what} {known.get(what)}, not of {own.get(what)}"
             )
-    if known["input"][1:] != own["input"][1:]:
+    if set_single_batch(known["input"]) != set_single_batch(own["input"]):
         raise PrunerError(
-            f"--also {run}: a table of inputs {known['input'][1:]}, not {own['input'][1:]}"
+            f"--also {run}: a table of input {describe_input(known['input'])}, not of "
+            f"{describe_input(own['input'])}"
         )
     return LatencyTable.load(folder.path)

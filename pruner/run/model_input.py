@@ -55,3 +55,11 @@ def describe_input(identity: Iterable[int | str]) -> str:
     parts = list(identity)
     words = any(isinstance(one, str) for one in parts)
     return (", " if words else "x").join(map(str, parts))
+
+
+def set_single_batch(identity: Iterable[int | str]) -> tuple[int | str, ...]:
+    """Return a RUN's input at a batch of one, which is the same where only batches differ."""
+    parts = list(identity)
+    if any(isinstance(one, str) for one in parts):
+        return tuple(map(str, set_batch(parse_specs(map(str, parts)), 1)))
+    return (1, *parts[1:])

@@ -11,7 +11,9 @@ from latency_tables import LatencyTable
 
 from ..tasks import MetricKind, describe_choice
 from .metrics import Metrics, NetworkMetrics, find_value
+from .model_input import describe_input
 from .report_plots import plot_frontier, plot_runs, plot_table, plot_tuning, plot_values
+from .tracing import read_parts
 
 _MOST_CELLS = 48
 
@@ -159,7 +161,7 @@ def _list_proof(metrics: Metrics) -> list[tuple[str, str]]:
 def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[str, str]]:
     config, identity = state["config"], state["identity"]
     return [
-        ("network", f"{_name_network(identity)}, input {'x'.join(map(str, identity['input']))}"),
+        ("network", f"{_name_network(identity)}, input {describe_input(identity['input'])}"),
         ("weights", f"{identity['weights'] or 'random'} (state {identity['digest'][:12]})"),
         ("device", metrics.device),
         ("latency table", metrics.table),
@@ -179,11 +181,8 @@ def _simplify(content: Any) -> Any:
 
 
 def _name_network(identity: Mapping[str, Any]) -> str:
-    part = identity.get("submodule")
-    if part is None:
-        return identity["model"]
-    parts = part if isinstance(part, str) else " and ".join(part)
-    return f"{identity['model']}, its {parts} alone"
+    parts = " and ".join(read_parts(identity))
+    return f"{identity['model']}, its {parts} alone" if parts else str(identity["model"])
 
 
 def _format_ms(value: float | None) -> str:

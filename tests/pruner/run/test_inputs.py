@@ -12,6 +12,7 @@ from pruner.errors import PrunerError
 from pruner.models import make_example, parse_specs, set_batch
 from pruner.run.cli import main
 from pruner.run.config import Config
+from pruner.run.model_input import set_single_batch
 
 SOURCE = '''
 import torch
@@ -150,6 +151,14 @@ def test_specs_nest_and_are_written_as_they_are_read() -> None:
     assert not example.kwargs["more"]["y"].any()
     with pytest.raises(PrunerError, match="every name once"):
         parse_specs(["a=1x2", "a.b=1x2"])
+
+
+def test_inputs_of_two_runs_may_differ_in_their_batch_alone() -> None:
+    ids = ("ids=8x12:int", "mask=8x12:ones", "kinds=3x4")
+    assert set_single_batch(ids) == ("ids=1x12:int", "mask=1x12:ones", "kinds=3x4")
+    assert set_single_batch(["ids=1x12:int"]) != set_single_batch(["ids=1x10:int"])
+    assert set_single_batch([8, 3, 16, 16]) == set_single_batch([1, 3, 16, 16])
+    assert set_single_batch([1, 3, 16, 16]) != set_single_batch([1, 3, 16, 8])
 
 
 def test_a_configuration_takes_a_shape_texts_or_names() -> None:

@@ -230,6 +230,15 @@ def test_reasons_and_settings_are_there() -> None:
     assert "criterion: taylor" in text
 
 
+def test_a_part_of_a_network_of_several_inputs() -> None:
+    identity = STATE["identity"] | {"submodule": ["body", "head"], "input": ["a=1x8:int", "b=1x8"]}
+    metrics = Metrics.model_validate(METRICS | {"submodule": ["body", "head"]})
+    text = render_report(STATE | {"identity": identity}, metrics)
+    well_formed(text)
+    assert "its body and head alone, input a=1x8:int, b=1x8" in text
+    assert "part=True" in text and "No source of the network is needed" not in text
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on the path")
 def test_a_browser_shows_it_without_an_error(tmp_path, measured_table: LatencyTable) -> None:
     path = tmp_path / "report.html"
