@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from latency_tables import LatencyTable
+from latency_tables import BundledEngine, LatencyTable
 
 from ..demo import unpack
 from ..errors import PrunerError
@@ -91,7 +91,7 @@ def run(
     space.check_identity()
     space.check_data()  # refused before anything is measured
     outcome = measure(space)
-    if until == "measure" or not space.base.exists:  # a bundle was written
+    if until == "measure" or isinstance(space.engine, BundledEngine):  # nothing is measured yet
         return outcome
     space.progress.say(str(outcome))
     space = space.with_config(resolve_paths(config))

@@ -27,7 +27,7 @@ from ..models import (
     PartTask,
     load_model,
     resolve_name,
-)  # fmt: skip
+)
 from ..problem import RESOURCES, Budget, split_limit
 from ..structure import Network
 from ..tasks import Task, TaskRequest, open_task

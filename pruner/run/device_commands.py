@@ -31,9 +31,8 @@ def write_bundle(net: Network, engine: BundledEngine, config: Config) -> Outcome
 
 def check_device(name: str, options: MeasureConfig) -> Outcome:
     """Say what a device is, what is there, and what is missing."""
-    engine = open_carried(name, Setting(options.engine, options.threads, options.precision),
-                           options.python)  # fmt: skip
-    found = engine.look()
+    setting = Setting(options.engine, options.threads, options.precision)
+    found = open_carried(name, setting, options.python).look()
     lines = [f"{name}: {_describe(found)}"]
     versions = [f"{own} {version}" for own, version in found["versions"].items() if version]
     lines.append(f"  Python {found['python']} ({found['executable']}): {', '.join(versions)}")

@@ -92,7 +92,8 @@ def _open_fleet(path: Path, setting: Setting, python: str) -> FleetEngine:
     members: list[RemoteEngine] = []
     for entry in entries:
         one = {"device": entry} if isinstance(entry, str) else entry
-        if not isinstance(one, dict) or not {"device"} <= set(one) <= {"device", "python"}:
+        known = isinstance(one, dict) and {"device"} <= set(one) <= {"device", "python"}
+        if not known or not all(isinstance(text, str) for text in one.values()):
             raise wrong_value(f"{path}: devices", "each a text, or device and python", entry)
         if any(member.where == one["device"] for member in members):
             raise wrong_value(f"{path}: devices", "each one once", entry)

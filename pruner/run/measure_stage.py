@@ -14,7 +14,7 @@ from .console_summary import Outcome, summarize_table
 from .context import Workspace, resolve_paths
 from .device_commands import write_bundle
 
-_KEPT = ("data", "task", "budgets", "score", "solve", "rounds", "finetune")
+_KEPT = ("data", "target_data", "task", "budgets", "score", "solve", "rounds", "finetune")
 
 
 def measure(config: Config | Workspace, progress: ProgressDisplay | None = None) -> Outcome:

@@ -17,11 +17,10 @@ def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
     """
     import yaml
 
-    found = {}
+    found: dict[str, Any] = {}
+    expected, known = _EXPECTED.get(flag, "GLOB=N"), flag in _EXPECTED
     for text in texts:
-        first = flag in _EXPECTED
-        name, equals, value = text.partition("=") if first else text.rpartition("=")
-        expected = _EXPECTED.get(flag, "GLOB=N")
+        name, equals, value = text.partition("=") if known else text.rpartition("=")
         if not equals or not name or (flag == "--arg" and not name.isidentifier()):
             raise wrong_value(flag, expected, text)
         try:

@@ -1,6 +1,6 @@
 """A plot of figures over milliseconds, laid out in pixels for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Plot:
     diagonal: bool = False
 
 
-def lay_out(plot: Plot, show_y: Any = "{:,.6g}".format) -> dict[str, Any] | None:
+def lay_out(plot: Plot, show_y: Callable[[float], str] = "{:,.6g}".format) -> dict[str, Any] | None:
     """Place a plot in a picture of ``WIDTH`` x ``HEIGHT`` pixels; None where it has no points.
 
     show_y formats a tick of y.

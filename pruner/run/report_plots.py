@@ -9,10 +9,13 @@ import pandas as pd
 
 from latency_tables import LatencyTable, predict_unseen
 
+from ..tasks import MetricKind
 from .metrics import Metrics
 from .plot import Mark, Plot, lay_out
 
 Laid = dict[str, Any] | None
+_Side = tuple[str, float | None, float | None]
+"""A network: its name, milliseconds and value."""
 _MEASURED = "milliseconds, measured"
 
 
@@ -67,18 +70,9 @@ def plot_values(rows: Sequence[Metrics]) -> Laid:
 
     None where nothing but the dense network was measured and judged.
     """
-    dense, kind = rows[0].dense, rows[0].judged_by
-    sides = [(m.pruned.latency_ms, m.pruned.value, str(m.budget), "kept") for m in rows]
-    marks = [
-        Mark(x, y, f"{label}: {x:.4g} ms, {kind.name} {kind.format(y)}", style, label)
-        for x, y, label, style in (*sides, (dense.latency_ms, dense.value, "dense", "mark"))
-        if x is not None and y is not None
-    ]
-    if not any(mark.kind == "kept" for mark in marks):
-        return None
-    title = f"{kind.name[0].upper()}{kind.name[1:]} over latency"
-    line = sorted((m.x, m.y) for m in marks)
-    return lay_out(Plot(title, _MEASURED, kind.name, marks, line), kind.format)
+    dense = rows[0].dense
+    sides: list[_Side] = [(str(m.budget), m.pruned.latency_ms, m.pruned.value) for m in rows]
+    return _plot_sides(rows[0].judged_by, sides, [("dense", dense.latency_ms, dense.value)], True)
 
 
 def plot_tuning(metrics: Metrics) -> Laid:
@@ -115,15 +109,11 @@ def plot_runs(rows: Sequence[tuple[str, Metrics]]) -> list[dict[str, Any]]:
     plots = []
     for key, kind in kinds.items():
         own = [(name, m) for name, m in rows if m.judged_by.key == key]
-        sides = [(name, m.pruned.latency_ms, m.pruned.value, "kept") for name, m in own]
-        sides += [(f"{name}, dense", m.dense.latency_ms, m.dense.value, "mark") for name, m in own]
-        marks = [
-            Mark(x, y, f"{name}: {x:.4g} ms, {kind.name} {kind.format(y)}", style, name)
-            for name, x, y, style in sides
-            if x is not None and y is not None
+        pruned: list[_Side] = [(name, m.pruned.latency_ms, m.pruned.value) for name, m in own]
+        dense: list[_Side] = [
+            (f"{name}, dense", m.dense.latency_ms, m.dense.value) for name, m in own
         ]
-        title = f"{kind.name[0].upper()}{kind.name[1:]} over latency"
-        plots.append(lay_out(Plot(title, _MEASURED, kind.name, marks), kind.format))
+        plots.append(_plot_sides(kind, pruned, dense))
     if not kinds:
         marks = [
             Mark(
@@ -136,6 +126,26 @@ def plot_runs(rows: Sequence[tuple[str, Metrics]]) -> list[dict[str, Any]]:
         ]  # fmt: skip
         plots.append(lay_out(Plot("Parameters over latency", _MEASURED, "parameters", marks)))
     return [plot for plot in plots if plot is not None]
+
+
+def _plot_sides(
+    kind: MetricKind, pruned: Sequence[_Side], dense: Sequence[_Side], joined: bool = False
+) -> Laid:
+    """Plot values of a metric over latencies, where both were measured; joined by a line or not.
+
+    None where no pruned network was measured and judged.
+    """
+    marks = [
+        Mark(x, y, f"{name}: {x:.4g} ms, {kind.name} {kind.format(y)}", style, name)
+        for style, sides in (("kept", pruned), ("mark", dense))
+        for name, x, y in sides
+        if x is not None and y is not None
+    ]
+    if not any(mark.kind == "kept" for mark in marks):
+        return None
+    title = f"{kind.name[0].upper()}{kind.name[1:]} over latency"
+    line = sorted((m.x, m.y) for m in marks) if joined else ()
+    return lay_out(Plot(title, _MEASURED, kind.name, marks, line), kind.format)
 
 
 def _say_error(what: str, predicted_ms: float, measured_ms: float) -> str:

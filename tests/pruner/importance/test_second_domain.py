@@ -15,7 +15,7 @@ from pruner.run.run_folder import RunFolder
 from pruner.tasks import Task
 
 from ..every_task import save
-from ..runs import MODEL, prepare, restore_run
+from ..runs import prepare, restore_run
 
 
 class Shift(Magnitude):
@@ -64,4 +64,4 @@ def test_criteria_get_it_and_only_their_keys_hold_it(run: Path, capsys) -> None:
     assert main([*solve, "--criterion", "magnitude"]) == 0 and read_key(run) == plain
     assert main([*solve, "--criterion", "shift", "--target-data", "nowhere"]) == 2
     assert "no such data folder" in capsys.readouterr().err
-    assert MODEL and Task().target is None
+    assert Task().target is None

@@ -112,6 +112,7 @@ def test_measuring_again_keeps_what_is_not_said_again(here: Path) -> None:
     folder = RunFolder("done")
     state = folder.read_state()
     state["config"]["rounds"] |= {"count": 2, "epochs": 3}
+    state["config"]["target_data"] = str(here / "other")
     folder.write_state(state)
     assert main(["measure", MODEL, "--out", "done", "--probes", "5", "--quick"]) == 0
     assert folder.read_state()["config"] == state["config"]

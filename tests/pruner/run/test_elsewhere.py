@@ -81,6 +81,12 @@ def test_by_hand_with_what_solve_asks_for(
     assert measure("collect:OUT") == 0
     table = LatencyTable.load("RUN")
     assert len(table.readings) == 5
+    anew = {"quick": True, "probes": 5, "library": "none", "device": "bundle:ANEW"}
+    content = {"model": MODEL, "out": "RUN", "budgets": ["70%"], "measure": anew}
+    (here / "anew.yaml").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["run", "anew.yaml"]) == 0  # a bundle is all that can be made of it here
+    assert "ANEW: 5 probes" in capsys.readouterr().out and not (here / "RUN" / "plan.json").exists()
     solve = ["solve", "RUN", "--budget", "70%", "--criterion", "magnitude"]
     solve += ["--set", "solve.attempts=1"]
     for _ in range(4):  # a structure to check, and the comparison at the end
@@ -121,6 +127,7 @@ def test_what_makes_no_sense_is_refused(
         ("hosts: [ssh:a]", "expected a list of ssh:HOST"),
         ("devices: [usb:1]", "expected bundle:DIR"),
         ("devices: [{device: ssh:a, port: 2}]", "each a text, or device and python"),
+        ("devices: [{device: 22}]", "each a text, or device and python"),
         ("devices: [ssh:a, ssh:a]", "each one once"),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import pruner
+from pruner.run import tuning_stage
 from pruner.run.config import Config
 from pruner.run.finetune_stage import finetune
 from pruner.run.measure_stage import measure
@@ -126,9 +127,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     monkeypatch.syspath_prepend(str(tmp_path))
     # A step says every sign of life, and tuning keeps every step.
     monkeypatch.setattr("pruner.tuning.reporting._REPORT_EVERY_S", 0.0)
-    tuned = __import__("pruner.run.tuning_stage", fromlist=["finetune"])
-    whole = tuned.finetune
-    monkeypatch.setattr(tuned, "finetune", lambda *a, **k: whole(*a, **k, checkpoint_s=0.0))
+    whole = tuning_stage.finetune
+    monkeypatch.setattr(tuning_stage, "finetune", lambda *a, **k: whole(*a, **k, checkpoint_s=0.0))
 
     config = Config.from_dict({"model": case.model, "out": "RUN", **COMMON, **case.entries})
     measure(config)
