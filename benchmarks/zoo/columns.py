@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from .subject import Failure, Subject, require_equal, select_tensors
+from .subject import MOST_DIFFERENCE, Failure, Subject, require_equal, select_tensors
 
 
 def check_inspect(subject: Subject) -> None:
@@ -22,6 +22,23 @@ def check_inspect(subject: Subject) -> None:
     for everything in (False, True):
         if len(inspect_network(subject.net, dense, everything).text.splitlines()) < 5:
             raise Failure("hardly any text")
+
+
+def check_effect(subject: Subject) -> str | None:
+    """Ask that the cut changes what the network says, by more than the oracle overlooks.
+
+    Where it does not, no comparison of the cut network with another proves anything.
+    """
+    from pruner.surgery import largest_difference
+
+    if not subject.plan.keep and all(subject.plan.blocks.values()):
+        return "nothing is cut"
+    dense = select_tensors(subject.call(subject.net.module))
+    pairs = zip(select_tensors(subject.expected), dense, strict=True)
+    changes = [largest_difference(got, expected) for got, expected in pairs]
+    if not any(change > MOST_DIFFERENCE for change in changes):
+        raise Failure(f"the cut changes the outputs by {max(changes, default=0.0):.1e} only")
+    return None
 
 
 def check_batch(subject: Subject) -> str | None:
@@ -83,7 +100,7 @@ def _compare_changed(subject: Subject, change: Callable[[Any], Any]) -> str | No
         return f"refused: {str(error).splitlines()[0][:120]}"
     inputs = pytree.tree_leaves(subject.change(change))
     delta = compare_masked(subject.small, subject.net, subject.plan, inputs)
-    if not delta <= 1e-4:
+    if not delta <= MOST_DIFFERENCE:
         raise Failure(f"the pruned network differs from the masked one by {delta:.1e}")
     if not all(bool(x.isfinite().all()) for x in got):
         finite = [bool(x.isfinite().all()) for x in select_tensors(expected, floats=True)]
@@ -187,6 +204,7 @@ def check_onnx(subject: Subject) -> None:
 
 CHECKS: Mapping[str, Callable[[Subject], str | None]] = {
     "inspect": check_inspect,
+    "effect": check_effect,
     "batch": check_batch,
     "size": check_size,
     "copy": check_copy,

@@ -10,7 +10,7 @@ from .columns import CHECKS
 from .listing import build
 from .model_state import describe_model, require_unchanged
 from .solving import solve_budgets
-from .subject import Failure, Subject, require_equal
+from .subject import MOST_DIFFERENCE, Failure, Subject, require_equal
 
 PASSED = ("unchanged", "fidelity", "solve", *CHECKS)
 """Columns of ``ok``, ``ok (a word on it)``, or what went wrong."""
@@ -52,7 +52,7 @@ def examine(name: str, threads: int = 1) -> dict[str, Any]:
             _note(line, column, lambda check=check: check(subject))  # type: ignore[misc]
         stage = "judge"
         half = not free or 0.3 <= line["macs"] <= 0.51
-        good = {"half": half, "oracle": line["difference"] <= 1e-4}
+        good = {"half": half, "oracle": line["difference"] <= MOST_DIFFERENCE}
         good |= {column: line[column].startswith("ok") for column in PASSED}
         failed = [column for column, passes in good.items() if not passes]
         if failed:

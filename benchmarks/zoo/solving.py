@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .subject import Failure, Subject
+from .subject import MOST_DIFFERENCE, Failure, Subject
 
 SHARES = (0.6, 0.3)
 """Budgets, as shares of the dense latency."""
@@ -65,7 +65,7 @@ def solve_budgets(subject: Subject) -> dict[str, Any]:
             raise Failure(f"{name}: {ms:.3f} ms, over {share * dense_ms:.3f}")
         difference = verify(subject.model, net, plan)
         line[f"verify{name[5:]}"] = difference
-        if not difference <= 1e-4:
+        if not difference <= MOST_DIFFERENCE:
             raise Failure(f"{name}: verify differs by {difference:.1e}")
     return line
 

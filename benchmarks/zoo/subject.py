@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+MOST_DIFFERENCE = 1e-4
+"""Relative difference of outputs up to which two networks are said to answer alike."""
+
 
 class Failure(Exception):
     """A column that does not pass; the message says by how much, or in what."""
@@ -51,7 +54,7 @@ class Subject:
         return pytree.tree_map(change_tensor, (self.args, self.kwargs))
 
 
-def require_equal(got: Any, expected: Any, most: float = 1e-4) -> float:
+def require_equal(got: Any, expected: Any, most: float = MOST_DIFFERENCE) -> float:
     """Return the largest relative difference of two results; raise Failure above the limit."""
     from pruner.surgery import largest_difference
 

@@ -17,6 +17,7 @@ from .custom_gradients import describe_functions, notice_functions
 from .eval_mode import evaluation_mode
 from .exporting import ExportCall, call_export, export_model
 from .input_sizes import find_fixed_sizes
+from .input_values import find_fixed_values
 from .masked_writes import simplify_masked_writes
 from .model_state import keep_model
 from .name_escapes import alias_children, escape_names
@@ -82,9 +83,10 @@ def capture_program(
         difference = describe_difference(*example)
         with _slow_attention():
             sizes = find_fixed_sizes(*example)
+            values = find_fixed_values(*example)
     if difference:
         warnings.warn(f"{type(model).__name__}: {difference}", PrunerWarning, stacklevel=3)
-    return replace(program, sizes=sizes)
+    return replace(program, sizes=sizes, values=values)
 
 
 @contextmanager

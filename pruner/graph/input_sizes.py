@@ -5,9 +5,11 @@ graph as the number that it was. So the model and its graph are both called at o
 they agree, or both refuse, the graph is left alone; else the size is kept, and others are refused.
 """
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +24,9 @@ _MOST_SECONDS = 20.0
 """After so long, sizes that were not tried are kept."""
 _TOLERANCE = 1e-3
 _LARGE = 128
+_DOUBLE_COST = 6
+"""Calls at twice the size cost so much more than those at half and two thirds of it."""
+_MOST_SECONDS_DOUBLE = 3.0
 Place = tuple[int, int]
 """The number of an argument, nested ones taken apart, and one of its axes."""
 
@@ -81,9 +86,19 @@ def find_fixed_sizes(
         return {}
     spec = pytree.tree_structure((inputs, dict(kwargs)))
     until = time.monotonic() + _MOST_SECONDS
+    call = _Pair(model, program, leaves, spec)
     fixed: set[Place] = set()
+    refused: list[list[Place]] = []
     for places in _group_places(leaves, None if program.batch == BATCH_HINT else program.batch):
-        if time.monotonic() > until or _differs_elsewhere(model, program, leaves, spec, places):
+        agreed = None if time.monotonic() > until else _try_elsewhere(call, places)
+        if agreed is None:
+            fixed.update(places)
+        elif not agreed:
+            refused.append(places)
+    for groups in _join_groups(refused):
+        places = [place for group in groups for place in group]
+        late = time.monotonic() > until
+        if fixed.isdisjoint(places) and (late or _differ_together(call, groups)):
             fixed.update(places)
     names = [node.name for node in program.graph.nodes if node.op == "placeholder"]
     return {
@@ -108,29 +123,74 @@ def _group_places(leaves: Sequence[Any], batch: int | None) -> Iterator[list[Pla
     yield from groups.values()
 
 
-def _differs_elsewhere(
-    model: nn.Module, program: Program, leaves: list[Any], spec: pytree.TreeSpec,
-    places: Sequence[Place],
-) -> bool:  # fmt: skip
-    """Whether at some other size of these axes the graph does not do as the model does."""
+def _join_groups(groups: list[list[Place]]) -> Iterator[list[list[Place]]]:
+    """Yield groups of axes that a model may take other sizes of only together.
+
+    An image and a mask of a quarter of its side: all axes of maps, and any two groups.
+    """
+    maps = [group for group in groups if all(axis > 1 for _, axis in group)]
+    if len(maps) > 2:
+        yield maps
+    yield from map(list, itertools.combinations(groups, 2))
+
+
+def _try_elsewhere(call: "_Pair", places: Sequence[Place]) -> bool | None:
+    """Return whether the model takes all sizes of these axes, None where the graph differs."""
     number, axis = places[0]
-    size = leaves[number].shape[axis]
-    half, odd = (
-        (size // 2 // 32 * 32, 2 * size // 3 | 1) if size >= _LARGE else (2 * size, size + 13 | 1)
-    )
-    trials = ((half, 0), (odd, 6), (size + 1, 0), (size + 64, 0))
-    taken = False
-    for chosen, step in trials if axis else ((size + 1, 0), (2 * size, 0)):
-        if chosen > size and size >= _LARGE and taken:
-            break  # the model is not bound to the size: larger ones tell nothing new
-        trial = _resize(leaves, places, chosen, step)
-        expected = call_model(model, trial, spec)
-        if not agree(call_program(program, trial), expected, _TOLERANCE):
-            return True
-        taken = taken or expected is not None
+    size = call.leaves[number].shape[axis]
+    begin, taken, refused = time.monotonic(), False, False
+    for chosen, step in _list_trials(size) if axis else ((size + 1, 0), (2 * size, 0)):
+        if size >= _LARGE and taken and chosen > size:  # it is not bound to the size
+            seconds = _DOUBLE_COST * (time.monotonic() - begin)
+            if chosen != 2 * size or seconds > _MOST_SECONDS_DOUBLE:
+                continue
+        found = call.compare(_resize(call.leaves, places, chosen, step))
+        if found is None:
+            return None
+        taken, refused = taken or found, refused or not found
     if not taken and len(places) > 1:  # equal by chance
-        return any(_differs_elsewhere(model, program, leaves, spec, [one]) for one in places)
+        alone = [_try_elsewhere(call, [one]) for one in places]
+        return None if None in alone else all(alone)
+    return not refused
+
+
+def _list_trials(size: int) -> tuple[tuple[int, int], ...]:
+    """Return other sizes of an axis, each with how much more the next axis of its tensor gets."""
+    if size < _LARGE:
+        return (2 * size, 0), (size + 13 | 1, 6), (size + 1, 0), (size + 64, 0), (size // 2, 0)
+    half, odd = size // 2 // 32 * 32, 2 * size // 3 | 1
+    return (half, 0), (odd, 6), (size + 1, 0), (size + 64, 0), (2 * size, 0)
+
+
+def _differ_together(call: "_Pair", groups: Sequence[Sequence[Place]]) -> bool:
+    """Whether the graph does not do as the model does where groups of axes grow alike."""
+    for numerator, denominator in ((2, 1), (3, 2)):
+        trial = call.leaves
+        for places in groups:
+            number, axis = places[0]
+            size = call.leaves[number].shape[axis]
+            trial = _resize(trial, places, size * numerator // denominator, 0)
+        found = call.compare(trial)
+        if not found:
+            return found is None
     return False
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A model and its graph, called with the same arguments."""
+
+    model: nn.Module
+    program: Program
+    leaves: list[Any]
+    spec: pytree.TreeSpec
+
+    def compare(self, leaves: list[Any]) -> bool | None:
+        """Return whether both take these, None where they do not answer alike."""
+        expected = call_model(self.model, leaves, self.spec)
+        if not agree(call_program(self.program, leaves), expected, _TOLERANCE):
+            return None
+        return expected is not None
 
 
 def _resize(leaves: Sequence[Any], places: Sequence[Place], size: int, step: int) -> list[Any]:

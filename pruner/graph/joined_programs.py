@@ -68,7 +68,7 @@ def join_programs(programs: Mapping[str, Program]) -> Program:
         frozenset(f"{path}.{k}" for path, p in programs.items() for k in p.transient),
         {f"{a}.{k}": f"{a}.{v}" for a, p in programs.items() for k, v in p.renamed.items()},
         {_join_name(path, k): v for path, p in programs.items() for k, v in p.sizes.items()},
-        tuple(f"{path}: {note}" for path, p in programs.items() for note in p.notes),
+        notes=tuple(f"{path}: {note}" for path, p in programs.items() for note in p.notes),
     )  # fmt: skip
     return escape_names(joined, joined.renamed)
 

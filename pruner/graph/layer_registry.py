@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .input_sizes import InputSize
+from .input_values import InputValues
 from .stochastic import DotProductAttention, DropPath
 
 LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -42,6 +43,7 @@ LAYER_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     ),
     DropPath: ("p", "mode", "scale_by_keep"),
     InputSize: ("sizes",),
+    InputValues: ("names", "values"),
     DotProductAttention: ("p", "is_causal", "scale", "gqa"),
 }  # fmt: skip
 """Every layer that a rebuilt network may hold, with the arguments that make it again."""

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from .device_pass import follow_input_device
 from .input_sizes import InputSize
+from .input_values import InputValues
 from .layer_matching import match_layer
 from .layer_registry import build_layer, layer_settings
 from .name_escapes import restore_names
@@ -35,6 +36,7 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     layers: dict[str, nn.Module] = {}
     names = _ModuleNames(program)
     devices = {tensor.device.type for tensor in program.tensors.values()}
+    last = [node for node in program.graph.nodes if node.op == "placeholder"][-1:]
     for node in program.graph.nodes:
         if _is_idle_cast(node, devices):
             new[node] = new[producer_of(node)]
@@ -50,10 +52,8 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
         if operator_name(node) == "getitem" and _is_lstm(new[producer_of(node)], layers):
             made = _unpack_state(graph, made)
         new[node] = made
-        if node.op == "placeholder" and node.name in program.sizes:
-            path = names.choose_unused(f"{node.name}_size")
-            layers[path] = InputSize(program.sizes[node.name])
-            new[node] = graph.call_module(path, (made,))
+        if node in last:
+            _check_inputs(graph, program, new, layers, names)
     for path in sorted(layers):
         put_module(root, path, layers[path])
     for path, tensor in program.tensors.items():
@@ -77,6 +77,30 @@ def materialize(program: Program, name: str = "Network") -> fx.GraphModule:
     order_tensors(result, program.tensors)
     restore_names(result, program.renamed)
     return result.eval()
+
+
+def _check_inputs(
+    graph: fx.Graph,
+    program: Program,
+    new: dict[fx.Node, fx.Node],
+    layers: dict[str, nn.Module],
+    names: "_ModuleNames",
+) -> None:
+    """Let inputs pass through layers that refuse sizes and values that the graph is not for."""
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+    for node in inputs:
+        if node.name in program.sizes:
+            path = names.choose_unused(f"{node.name}_size")
+            layers[path] = InputSize(program.sizes[node.name])
+            new[node] = graph.call_module(path, (new[node],))
+    held = [node for node in inputs if node.name in program.values]
+    first = next((node for node in inputs if node.meta.get("shape") is not None), None)
+    if held and first is not None:
+        path = names.choose_unused(f"{first.name}_values")
+        layers[path] = InputValues(
+            [node.name for node in held], [program.values[node.name] for node in held]
+        )
+        new[first] = graph.call_module(path, (new[first], *(new[node] for node in held)))
 
 
 def _follow_device(graph: fx.Graph, program: Program, new: Mapping[fx.Node, fx.Node]) -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
@@ -28,6 +29,7 @@ class Program:
         transient: Buffers that ``state_dict`` leaves out.
         renamed: Names of modules and tensors that a graph's module cannot have -> the model's.
         sizes: Of inputs by name, what their axes must measure, None for any.
+        values: Of inputs that are no tensors by name, what they must be.
         notes: What the network does in training only and the graph does not hold, in words.
     """
 
@@ -40,6 +42,7 @@ class Program:
     transient: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -6,19 +6,12 @@ from .host import Host, PartTask
 from .input_specs import InputSpec, make_example, parse_specs, set_batch
 from .load import DenseModel, load_model
 from .model_names import resolve_name
-from .submodule import (
-    capture_arguments,
-    find_parts,
-    find_submodule,
-    find_traceable_parts,
-    list_submodules,
-    splice,
-)
+from .submodule import capture_arguments, find_parts, find_submodule, splice
 from .whole import load, save_whole
 
 __all__ = [
     "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments", "find_parts",
-    "find_submodule", "find_traceable_parts", "list_submodules", "load", "load_auto_classes",
-    "load_model", "make_example", "make_tensor_example", "parse_specs", "register_when_imported",
-    "resolve_name", "save_whole", "set_batch", "splice",
+    "find_submodule", "load", "load_auto_classes", "load_model", "make_example",
+    "make_tensor_example", "parse_specs", "register_when_imported", "resolve_name", "save_whole",
+    "set_batch", "splice",
 ]  # fmt: skip

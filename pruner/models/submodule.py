@@ -1,16 +1,14 @@
 """A submodule of a model: found, called as its model calls it, and replaced by a pruned one."""
 
 import copy
-import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..errors import PrunerError, first_line
-from ..graph import capture_program, detach_part, evaluation_mode, unwrap_model
+from ..graph import detach_part, unwrap_model
 from ..utils import suggest_names
 from .example_inputs import Example
 
@@ -134,68 +132,6 @@ def list_submodules(model: nn.Module) -> str:
 
 class _StopForward(Exception):
     """Ends the forward pass of a model at the submodule in question."""
-
-
-def find_traceable_parts(model: nn.Module, example: Example, seconds: float = 60.0) -> str:
-    """Describe the largest submodules that can be traced of a model that cannot, within a time.
-
-    The model is run once, to see what its submodules are called with. Those with the most
-    parameters are tried first; below one that can be traced, none is.
-    """
-    calls = _record_calls(model, example)
-    paths = {id(part): path for path, part in reversed([*model.named_modules()]) if path}
-    sizes = {key: sum(p.numel() for p in part.parameters()) for key, (part, _) in calls.items()}
-    whole = max(1, sum(p.numel() for p in model.parameters()))
-    until, waiting, found = time.monotonic() + seconds, [model], []
-    while waiting and time.monotonic() < until:
-        waiting.sort(key=lambda part: sizes.get(id(part), _count_below(part, sizes)))
-        part = waiting.pop()
-        path, call = paths.get(id(part)), calls.get(id(part))
-        if path is not None and call is not None and _can_trace(part, call[1]):
-            found.append(f"{path} ({sizes[id(part)] / whole:.0%} of the parameters)")
-        else:
-            waiting += [child for child in part.children() if _count_below(child, sizes)]
-    return ", ".join(found[:6])
-
-
-def _count_below(part: nn.Module, sizes: Mapping[int, int]) -> int:
-    """Return the number of parameters of the largest module in it that is called."""
-    return max((sizes.get(id(module), 0) for module in part.modules()), default=0)
-
-
-def _record_calls(model: nn.Module, example: Example) -> dict[int, tuple[nn.Module, Example]]:
-    """Return every submodule that is called, and the arguments of its first call, by its id."""
-    calls: dict[int, tuple[nn.Module, Example]] = {}
-
-    def record(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.setdefault(id(part), (part, Example(args, kwargs)))
-
-    handles = [
-        part.register_forward_pre_hook(record, with_kwargs=True)
-        for part in model.modules()
-        if part is not model
-    ]
-    try:
-        with torch.no_grad(), evaluation_mode(model):
-            model(*example.args, **example.kwargs)
-    except Exception:  # what was called before it failed is known all the same
-        return calls
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _can_trace(part: nn.Module, call: Example) -> bool:
-    if not any(True for _ in part.children()):
-        return False  # a single layer is no network
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            capture_program(part, call.args, call.kwargs)
-    except Exception:  # torch.export raises of many kinds
-        return False
-    return True
 
 
 def capture_arguments(model: nn.Module, path: str, example: Example) -> Example:

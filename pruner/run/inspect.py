@@ -96,6 +96,9 @@ def _list_head(
             f"  batch: {net.fixed_batch} only; torch.export makes it a constant of this network. "
             "Give the batch to run with by --input"
         )
+    if net.program.values:
+        held = ", ".join(f"{name}={value!r}" for name, value in net.program.values.items())
+        yield f"  arguments: {held} only, as traced; other values are refused"
     for note in net.program.notes:
         yield f"  note: {note}"
 

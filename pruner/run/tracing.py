@@ -7,14 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import PrunerError, TraceError, first_line
-from ..models import (
-    DenseModel,
-    Example,
-    capture_arguments,
-    find_parts,
-    find_traceable_parts,
-    list_submodules,
-)
+from ..models import DenseModel, Example, capture_arguments, find_parts
 from ..structure import Network, trace, trace_parts
 from .config import list_parts
 
@@ -75,11 +68,9 @@ def trace_calls(calls: Mapping[str, PartCall], name: str) -> Network:
     try:
         return trace(part, call.args, call.kwargs, name=name)
     except TraceError as error:
-        found = find_traceable_parts(part, call) or f"of {list_submodules(part)} none"
-        below = f", NAME below {path}" if path else ""
-        raise TraceError(
-            f"{error}. What can be traced with --submodule NAME{below}: {found}"
-        ) from error
+        if not path:
+            raise
+        raise TraceError(f"{path}: {error} (every NAME is one below {path})") from error
 
 
 def read_parts(identity: Mapping[str, Any]) -> tuple[str, ...]:

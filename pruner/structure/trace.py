@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..axes import has_rule, propagate_axes, validate_axes
-from ..graph import Program, capture_program, join_programs, materialize, unwrap_model
+from ..errors import TraceError
+from ..graph import (
+    Program,
+    capture_program,
+    describe_traceable_parts,
+    join_programs,
+    materialize,
+    unwrap_model,
+)
 from .cells import find_cells
 from .dims import attach_slots, find_dims, find_uncuttable, list_frozen
 from .network import Network
@@ -35,12 +43,15 @@ def trace(
         name: The network's name; None: the name of its class.
 
     Raises:
-        TraceError: The model cannot be exported.
+        TraceError: The model cannot be exported; it names the largest parts that can.
     """
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
     model = unwrap_model(model)
-    program = capture_program(model, tuple(inputs), kwargs, has_rule)
+    try:
+        program = capture_program(model, tuple(inputs), kwargs, has_rule)
+    except TraceError as error:
+        raise _name_parts(error, model, tuple(inputs), kwargs) from error
     flat = tuple(pytree.tree_leaves((inputs, dict(kwargs or {}))))
     kind = type(model).__name__
     return build_network(program, flat, name or kind, kind, step)
@@ -64,14 +75,37 @@ def trace_parts(
         name: The Network's name; None: the paths.
 
     Raises:
-        TraceError: A part cannot be exported, or runs with one batch only.
+        TraceError: A part cannot be exported, then parts of it are named that can, or it runs with
+            one batch only.
     """
     programs, calls = {}, []
-    for path, (part, args, kwargs) in parts.items():
-        programs[path] = capture_program(unwrap_model(part), tuple(args), kwargs, has_rule)
+    for path, (wrapped, args, kwargs) in parts.items():
+        part = unwrap_model(wrapped)
+        try:
+            programs[path] = capture_program(part, tuple(args), kwargs, has_rule)
+        except TraceError as error:
+            raise _name_parts(error, part, tuple(args), kwargs, path) from error
         calls.append((tuple(args), dict(kwargs)))
     flat = tuple(pytree.tree_leaves(((tuple(calls)), {})))
     return build_network(join_programs(programs), flat, name or ", ".join(parts), "Parts", step)
+
+
+def _name_parts(
+    error: TraceError,
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    path: str = "",
+) -> TraceError:
+    """Return a TraceError that names the parts of a model that can be traced, below a path."""
+    found = describe_traceable_parts(model, inputs, kwargs or {})
+    below = f", NAME below {path}" if path else ""
+    advice = (
+        f"What can be traced with --submodule NAME{below}: {found}"
+        if found
+        else "No part of it of more than one layer was found that can be traced by itself"
+    )
+    return TraceError(f"{error}. {advice}")
 
 
 def build_network(

@@ -145,7 +145,7 @@ VISION = {
         image_size=56, patch_size=14, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
         mlp_ratio=2, out_indices=[1, 2, 3, 4], apply_layernorm=True, reshape_hidden_states=False)),
         reassemble_hidden_size=64, neck_hidden_sizes=[16, 24, 32, 48], fusion_hidden_size=16,
-        head_hidden_size=16, patch_size=14), partial(_IMAGE, 56),
+        head_hidden_size=16, patch_size=14, depth_estimation_type="metric"), partial(_IMAGE, 56),
     ),
     "ZoeDepth": Family(
         "ZoeDepthForDepthEstimation", dict(backbone_config=Config("BeitConfig", dict(
@@ -173,7 +173,7 @@ VISION = {
     "SamVision": Family(
         "SamVisionModel", dict(hidden_size=64, output_channels=32, num_hidden_layers=2,
         num_attention_heads=4, image_size=64, patch_size=8, window_size=3,
-        global_attn_indexes=[1], mlp_dim=128), partial(_IMAGE, 64),
+        global_attn_indexes=[1], mlp_dim=128, initializer_range=0.02), partial(_IMAGE, 64),
     ),
     "SuperPoint": Family(
         "SuperPointForKeypointDetection", dict(encoder_hidden_sizes=[16, 16, 24, 24],

@@ -21,7 +21,9 @@ from torch.utils import _pytree as pytree
 from ...errors import PrunerError
 from ...utils import silence_logging
 from ..exporting import ExportCall, free_batch
+from ..input_values import InputValues
 from ..io_spec import flatten_arguments
+from ..ops import producer_of
 from ..torch_internals import child_modules, share_contents
 from .spellings import SPELLINGS
 from .transpose_pass import merge_transpositions
@@ -87,6 +89,7 @@ def flatten_io(
 
     Raises:
         ValueError: The network takes another number of arguments.
+        PrunerError: One that is no tensor is another than it was traced with.
     """
     leaves = flatten_arguments(module, inputs, kwargs or {})
     taken = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -98,7 +101,14 @@ def flatten_io(
     if isinstance(result, tuple | list):
         result = tuple(value for value in result if isinstance(value, fx.Node))
     graph.output(result)
-    for node, leaf in zip(taken, leaves):
+    given = dict(zip(taken, leaves))
+    for node in module.graph.nodes:
+        layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, InputValues):
+            layer(*(given.get(argument) for argument in node.args))
+            copies[node].replace_all_uses_with(copies[producer_of(node)])
+            graph.erase_node(copies[node])
+    for node, leaf in given.items():
         if not isinstance(leaf, Tensor):
             graph.erase_node(copies[node])
     plain = fx.GraphModule(module, graph, class_name=type(module).__name__)

@@ -182,3 +182,55 @@ def test_another_batch_than_a_constant_one_is_refused(take_apart):
     small(*torch.randn(2, 2, 3, 9, 9))
     with pytest.raises(PrunerError, match="2x"):
         small(*torch.randn(2, 3, 3, 9, 9))
+
+
+class Small(Stem):
+    """Has code of its own for images below 32 pixels."""
+
+    def finish(self, x, image):
+        x = self.o(x)
+        return x if image.shape[-1] >= 32 else 2 * x
+
+
+class Prior(nn.Module):
+    """Weighs features by a map of a quarter of the image's side."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.a, self.b, self.o = nn.Conv2d(3, 16, 4, 4), nn.Conv2d(16, 16, 1), nn.Linear(16, 4)
+        self.read = read
+
+    def forward(self, image, prior):
+        x = (self.b(self.a(image).relu()).relu() * prior).sum((2, 3))
+        area = prior.shape[2] * prior.shape[3] if self.read else prior.sum((2, 3))
+        return self.o(x / area)
+
+
+def test_code_for_smaller_images_is_met():
+    net = pruner.trace(Small().eval(), (torch.randn(2, 3, 32, 32),))
+    with pytest.raises(PrunerError, match="takes an input of"):
+        net.module(torch.randn(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_inputs_that_grow_together_are_varied_together(read):
+    model = Prior(read).eval()
+    net = pruner.trace(model, (torch.randn(2, 3, 32, 32), torch.rand(2, 1, 8, 8)))
+    larger = torch.randn(2, 3, 48, 64), torch.rand(2, 1, 12, 16)
+    if read:
+        with pytest.raises(PrunerError, match="takes an input of"):
+            net.module(*larger)
+    else:
+        assert torch.allclose(net.module(*larger), model(*larger), atol=1e-5)
+        plan = Plan.random(net, macs=0.5, seed=0)
+        assert verify(model, net, plan, inputs=larger) < 1e-5
+
+
+def test_code_for_larger_images_is_met():
+    class Large(Stem):
+        def finish(self, x, image):
+            return self.o(functional.avg_pool2d(x, 2) if max(image.shape[2:]) > 200 else x)
+
+    net = pruner.trace(Large().eval(), (torch.randn(1, 3, 128, 128),))
+    with pytest.raises(PrunerError, match="takes an input of"):
+        net.module(torch.randn(1, 3, 256, 256))
