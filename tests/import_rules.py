@@ -20,7 +20,7 @@ ROOMS = {
         "timing", "regression", "measurement",
     ),
     "pruner": (
-        "errors", "moved", "utils", "demo", "graph", "axes", "structure", "data", "tasks",
+        "errors", "moved", "utils", "demo", "graph", "axes", "structure", "gates", "data", "tasks",
         "surgery", "reconstruction", "problem", "tuning", "importance", "search", "models",
         "formats", "run",
     ),

@@ -15,13 +15,15 @@ from .algebra import (
     parts_of,
     remove_atom,
     resolve_axis,
+    split_product,
 )
-from .axis_map import Axes, AxisMap
+from .axis_map import Axes, AxisMap, describe_node
 from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
 from .rules.base import has_rule, is_pointwise
 from .rules.contraction import CONVOLUTIONS, MAP, PRODUCTS, TRANSPOSED, parse_equation
 from .rules.normalization import NORMALIZATIONS
+from .rules.quantization import OBSERVERS
 from .rules.recurrent import GATES
 from .rules.reduction import COUNTS, EXTREMES, REDUCTIONS, SOFTMAXES, VECTOR_NORMS
 from .rules.spatial import AVERAGES, POOLINGS, UPSAMPLINGS
@@ -30,9 +32,10 @@ from .validate import validate_axes
 
 __all__ = [
     "AVERAGES", "Atom", "Axes", "Axis", "AxisMap", "CONVOLUTIONS", "COUNTS", "EXTREMES", "GATES",
-    "Keep", "MAP", "NORMALIZATIONS", "POOLINGS", "PRODUCTS", "Product", "REDUCTIONS", "SOFTMAXES",
-    "Sum", "TRANSPOSED", "UPSAMPLINGS", "VECTOR_NORMS", "atoms_of", "axis_owners", "axis_size",
-    "cut_program", "factors_of", "group_by_module", "has_rule", "is_free", "is_pointwise",
-    "kept_mask", "list_modules_around", "owner_indices", "parse_equation", "parts_of",
-    "propagate_axes", "remove_atom", "resolve_axis", "validate_axes",
+    "Keep", "MAP", "NORMALIZATIONS", "OBSERVERS", "POOLINGS", "PRODUCTS", "Product", "REDUCTIONS",
+    "SOFTMAXES", "Sum", "TRANSPOSED", "UPSAMPLINGS", "VECTOR_NORMS", "atoms_of", "axis_owners",
+    "axis_size", "cut_program", "describe_node", "factors_of", "group_by_module", "has_rule",
+    "is_free", "is_pointwise", "kept_mask", "list_modules_around", "owner_indices",
+    "parse_equation", "parts_of", "propagate_axes", "remove_atom", "resolve_axis", "split_product",
+    "validate_axes",
 ]  # fmt: skip

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..gates import differentiate_gates
 from ..graph import BatchNorm, Convolution
 from ..structure import Slot
-from .base import Criterion, Subject, sum_to_axis
+from .base import Criterion, Subject
 
 
 class SampleCriterion(Criterion):
@@ -56,8 +57,7 @@ class SampleCriterion(Criterion):
         if key is None:
             parameter = subject.parameters[slot.tensor]
             gradient = subject.gradients.get(slot.tensor)
-            values = parameter * (0 if gradient is None else gradient)
-            return sum_to_axis(values, slot.axis)[None]
+            return differentiate_gates(parameter, gradient, slot.axis)[None]
         found = self._seen.get(key)
         # The layer's weight and bias are seen together: the weight speaks for both.
         if found is None or slot.tensor.rpartition(".")[2] == "bias":

@@ -12,12 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..errors import PrunerError
+from ..gates import sum_to_axis
 from ..graph import BatchNorm, move_to_device
 from ..structure import Dim, Slot
 from ..tasks import Task
@@ -173,21 +172,3 @@ class CustomCriterion(Elementwise):
     def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
         """Call the user's function."""
         return self.function(name, parameter, gradient)
-
-
-def sum_to_axis(values: Tensor, axis: int) -> Tensor:
-    """Sum in double precision over all axes but one: float64 [axis size]."""
-    values = values.double()
-    return values.movedim(axis, 0).flatten(1).sum(1) if values.ndim > 1 else values
-
-
-def fold_positions(values: Tensor, owner: np.ndarray, size: int) -> Tensor:
-    """Sum positions onto the indices that own them: [n, axis size] -> [n, size]; -1 owns none."""
-    if values.ndim != 2 or values.shape[1] != len(owner):
-        raise PrunerError(
-            f"a criterion gave contributions of shape {tuple(values.shape)}; "
-            f"expected (n, {len(owner)})"
-        )
-    index = torch.as_tensor(np.asarray(owner, np.int64))
-    kept = index >= 0
-    return values.new_zeros(len(values), size).index_add_(1, index[kept], values[:, kept])

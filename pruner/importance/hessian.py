@@ -22,11 +22,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..data import Batch
 from ..errors import PrunerError
+from ..gates import differentiate_gates, fold_positions, gate_parameter, spread_gates
 from ..graph import evaluation_mode
 from ..structure import Importance, Network, Slot
 from ..tasks import Task
 from ..utils import make_generator
-from .base import Callback, Loss, Subject, fold_positions, select_gates, sum_to_axis
+from .base import Callback, Loss, Subject, select_gates
 from .network_criterion import NetworkCriterion
 
 
@@ -109,12 +110,6 @@ def _draw_signs(size: int, *keys: int | str) -> Tensor:
     return torch.randint(0, 2, (size,), generator=rng).double() * 2 - 1
 
 
-def _spread_signs(slot: Slot, signs: Tensor) -> Tensor:
-    """Give each position of a slot's axis its index's sign; 0 to positions of nobody."""
-    owner = torch.as_tensor(np.asarray(slot.owner, np.int64))
-    return torch.where(owner >= 0, signs[owner.clamp(min=0)], torch.zeros(()).double())
-
-
 def _build_direction(
     subject: Subject, plan: Iterable[tuple[str, Slot]], signs: Mapping[str, Tensor]
 ) -> dict[Tensor, Tensor]:
@@ -122,9 +117,8 @@ def _build_direction(
     direction: dict[Tensor, Tensor] = {}
     for name, slot in plan:
         parameter = subject.parameters[slot.tensor]
-        shape = [1] * parameter.ndim
-        shape[slot.axis] = -1
-        gated = parameter.detach() * _spread_signs(slot, signs[name]).to(parameter).reshape(shape)
+        spread = spread_gates(slot.owner, signs[name], others=0.0)
+        gated = gate_parameter(parameter.detach(), slot.axis, spread)
         direction[parameter] = direction.get(parameter, 0.0) + gated  # type: ignore[operator]
     return direction
 
@@ -136,8 +130,9 @@ def _project(
     parameter = subject.parameters[slot.tensor]
     if parameter not in products:
         return torch.zeros(len(signs), dtype=torch.float64)
-    values = sum_to_axis(parameter.detach() * products[parameter], slot.axis).cpu()
-    return fold_positions((values * _spread_signs(slot, signs))[None], slot.owner, len(signs))[0]
+    values = differentiate_gates(parameter.detach(), products[parameter], slot.axis).cpu()
+    spread = spread_gates(slot.owner, signs, others=0.0)
+    return fold_positions((values * spread)[None], slot.owner, len(signs))[0]
 
 
 def _share_out(sums: Mapping[str, Tensor], count: int, size: int) -> dict[str, NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from ..axes import atoms_of
 from ..data import Batch
+from ..gates import sum_to_axis
 from ..graph import (
     Block,
     StagedExecution,
@@ -29,7 +30,6 @@ from ..reconstruction import (
 from ..structure import Dim, Network, Slot
 from ..tasks import NetworkCalls, Task
 from ..utils import make_generator
-from .base import sum_to_axis
 from .obs import Elimination, LinearReader, eliminate
 
 CHUNK = 10

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..data import Batch, count_samples
 from ..errors import PrunerError
+from ..gates import fold_positions
 from ..graph import evaluation_mode
 from ..structure import Dim, Importance, Network
 from ..tasks import Task
-from .base import Callback, Criterion, Loss, Subject, UserCriterion, fold_positions
+from .base import Callback, Criterion, Loss, Subject, UserCriterion
 from .network_criterion import NetworkCriterion
 from .registry import resolve_criterion
 

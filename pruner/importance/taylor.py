@@ -13,18 +13,22 @@ over batches of the magnitude: terms of one residual stream may cancel, terms of
 
 from torch import Tensor
 
-from .base import Elementwise, select_gates, select_readers
+from ..gates import differentiate_gates
+from ..structure import Slot
+from .base import Criterion, Subject, select_gates, select_readers, select_writers
 
 
-class TaylorWeight(Elementwise):
+class TaylorWeight(Criterion):
     """w * dL/dw of the writers' weights and biases, whether a batch norm follows or not."""
 
     name = "taylor_weight"
     needs = "gradients"
+    slots = staticmethod(select_writers)
 
-    def elements(self, name: str, parameter: Tensor, gradient: Tensor | None) -> Tensor:
-        """Multiply weight and gradient; zero where the loss does not depend on the parameter."""
-        return parameter * (0 if gradient is None else gradient)
+    def contribution(self, subject: Subject, slot: Slot) -> Tensor:
+        """Differentiate by a gate on every position; zero where the loss does not depend on it."""
+        gradient = subject.gradients.get(slot.tensor)
+        return differentiate_gates(subject.parameters[slot.tensor], gradient, slot.axis)[None]
 
 
 class Taylor(TaylorWeight):

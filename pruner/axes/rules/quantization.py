@@ -18,7 +18,9 @@ PER_CHANNEL = (
 )  # fmt: skip
 OBSERVED = "_fused_moving_avg_obs_fq_helper"
 FUNCTIONAL = f"{OBSERVED}_functional"
-QUANTIZERS = (*PER_TENSOR, *PER_CHANNEL, OBSERVED, FUNCTIONAL)
+OBSERVERS = (OBSERVED, FUNCTIONAL)
+"""Quantizers that look at the range of what they quantize."""
+QUANTIZERS = (*PER_TENSOR, *PER_CHANNEL, *OBSERVERS)
 STATISTICS = ("running_min", "running_max", "scale", "zero_point")
 
 
@@ -38,7 +40,7 @@ def quantize_channels(axis_map: AxisMap, node: fx.Node) -> Result:
     return _repeat(node, list(x))
 
 
-@rule(OBSERVED, FUNCTIONAL)
+@rule(*OBSERVERS)
 def observe(axis_map: AxisMap, node: fx.Node) -> Result:
     """Match the statistics of channels with them; those of a whole tensor have no axis to cut.
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from pruner.importance.base import fold_positions
+from pruner.gates import fold_positions
 from pruner.importance.score import score
 
 from ..small import hand_traced, random_batches
