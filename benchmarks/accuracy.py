@@ -24,13 +24,12 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -48,8 +47,9 @@ from pruner.tuning import Recipe, evaluate, finetune, recalibrate
 from pruner.utils import digest_json
 
 from . import record
+from .matching import Matcher, read_plans, write_plans
 from .peers import METHODS, Method, Setting
-from .structures import open_dataset, time_in_turn
+from .structures import open_dataset
 
 COLUMNS = (
     "dataset", "model", "method", "latency_share", "measured_ms", "spread_ms", "accuracy_before",
@@ -62,11 +62,6 @@ KEY = [
 ]  # fmt: skip
 STAGES = ("score", "choose", "tune")
 SHARES = (70, 50, 35, 25)
-ABOVE, BELOW = 0.005, 0.02
-"""A structure is taken when it measures this close to the latency asked for, relative to dense."""
-CORRECTIONS = 6
-BISECTIONS = 9
-SCANNED = 50
 
 
 @dataclass(frozen=True)
@@ -175,7 +170,7 @@ class Bench:
         self.setting = Setting(dense.module, self.net, self.measure, fits, self.folder, tuned)
         self.teacher = CachingClassifier(self.net.module)
         self.methods: dict[str, Method] = {}
-        self.scans: dict[str, list[tuple[float, Plan]]] = {}
+        self.matchers: dict[str, Matcher] = {}
 
     def measure(self) -> LatencyTable:
         """Measure the table, or read it where it is there."""
@@ -222,70 +217,10 @@ class Bench:
             print(f"{self.name}, {name}, {share}%: measures {ratio:.1%}", flush=True)
 
     def match(self, name: str, share: float) -> dict[str, Any]:
-        """Find the plan that measures closest to a share of the dense latency, below it if it can.
-
-        Of structures that were tried, the best that measures below it.
-        """
-        aim, tries, method = share, list[dict[str, Any]](), self.make_method(name)
-
-        def measure_ratio(plan: Plan) -> float:
-            dense, pruned = time_in_turn(method.net, plan, self.engine)
-            tries.append({
-                "plan": plan, "measured_ms": pruned.median_ms, "spread_ms": pruned.spread_ms,
-                "dense_ms": dense.median_ms, "tries": pruned.median_ms / dense.median_ms,
-            })  # fmt: skip
-            return float(tries[-1]["tries"])
-
-        def describe(taken: dict[str, Any]) -> dict[str, Any]:
-            plan = json.loads(taken["plan"].to_json())
-            return {**taken, "plan": plan, "tries": [t["tries"] for t in tries]}
-
-        for plan in method.find_candidates(share):
-            if measure_ratio(plan) <= share * (1 + ABOVE):
-                return describe(tries[-1])
-        seen: dict[float, float] = {}  # of an aim: the share that its structure measures
-        for _ in range(CORRECTIONS + 1):
-            best = self.bisect(method, aim) if method.monotone else self.scan(name, aim)
-            if best is None:
-                raise PrunerError(f"nothing within {aim:.1%} of the dense latency")
-            ratio = measure_ratio(best)
-            if share * (1 - BELOW) <= ratio <= share * (1 + ABOVE):
-                break
-            seen[aim] = ratio
-            aim = correct_aim(seen, share)
-        fitting = [t for t in tries if t["tries"] <= share * (1 + ABOVE)] or tries
-        return describe(min(fitting, key=lambda t: abs(t["tries"] - share)))
-
-    def predict(self, method: Method, plan: Plan) -> float:
-        """Predict the milliseconds of a plan."""
-        return pruner.predict(method.net, self.setting.table, plan.sizes(), plan.dropped_blocks())
-
-    def bisect(self, method: Method, share: float) -> Plan | None:
-        """Find, by the table alone, the largest knob whose plan is predicted within the share."""
-        limit = share * self.setting.table.uncut_ms(self.net)
-        low, high, best = 0.02, 1.0, None
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            try:
-                plan = method.plan(middle)
-            except solver.SolverError:  # nothing within so little: more is needed
-                low = middle
-                continue
-            if self.predict(method, plan) <= limit:
-                low, best = middle, plan
-            else:
-                high = middle
-        return best
-
-    def scan(self, name: str, share: float) -> Plan | None:
-        """Find, by the table alone, of many knobs' plans the slowest that is within the share."""
-        method = self.make_method(name)
-        if name not in self.scans:
-            plans = [method.plan(float(knob)) for knob in np.linspace(0.02, 1.0, SCANNED)]
-            self.scans[name] = [(self.predict(method, plan), plan) for plan in plans]
-        limit = share * self.setting.table.uncut_ms(self.net)
-        fitting = [found for found in self.scans[name] if found[0] <= limit]
-        return max(fitting, key=lambda found: found[0])[1] if fitting else None
+        """Find the plan that measures closest to a share of the dense latency."""
+        if name not in self.matchers:
+            self.matchers[name] = Matcher(self.make_method(name), self.setting, self.engine)
+        return self.matchers[name].match(share)
 
     def tune(self, name: str) -> None:
         """Cut, repair and tune every plan with every seed, each a row."""
@@ -379,21 +314,6 @@ class Bench:
         return evaluate(module, self.data.test(250)).accuracy
 
 
-def correct_aim(seen: Mapping[float, float], share: float) -> float:
-    """Return what to ask of the table, after what structures measure that were asked for before.
-
-    Between the nearest from below and from above, in proportion; while all lie on one side, the
-    last one is scaled by its error.
-    """
-    low = max((aim for aim, ratio in seen.items() if ratio <= share), default=0.0)
-    high = min((aim for aim, ratio in seen.items() if ratio > share and aim > low), default=0.0)
-    if not (low and high):
-        aim, ratio = list(seen.items())[-1]
-        return aim * share / ratio
-    part = (share - seen[low]) / (seen[high] - seen[low])
-    return low + (high - low) * min(max(part, 0.25), 0.75)
-
-
 def _make_slug(found: dict[str, Any], content: Any) -> str:
     name = found["method"].replace(", ", "-").replace(" ", "_")
     return f"{name}-{found['latency_share']}-{digest_json(content)[:8]}"
@@ -401,20 +321,6 @@ def _make_slug(found: dict[str, Any], content: Any) -> str:
 
 def _select(plans: list[dict[str, Any]], method: str, share: int) -> list[dict[str, Any]]:
     return [p for p in plans if (p["method"], p["latency_share"]) == (method, share)]
-
-
-def read_plans(results: Path, model: str) -> list[dict[str, Any]]:
-    """Read what was chosen for a network, on whatever devices: one JSON object a line."""
-    file = results / "plans" / f"{model}.jsonl"
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def write_plans(results: Path, model: str, plans: list[dict[str, Any]]) -> None:
-    """Replace them, whole or not at all."""
-    file = results / "plans" / f"{model}.jsonl"
-    record.write_result(file, "".join(f"{json.dumps(plan)}\n" for plan in plans))
 
 
 def _contains(rows: pd.DataFrame, row: dict[str, Any]) -> bool:

@@ -25,23 +25,24 @@ from pruner import Importance, Network, Plan
 from pruner.problem import LATENCY
 from pruner.search import STEPS
 from pruner.surgery import replace_tensors, silence_removed
-from pruner.tasks import extract_scores
+from pruner.tasks import Task, extract_scores
 from pruner.tuning import evaluate, recalibrate
 
 from . import record
 
-Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
+Batches = Sequence[tuple[Any, Any]]
 TIME_LIMIT_S = 120.0
 TRIALS = 40
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A network with its weights, its table, and the images that scores may look at.
+    """A network with its weights, its table, and the samples that scores may look at.
 
     model is the network as its author wrote it; folder keeps scores that take long; tuned says
-    whether what is chosen will be tuned, or repaired only. The table is measured when it is first
-    asked for: who tunes what was chosen elsewhere needs none.
+    whether what is chosen will be tuned, or repaired only; task says how outputs are judged (None:
+    they are class scores of images). The table is measured when it is first asked for: who tunes
+    what was chosen elsewhere needs none.
     """
 
     model: nn.Module
@@ -50,11 +51,17 @@ class Setting:
     batches: Batches
     folder: Path
     tuned: bool = True
+    task: Task | None = None
 
     @cached_property
     def table(self) -> LatencyTable:
         """The latency table of its network."""
         return self.measure()
+
+    def score(self, net: Network, criterion: str) -> Importance:
+        """Score a network of the same kind, this one or one that was made of it."""
+        loss = compute_loss if self.task is None else None
+        return pruner.score(net, self.batches, loss, criterion, task=self.task)
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,13 @@ def make_msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
 
     With trials, structures are tried for every share of the latency.
     """
-    net = pruner.rotate(setting.net, setting.batches)
+    net = pruner.rotate(setting.net, setting.batches, task=setting.task)
     path = setting.folder / f"scores-{criterion}.safetensors"
 
     @cache
     def read_scores() -> Importance:
         if not path.is_file():
-            pruner.score(net, setting.batches, compute_loss, criterion).save(path)
+            setting.score(net, criterion).save(path)
         return Importance.load(path)
 
     def plan(knob: float) -> Plan:
@@ -102,7 +109,8 @@ def make_msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
         if not file.is_file():
             found = pruner.evaluate_candidates(
                 net, setting.table, read_scores(), setting.batches, f"{percent}%", trials,
-                steps=STEPS * setting.tuned, journal=file.with_suffix(".txt"),
+                task=setting.task, steps=STEPS * setting.tuned,
+                journal=file.with_suffix(".txt"),
             )  # fmt: skip
             rows = [{"loss": t.loss, "plan": json.loads(t.plan.to_json())} for t in found]
             record.write_result(file, json.dumps(rows))
@@ -115,7 +123,7 @@ def make_msprune(setting: Setting, criterion: str, trials: int = 0) -> Method:
 def make_mdp(setting: Setting) -> Method:
     """Prune by MDP as published (arXiv 2406.12079): Taylor, one pass, convolutions' costs only."""
     net = setting.net
-    read_scores = cache(lambda: pruner.score(net, setting.batches, compute_loss, "taylor"))
+    read_scores = cache(lambda: setting.score(net, "taylor"))
     counted = {cell.name for cell in net.cells() if "conv" in cell.spec.operator}
 
     def plan(knob: float) -> Plan:
@@ -143,10 +151,11 @@ def make_halp(setting: Setting, rounds: int = 30, least: float = 0.15) -> Method
 
     def score_plan(plan: Plan) -> Importance:
         masked = silence_removed(net.module, net, plan)
-        recalibrate(masked, setting.batches)  # or the cut network's gradients would mean little
+        # Or the cut network's gradients would mean little.
+        recalibrate(masked, setting.batches, setting.task)
         known = {**dict(masked.named_parameters()), **dict(masked.named_buffers())}
         values = {name: known[name].detach() for name in net.program.tensors if name in known}
-        return pruner.score(replace_tensors(net, values), setting.batches, compute_loss, "taylor")
+        return setting.score(replace_tensors(net, values), "taylor")
 
     step = partial(_solve_knapsack, net, setting.table)
 

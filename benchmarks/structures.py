@@ -51,10 +51,12 @@ def open_dataset(folder: Path, side: int, dense: DenseModel) -> ImageData:
     return open_images(folder, side, **how)
 
 
-def time_in_turn(net: Network, plan: pruner.Plan, engine: Engine) -> tuple[Timing, Timing]:
+def time_in_turn(
+    net: Network, plan: pruner.Plan, engine: Engine, rounds: int = ROUNDS
+) -> tuple[Timing, Timing]:
     """Time the uncut network and a plan's in turn."""
     probes = {"dense": net.probe({}), "pruned": net.probe(plan.sizes(), plan.dropped_blocks())}
-    timings = latency_tables.compare(engine, probes, ROUNDS)
+    timings = latency_tables.compare(engine, probes, rounds)
     return timings["dense"], timings["pruned"]
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import latency_tables
 from benchmarks import accuracy
-from benchmarks.accuracy import CORRECTIONS, Bench, Case, correct_aim, read_rows, write_plans
+from benchmarks.accuracy import Bench, Case, read_rows
+from benchmarks.matching import CORRECTIONS, correct_aim, write_plans
 from benchmarks.peers import Method
 from pruner import Plan
 from pruner.demo import WEIGHTS, unpack

@@ -9,6 +9,7 @@ from .minilm import (
     SimilarityRanks,
     load_encoder,
     load_tokenizer,
+    name_tokens,
     tokenize,
 )
 from .ocr import Recognizer, WordAccuracy, WordBoxes, decode, load_detector, load_recognizer
@@ -28,5 +29,6 @@ __all__ = [
     "load_encoder",
     "load_recognizer",
     "load_tokenizer",
+    "name_tokens",
     "tokenize",
 ]

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def tokenize(tokenizer: Any, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
     found = tokenizer.encode_batch(list(sentences))
     ids = torch.tensor([one.ids for one in found])
     return ids, torch.tensor([one.attention_mask for one in found])
+
+
+@cache
+def open_tokenizer() -> Any:
+    """Load the tokenizer of the usual folder, once."""
+    return load_tokenizer()
+
+
+def name_tokens(sentences: Sequence[str]) -> dict[str, Tensor]:
+    """Return the encoder's arguments by name, int64 [n, 64] each: a tokenizer of a task's."""
+    ids, mask = tokenize(open_tokenizer(), sentences)
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 class SimilarityRanks:

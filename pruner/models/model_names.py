@@ -55,3 +55,13 @@ def unknown_model(source: str, name: str, known: Iterable[str]) -> PrunerError:
     """Make the error for ``source:name``, with the known names that are closest to it."""
     hint = suggest_names(name, known, show=f"{source}:{{}}".format)
     return PrunerError(f"unknown MODEL {source + ':' + name!r}" + (hint and f": {hint}"))
+
+
+def describe_weights(name: str, weights: str | None) -> str:
+    """Return where the weights of a MODEL string come from, in words.
+
+    Without a file those of libraries are random; what a user's factory does only the user knows.
+    """
+    if weights is not None:
+        return weights
+    return "random" if name.partition(":")[0] in LIBRARIES else "as the factory makes them"

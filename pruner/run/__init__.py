@@ -4,6 +4,7 @@ from .cli import main
 from .commands import bench, demo, inspect, report, run
 from .config import Config, FinetuneConfig, MeasureConfig, RoundsConfig, ScoreConfig
 from .console_summary import Outcome
+from .context import Workspace
 from .export_stage import export
 from .finetune_stage import finetune
 from .frontier_stage import frontier
@@ -14,6 +15,6 @@ from .tuning_stage import FewerImages
 
 __all__ = [
     "Config", "FewerImages", "FinetuneConfig", "METRICS", "MeasureConfig", "Outcome",
-    "RoundsConfig", "RunFolder", "ScoreConfig", "bench", "demo", "export", "finetune", "frontier",
-    "inspect", "main", "measure", "report", "run", "solve",
+    "RoundsConfig", "RunFolder", "ScoreConfig", "Workspace", "bench", "demo", "export", "finetune",
+    "frontier", "inspect", "main", "measure", "report", "run", "solve",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from ..models import (
     Example,
     Host,
     PartTask,
+    describe_weights,
     load_model,
     resolve_name,
 )
@@ -165,10 +166,14 @@ class Workspace:
             return
         known, model = self.base.read_state()["identity"], self.dense
         if (known["model"], known["digest"]) != (model.name, model.digest):
-            weights = f"{known['weights'] or 'at random'} ({known['digest'][:12]})"
-            other = f"of {known['model']} with weights {weights}"
-            weights = f"{model.weights or 'random weights'} ({model.digest[:12]})"
-            own = f"of {model.name} with {weights}"
+            sides = (
+                (known["model"], known["weights"], known["digest"]),
+                (model.name, model.weights, model.digest),
+            )
+            other, own = (
+                f"of {name} with weights {describe_weights(name, weights)} ({digest[:12]})"
+                for name, weights, digest in sides
+            )
         elif read_parts(known) != self.config.parts:
             other = f"of --submodule {', '.join(read_parts(known)) or None}"
             own = f"of {', '.join(self.config.parts) or None}"

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..graph import operator_name
-from ..models import DenseModel
+from ..models import DenseModel, describe_weights
 from ..structure import Cost, Network
 from ..utils import group_names
 from .console_summary import Outcome
@@ -86,7 +86,8 @@ def _list_head(
         if isinstance(leaf, Tensor)
     ]
     yield net.name
-    yield f"  input: {', '.join(inputs)}; weights: {dense.weights or 'random'}"
+    weights = describe_weights(dense.name, dense.weights)
+    yield f"  input: {', '.join(inputs)}; weights: {weights}"
     model = sum(parameter.numel() for parameter in dense.module.parameters())
     part = f" (of the model's {model:,})" if model > cost.parameters else ""
     yield f"  parameters: {cost.parameters:,}{part}, of which {_format_share(shares[0])} can go"

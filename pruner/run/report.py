@@ -9,6 +9,7 @@ import yaml
 
 from latency_tables import LatencyTable
 
+from ..models import describe_weights
 from ..tasks import MetricKind, describe_choice
 from .metrics import Metrics, NetworkMetrics, find_value
 from .model_input import describe_input
@@ -160,9 +161,10 @@ def _list_proof(metrics: Metrics) -> list[tuple[str, str]]:
 
 def _list_provenance(state: Mapping[str, Any], metrics: Metrics) -> list[tuple[str, str]]:
     config, identity = state["config"], state["identity"]
+    weights = describe_weights(identity["model"], identity["weights"])
     return [
         ("network", f"{_name_network(identity)}, input {describe_input(identity['input'])}"),
-        ("weights", f"{identity['weights'] or 'random'} (state {identity['digest'][:12]})"),
+        ("weights", f"{weights} (state {identity['digest'][:12]})"),
         ("device", metrics.device),
         ("latency table", metrics.table),
         ("task", describe_choice(config.get("task"))),

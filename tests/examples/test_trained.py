@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples.sentences import write_sentences
 from examples.trained import (
     SentenceNeighbours,
     SimilarityRanks,
@@ -22,6 +23,7 @@ from examples.trained import (
 from examples.trained.ocr import count_matches, fit_line
 from examples.trained.wheels import import_from, read_state
 from examples.words.text import ALPHABET
+from pruner.data import open_texts
 
 A, B = ALPHABET.index("a") + 1, ALPHABET.index("B") + 1
 
@@ -87,3 +89,11 @@ def test_sentences_by_hand() -> None:
     neighbours = SentenceNeighbours()
     neighbours.update(dense, ["one", "one", "two", "three"])
     assert neighbours.compute() == 0.5
+
+
+def test_sentences_are_written_as_a_task_of_embeddings_reads_them(tmp_path: Path) -> None:
+    texts = [f'Sentence {k}, with a comma and a "quote".' for k in range(7)]
+    assert write_sentences(tmp_path, texts) == (5, 2)
+    data = open_texts(tmp_path, lambda found: {"input_ids": torch.zeros(len(found), 3)})
+    assert data.training.texts == tuple(texts[k] for k in (0, 2, 3, 4, 5))
+    assert data.testing is not None and data.testing.texts == (texts[1], texts[6])

@@ -119,6 +119,21 @@ def test_report_holds_the_figures() -> None:
     assert "a&lt;b&gt;:net" in text and "a<b>" not in text
 
 
+@pytest.mark.parametrize(
+    ("model", "weights", "given", "said"),
+    [
+        ("timm:resnet18", None, [1, 3, 8, 8], ("1x3x8x8", "random (state")),
+        ("own.package:load", None, ["ids=1x8:int", "mask=1x8:ones"],
+         ("ids=1x8:int, mask=1x8:ones", "as the factory makes them (state")),
+        ("own.package:load", "/some/file", ["2x8:int"], ("input 2x8:int", "/some/file (state")),
+    ],
+)  # fmt: skip
+def test_input_and_origin_of_the_weights_are_said(model, weights, given, said) -> None:
+    identity = {**STATE["identity"], "model": model, "weights": weights, "input": given}
+    text = render_report({**STATE, "identity": identity}, Metrics.model_validate(METRICS))
+    assert all(one in text for one in said)
+
+
 def test_what_was_not_measured_is_not_shown() -> None:
     metrics = copy.deepcopy(METRICS)
     metrics["pruned"].update(latency_ms=None, accuracy=None, accuracy_before_finetune=None)
