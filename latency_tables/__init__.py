@@ -11,11 +11,24 @@ from .devices import (
     CarriedEngine,
     CollectedEngine,
     FleetEngine,
+    GpuState,
+    MachineState,
     RemoteEngine,
     Setting,
+    inspect_gpu,
+    inspect_machine,
     open_carrier,
 )
-from .engines import Engine, Profile, Session, Step, engine, engine_names
+from .engines import (
+    Engine,
+    EngineAvailability,
+    Profile,
+    Session,
+    Step,
+    engine,
+    engine_names,
+    list_engines,
+)
 from .errors import (
     CarrierError,
     DamagedBundleError,
@@ -63,11 +76,12 @@ joined, worthwhile = join_tables, find_useful_sizes
 __all__ = [
     "BundledEngine", "Calibration", "CarriedEngine", "CarrierError", "Cell", "CellReading", "Check",
     "CollectedEngine", "Context", "DEVICE_LOG", "DamagedBundleError", "DamagedTableError", "Device",
-    "DeviceMismatchError", "Engine", "EngineError", "FleetEngine", "LatencyError", "LatencyTable",
-    "LayerSpec", "Library", "MeasureProgress", "MissingSpecError", "Probe", "ProbeSource",
-    "Profile", "Progress", "Reading", "RemoteEngine", "Sample", "Session", "Setting", "Step",
-    "TableError", "Timing", "UnfinishedError", "UnknownEngineError", "check", "compare", "engine",
-    "engine_names", "find_useful_sizes", "join_tables", "joined", "library_folder", "measure",
-    "measure_structure", "network_digest", "open_carrier", "predict_unseen", "time_calls",
-    "worthwhile", "write_probe_bundle",
+    "DeviceMismatchError", "Engine", "EngineAvailability", "EngineError", "FleetEngine", "GpuState",
+    "LatencyError", "LatencyTable", "LayerSpec", "Library", "MachineState", "MeasureProgress",
+    "MissingSpecError", "Probe", "ProbeSource", "Profile", "Progress", "Reading", "RemoteEngine",
+    "Sample", "Session", "Setting", "Step", "TableError", "Timing", "UnfinishedError",
+    "UnknownEngineError", "check", "compare", "engine", "engine_names", "find_useful_sizes",
+    "inspect_gpu", "inspect_machine", "join_tables", "joined", "library_folder", "list_engines",
+    "measure", "measure_structure", "network_digest", "open_carrier", "predict_unseen",
+    "time_calls", "worthwhile", "write_probe_bundle",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ def cache_folder() -> Path:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write under a temporary name, in a folder that is made, and move into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)

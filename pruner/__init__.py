@@ -12,11 +12,11 @@ small   = pruner.apply(net, plan)
 from .errors import PlanError, PrunerError, TraceError
 from .graph import Block
 from .importance import score
-from .models import load, load_model, register_when_imported, splice
+from .models import load_model, register_when_imported, splice
 from .moved import install
 from .problem import formulate, predict
 from .reconstruction import repair
-from .run import export
+from .run import export, load
 from .search import evaluate_candidates
 from .structure import Dim, Frozen, Importance, Network, Plan, Slot, trace
 from .surgery import apply, rotate, save, verify

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class Problem:
                 )
             if isinstance(budget, bool) or not isinstance(budget, numbers.Real):
                 raise BudgetError(f"budget for {resource!r} must be a number, not {budget!r}")
-            if not math.isfinite(budget) or budget < 0:
+            if not (0 <= budget <= sys.float_info.max):  # of integers beyond it too
                 raise BudgetError(
                     f"budget for {resource!r} must be finite and not negative, not {budget!r}"
                 )

@@ -32,7 +32,7 @@ def read_document(source: str | Path) -> dict[str, Any]:
         document = json.loads(text, parse_constant=_parse_constant)
     except ProblemError as error:
         raise ProblemError(f"{where}: {error}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: numbers of thousands of digits, too
         raise ProblemError(f"{where}: not JSON: {error}") from None
     if not isinstance(document, dict):
         raise ProblemError(f"{where}: a problem is a JSON object, not {type(document).__name__}")
@@ -88,7 +88,7 @@ def _parse_table(entry: Any, position: int, where: str) -> Table:
     if value is not None:
         try:
             value = np.array(value, dtype=np.float64)  # null becomes NaN
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ProblemError(f"{where}: table {name!r}: value is not an array: {error}") from None
         value = np.where(np.isnan(value), -np.inf, value)
         if not entry["scope"] and value.size == 1:

@@ -74,7 +74,7 @@ def _check_array(given: object, where: str) -> np.ndarray:
     """Return an array as a read-only view of float64; refuse NaN."""
     try:
         array = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ProblemError(f"{where} is not a numeric array: {error}") from None
     if np.isnan(array).any():
         position = tuple(int(i) for i in np.argwhere(np.isnan(array))[0])

@@ -9,11 +9,13 @@ from .carried import CarriedEngine
 from .carriers import LOG, Carrier, open_carrier
 from .fleet import FleetEngine
 from .job import Job, JobModel, Pace, Setting, make_comparison, make_probe_job
+from .machine import GpuState, MachineState, inspect_gpu, inspect_machine
 from .remote import RemoteEngine
 from .result import BuildResult, JobResult, read_results
 
 __all__ = [
     "BuildResult", "BundledEngine", "CarriedEngine", "Carrier", "CollectedEngine", "FleetEngine",
-    "Job", "JobModel", "JobResult", "LOG", "Pace", "RemoteEngine", "Setting", "make_comparison",
-    "make_probe_job", "open_carrier", "read_bundle", "read_results", "write_bundle",
+    "GpuState", "Job", "JobModel", "JobResult", "LOG", "MachineState", "Pace", "RemoteEngine",
+    "Setting", "inspect_gpu", "inspect_machine", "make_comparison", "make_probe_job",
+    "open_carrier", "read_bundle", "read_results", "write_bundle",
 ]  # fmt: skip

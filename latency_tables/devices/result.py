@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,9 @@ from ..device import Device
 from ..engines import Lap, Profile, Step, find_onnx_layers, find_operators
 from ..errors import DamagedBundleError
 from .runner.records import seal_record
+
+MOST_BYTES = 1 << 28
+"""What a result may hold unpacked; laps and profiles of a job take some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,29 @@ def decode_result(data: bytes, where: str) -> JobResult:
         DamagedBundleError: It was edited or cut.
     """
     try:
-        record = json.loads(gzip.decompress(data))
+        record = json.loads(_unpack(data))
         if record["seal"] != seal_record(record):
             raise ValueError("its seal does not match")
         return JobResult(
             record["key"], Device.from_json(record["device"]), record["measured_at"],
             float(record["seconds"]), tuple(map(_decode_build, record["builds"])),
         )  # fmt: skip
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+        zlib.error,
+    ) as error:  # fmt: skip
         raise DamagedBundleError(
             f"{where} was edited or cut ({error}): delete it over there and run the bundle again"
         ) from error
+
+
+def _unpack(data: bytes) -> bytes:
+    """Return what gzip packed; ValueError where a few bytes would fill the memory."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        text = stream.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it holds more than {MOST_BYTES} bytes")
+    return text
 
 
 def decode_line(text: str, where: str) -> JobResult:

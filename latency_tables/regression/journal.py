@@ -1,5 +1,6 @@
 """The journal of a measurement under way, which an interrupted one continues from."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,7 @@ class Journal:
             [c.cell, c.spec.to_json(), c.sizes, c.kernel_ms, c.spread_ms, c.kernels]
             for c in reading.cells
         ]
+        row["seal"] = _seal(row)
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -48,7 +50,7 @@ class Journal:
         self.file.unlink(missing_ok=True)
 
     def _load(self, device: Device) -> None:
-        text = self.file.read_text(encoding="utf-8")
+        text = self.file.read_text(encoding="utf-8", errors="replace")
         # A process that was killed may have left half a line; what it held is measured again.
         whole = text[: text.rfind("\n") + 1]
         try:
@@ -57,7 +59,7 @@ class Journal:
                 raise ValueError(f"schema {header['schema']}, not {SCHEMA}")
             known = Device.from_json(header["device"])
             self.readings = [_decode_reading(row) for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedTableError(
                 f"{self.file}, of an unfinished measurement, is damaged ({error!r}). {HINT}"
             ) from error
@@ -66,7 +68,14 @@ class Journal:
             write_bytes(self.file, whole.encode())
 
 
+def _seal(row: dict[str, Any]) -> str:
+    """Return a digest of a line's content: a digit that changes on the disk would be a sample."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _decode_reading(row: dict[str, Any]) -> Reading:
+    if row.pop("seal", None) not in (None, _seal(row)):  # journals of before have none
+        raise ValueError(f"the reading taken {row.get('measured_at')} was edited")
     cells = [
         CellReading(name, LayerSpec.from_json(spec), tuple(sizes), *rest)
         for name, spec, sizes, *rest in row.pop("cells")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,6 +16,9 @@ from ..spec import LayerSpec
 
 DRIFTED = 0.05  # beyond it, taking drift out leaves a guess: worth measuring again
 _STORED = {"reference_ms": "sentinel_ms"}  # field -> its name in files
+_TIMES = (
+    "latency_ms", "spread_ms", "interval_ms", "reference_ms", "disturbed", "seconds", "runs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,13 @@ class Reading:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any], cells: Sequence[CellReading]) -> Reading:
-        """Decode what ``to_json`` gave."""
-        return cls(**{**row, "dropped": tuple(row["dropped"]), "cells": tuple(cells)})
+        """Decode what ``to_json`` gave; raise ``ValueError`` where a time is no finite number."""
+        made = cls(**{**row, "dropped": tuple(row["dropped"]), "cells": tuple(cells)})
+        times = [getattr(made, name) for name in _TIMES]
+        times += [ms for cell in cells for ms in (cell.kernel_ms, cell.spread_ms)]
+        if not all(isinstance(ms, int | float) and math.isfinite(ms) for ms in times):
+            raise ValueError(f"the reading taken {made.measured_at} holds what is no time")
+        return made
 
 
 def average_readings(readings: Sequence[Reading]) -> Reading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..device import Device
-from ..errors import LatencyError
+from ..errors import DamagedTableError, LatencyError
 from ..former_names import accept_former_names
 from ..source import ProbeSource, network_digest
 from ..spec import LayerSpec
@@ -21,7 +21,7 @@ from .calibration import IDENTITY, Calibration
 from .curves import LayerCurves
 from .normalize import NormalizedReadings, Sample, find_usual_ms, normalize_readings
 from .reading import CellReading, Reading
-from .storage import load_files, save_files
+from .storage import HINT, header_path, load_files, save_files
 
 _ITERATIONS = 100
 
@@ -247,13 +247,28 @@ class LatencyTable:
             DeviceMismatchError: It is another device's.
         """
         header, rows = load_files(Path(path))
+        try:
+            table = cls._decode(header, rows)
+        except Exception as error:  # sealed by who wrote it, whoever that was
+            raise DamagedTableError(
+                f"{header_path(Path(path))} holds no table of this version "
+                f"({type(error).__name__}: {error}). {HINT}"
+            ) from error
+        if device is not None:
+            device.check_same(table.device, str(path))
+        return table
+
+    @classmethod
+    def _decode(
+        cls, header: Mapping[str, Any], rows: Sequence[Mapping[Hashable, Any]]
+    ) -> LatencyTable:
         specs = {text: LayerSpec.from_json(text) for text in {row["spec"] for row in rows}}
         cells: list[list[CellReading]] = [[] for _ in header["probes"]]
         for row in rows:
             times = row["kernel_ms"], row["kernel_spread_ms"], row["kernels"]
             own = CellReading(row["cell"], specs[row["spec"]], tuple(row["sizes"].tolist()), *times)
             cells[row["probe"]].append(own)
-        table = cls(
+        return cls(
             device=Device.from_json(header["device"]),
             readings=tuple(map(Reading.from_json, header["probes"], cells)),
             error=TableError(**header["error"]) if header["error"] else None,
@@ -263,11 +278,8 @@ class LatencyTable:
                 for name, own in header.get("contexts", {}).items()
             },
             notes=tuple(header["notes"]),
-            provenance=header["provenance"],
+            provenance=dict(header["provenance"]),
         )
-        if device is not None:
-            device.check_same(table.device, str(path))
-        return table
 
 
 def join_tables(tables: Sequence[LatencyTable]) -> LatencyTable:

@@ -41,6 +41,7 @@ from .ops import (
 )
 from .program import BATCH_HINT, Program, group_tied_names, named_tensors
 from .rebuilt_module import LayerGroup, RebuiltModule, order_tensors
+from .single_values import allow_single_values
 from .staged_execution import StagedExecution
 from .torch_internals import (
     BatchNorm,
@@ -48,6 +49,7 @@ from .torch_internals import (
     FakeTensorMode,
     TableReads,
     child_modules,
+    computes_alone,
     io_nesting,
     is_operator,
     operator_schema,
@@ -59,15 +61,15 @@ from .wrappers import copy_model, unwrap_model
 __all__ = [
     "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "GraphPart",
     "LAYERS_BY_NAME", "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule",
-    "StagedExecution", "TableReads", "batch_norm_scale", "build_layer", "build_probe_onnx",
-    "capture_program", "child_modules", "copy_model", "decode_spec", "describe_traceable_parts",
-    "detach_part", "drop_blocks", "effective_weight", "encode_spec", "evaluation_mode",
-    "export_program", "find_batch_norm_after", "find_device", "find_input_dependent",
-    "flatten_arguments", "flatten_io", "get_layer", "group_tied_names", "io_nesting",
-    "is_batch_norm", "is_mutable", "is_operator", "is_repeated", "is_speakable", "is_ungrouped",
-    "join_programs", "keep_model", "layer_settings", "materialize", "move_to_device",
-    "named_tensors", "nest_results", "only_user", "operator_arguments", "operator_name",
-    "operator_schema", "order_tensors", "producer_of", "put_missing_tensors", "put_module",
-    "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names", "set_io_nesting",
-    "share_layers", "target_name", "to_onnx", "unwrap_model",
+    "StagedExecution", "TableReads", "allow_single_values", "batch_norm_scale", "build_layer",
+    "build_probe_onnx", "capture_program", "child_modules", "computes_alone", "copy_model",
+    "decode_spec", "describe_traceable_parts", "detach_part", "drop_blocks", "effective_weight",
+    "encode_spec", "evaluation_mode", "export_program", "find_batch_norm_after", "find_device",
+    "find_input_dependent", "flatten_arguments", "flatten_io", "get_layer", "group_tied_names",
+    "io_nesting", "is_batch_norm", "is_mutable", "is_operator", "is_repeated", "is_speakable",
+    "is_ungrouped", "join_programs", "keep_model", "layer_settings", "materialize",
+    "move_to_device", "named_tensors", "nest_results", "only_user", "operator_arguments",
+    "operator_name", "operator_schema", "order_tensors", "producer_of", "put_missing_tensors",
+    "put_module", "put_tensor", "rename_by_prefix", "renamed_parts", "restore_names",
+    "set_io_nesting", "share_layers", "target_name", "to_onnx", "unwrap_model",
 ]  # fmt: skip

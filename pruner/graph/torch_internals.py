@@ -27,6 +27,10 @@ HigherOrderOperator = torch._ops.HigherOrderOperator
 """An operator that runs a graph."""
 
 
+_PLACES = frozenset({"filename", "path", "file"})
+"""Arguments of operators that name a file: ``from_file`` makes one."""
+
+
 class TableReads(_TorchDispatchMode):
     """Under it, every look-up of rows in a table of numbers is noted.
 
@@ -63,6 +67,12 @@ def operator_schema(target: Any) -> Any:
 def is_operator(target: Any) -> bool:
     """Whether a call's target is one overload of a dispatcher's operator, such as an ATen one."""
     return isinstance(target, torch._ops.OpOverload)
+
+
+def computes_alone(operator: Any) -> bool:
+    """Whether an operator is the dispatcher's, and looks at its arguments alone: at no file."""
+    known = torch._C._dispatch_has_kernel(operator.name())
+    return known and all(a.name not in _PLACES for a in operator._schema.arguments)
 
 
 def composite_kernel(target: Any) -> Callable[..., Any] | None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..graph import allow_single_values
 from ..tasks import Task
 from ..tuning import Recipe
 from ..utils import make_generator
@@ -33,7 +34,7 @@ def distill_briefly(
     order: list[int] = []
     rng = make_generator("lesson", steps)  # the former name: seeds stay
     module.train()
-    with torch.enable_grad():
+    with torch.enable_grad(), allow_single_values(module):
         for step in range(steps):
             order = order or torch.randperm(len(examples), generator=rng).tolist()
             inputs, dense = examples[order.pop()]

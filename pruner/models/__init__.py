@@ -7,10 +7,10 @@ from .input_specs import InputSpec, make_example, parse_specs, set_batch
 from .load import DenseModel, load_model
 from .model_names import describe_weights, resolve_name
 from .submodule import capture_arguments, find_parts, find_submodule, splice
-from .whole import load, save_whole
+from .whole import WHOLE, load, save_whole
 
 __all__ = [
-    "DenseModel", "Example", "Host", "InputSpec", "PartTask", "capture_arguments",
+    "DenseModel", "Example", "Host", "InputSpec", "PartTask", "WHOLE", "capture_arguments",
     "describe_weights", "find_parts", "find_submodule", "load", "load_auto_classes", "load_model",
     "make_example", "make_tensor_example", "parse_specs", "register_when_imported", "resolve_name",
     "save_whole", "set_batch", "splice",

@@ -11,6 +11,7 @@ import datetime
 import pathlib
 import re
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,31 @@ def _make_dictionary(*_: Any) -> dict[Any, Any]:
     return collections.OrderedDict()
 
 
+class _Array(np.ndarray):
+    """Stands in for numpy's array: as pickles build one, it is empty until its bytes come."""
+
+    def __new__(cls, *_: Any) -> "_Array":
+        """Return an empty array, whatever shape the file asks memory for."""
+        return np.ndarray.__new__(cls, (0,), "b")
+
+
+def _make_array(*_: Any) -> _Array:
+    """Stand in for what numpy pickles arrays with: the shape comes again with the bytes."""
+    return _Array()
+
+
+def _make_bytes(content: Any = b"", *encoding: Any) -> bytes:
+    """Stand in for bytes, which of a number makes as many zeros."""
+    if isinstance(content, int):
+        raise ValueError(f"the file asks for {content} bytes of nothing")
+    return bytes(content, *encoding)
+
+
 _ARRAYS: dict[str, Any] = {
-    f"numpy.{core}.multiarray.{name}": example.__reduce__()[0]  # what numpy pickles them with
+    f"numpy.{core}.multiarray.{name}": make
     for core in ("core", "_core")  # of numpy 1 and of numpy 2
-    for name, example in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(0)))
+    # What numpy pickles numbers and arrays with.
+    for name, make in (("scalar", np.float64(0).__reduce__()[0]), ("_reconstruct", _make_array))
 }
 _PATHS = {
     f"{module}.{name}": kind
@@ -45,12 +67,13 @@ _HARMLESS: dict[str, Any] = {
     "types.SimpleNamespace": types.SimpleNamespace,
     "collections.defaultdict": _make_dictionary,
     **{f"builtins.{kind.__name__}": kind
-       for kind in (list, dict, tuple, set, frozenset, int, float, complex, bool, str, bytes)},
+       for kind in (list, dict, tuple, set, frozenset, int, float, complex, bool, str)},
+    "builtins.bytes": _make_bytes,
     **{f"datetime.{kind.__name__}": kind
        for kind in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)},
     "torch.torch_version.TorchVersion": str,
     "numpy.dtype": np.dtype,
-    "numpy.ndarray": np.ndarray,
+    "numpy.ndarray": _Array,
     **{f"numpy.dtypes.{kind.__name__}": kind
        for kind in {type(np.dtype(letter)) for letter in "?bBhHiIlLqQefdgFDGSU"}},
     **_ARRAYS,
@@ -66,6 +89,7 @@ def read_checkpoint(path: Path) -> Any:
     """
     allowed: list[Any] = [(kind, name) for name, kind in _HARMLESS.items()]
     try:
+        _check_archive(path)
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -80,6 +104,16 @@ def read_checkpoint(path: Path) -> Any:
             f"is expected; it names {', '.join(classes)}, and to make these would run code. Where "
             "you trust it, save its tensors alone: torch.save(model.state_dict(), FILE)"
         ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError where a file holds more bytes than it has: ``torch.save`` packs nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(f"it would grow to {size} bytes: torch.save packs none")
 
 
 def _find_refused(path: Path, error: Exception) -> list[str]:

@@ -21,7 +21,7 @@ from torch import nn
 from ..data import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import PrunerError, first_line
 from ..graph import unwrap_model
-from ..utils import search_current_folder
+from ..utils import refuse_library_code, refuse_standard_module, search_current_folder
 from . import huggingface as hf
 from .example_inputs import MakeExample, make_images_example, make_pair_example, make_tensor_example
 from .input_config import InputPreset
@@ -236,6 +236,7 @@ _BUILDERS = {"timm": _build_timm, "torchvision": _build_torchvision, "demo": _bu
 def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str, Any]) -> Built:
     name = f"{module_name}:{attribute}"
     with search_current_folder():
+        refuse_standard_module(name, "MODEL")
         try:
             found: Any = importlib.import_module(module_name)
         except Exception as error:
@@ -250,6 +251,7 @@ def _call_imported_factory(module_name: str, attribute: str, keywords: dict[str,
             if not hasattr(found, part):
                 raise unknown_model(module_name, attribute, [k for k in vars(found) if k[0] != "_"])
             found = getattr(found, part)
+        refuse_library_code(found, name, "MODEL")
         module = found if isinstance(found, nn.Module) else _build_module(name, found, **keywords)
     detection: Any = sys.modules.get("torchvision.models.detection.transform")
     kind = getattr(detection, "GeneralizedRCNNTransform", ())

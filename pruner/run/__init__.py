@@ -8,6 +8,7 @@ from .context import Workspace
 from .export_stage import export
 from .finetune_stage import finetune
 from .frontier_stage import frontier
+from .loading import load
 from .measure_stage import measure
 from .run_folder import METRICS, RunFolder
 from .solve_stage import solve
@@ -16,5 +17,5 @@ from .tuning_stage import FewerImages
 __all__ = [
     "Config", "FewerImages", "FinetuneConfig", "METRICS", "MeasureConfig", "Outcome",
     "RoundsConfig", "RunFolder", "ScoreConfig", "Workspace", "bench", "demo", "export", "finetune",
-    "frontier", "inspect", "main", "measure", "report", "run", "solve",
+    "frontier", "inspect", "load", "main", "measure", "report", "run", "solve",
 ]  # fmt: skip

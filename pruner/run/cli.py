@@ -1,12 +1,12 @@
 """The command line: arguments in, lines out. What a verb does is the function of its name."""
 
 import argparse
+import json
 import os
 import sys
-import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 from latency_tables import LatencyError
 from solver import SolverError
@@ -16,12 +16,25 @@ from ..formats import format_names
 from ..utils import ProgressDisplay, leave_process_group
 from . import commands
 from . import table_commands as tables
+from .cli_options import (
+    DEVICE_OPTIONS,
+    ENTRY,
+    EXPORT_OPTIONS,
+    FINETUNE_OPTIONS,
+    FRONTIER_OPTIONS,
+    MEASURE_OPTIONS,
+    MODEL_OPTIONS,
+    SOLVE_OPTIONS,
+    TEMPLATE_OPTIONS,
+    add_option,
+)
 from .comparison import compare
 from .config import Config, MeasureConfig, nest_entries
 from .config_template import init
 from .console_summary import Outcome
 from .context import find_versions
 from .device_commands import check_device
+from .doctor import doctor
 from .elsewhere import show_commands
 from .export_stage import export
 from .finetune_stage import finetune
@@ -39,52 +52,7 @@ DIR is an image folder: train/CLASS/*.jpg and test/CLASS/*.jpg (or val/).
 Every step reads and resumes from RUN; the same command again continues after an interruption."""
 
 
-# Options that set an entry of `Config`: their type, help and default are the entry's own.
-MODEL_OPTIONS = {
-    "--weights": "weights", "--pretrained": "pretrained", "--input": "input", "--arg": "arguments",
-    "--submodule": "submodule", "--seed": "seed",
-}  # fmt: skip
-MEASURE_OPTIONS = {
-    "--out": "out", "--engine": "measure.engine", "--threads": "measure.threads",
-    "--precision": "measure.precision", "--batch": "measure.batch", "--probes": "measure.probes",
-    "--quick": "measure.quick", "--library": "measure.library", "--device": "measure.device",
-    "--python": "measure.python", "--with-weights": "measure.with_weights",
-}  # fmt: skip
-DEVICE_OPTIONS = {
-    key: MEASURE_OPTIONS[key] for key in ("--engine", "--threads", "--precision", "--python")
-}
-SOLVE_OPTIONS = {
-    "--budget": "budgets", "--data": "data", "--task": "task", "--target-data": "target_data",
-    "--criterion": "score.criterion",
-    "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
-    "--trials": "solve.trials", "--margin": "solve.margin", "--time-limit": "solve.time_limit_s",
-    "--no-check": "solve.check", "--also": "solve.also", "--keep": "solve.keep",
-    "--min-width": "solve.min_width", "--step": "solve.step", "--no-blocks": "solve.blocks",
-    "--max-depth": "solve.max_depth", "--uniform": "solve.uniform",
-}  # fmt: skip
-_ONE_STRUCTURE = ("--budget", "--rounds", "--round-epochs", "--trials", "--no-check")
-FRONTIER_OPTIONS = {k: v for k, v in SOLVE_OPTIONS.items() if k not in _ONE_STRUCTURE}
-FINETUNE_OPTIONS = {
-    "--data": "data", "--task": "task",
-    "--epochs": "finetune.epochs", "--repair": "finetune.repair", "--lr": "finetune.lr",
-    "--batch": "finetune.batch", "--optimizer": "finetune.optimizer",
-    "--images": "finetune.images",
-}  # fmt: skip
-EXPORT_OPTIONS = {"--data": "data", "--task": "task"}
-TEMPLATE_OPTIONS = {"--data": "data", "--task": "task", "--budget": "budgets"}
-_REQUIRED = ("--out",)
-_METAVARS = {
-    "--weights": "FILE", "--input": "INPUT", "--arg": "NAME=VALUE", "--submodule": "PATH",
-    "--out": "RUN", "--library": "DIR", "--device": "WHERE", "--python": "PATH",
-    "--data": "DIR", "--target-data": "DIR", "--task": "NAME",
-    "--rounds": "K", "--round-epochs": "N",
-    "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
-    "--min-width": "GLOB=N", "--step": "GLOB=N", "--max-depth": "N", "--uniform": "GLOB",
-}  # fmt: skip
-# What stands for the default of an entry whose own is none here.
-_DEFAULTS = {"finetune.epochs": "as RUN's configuration"}
 _SET = "set"
-_ENTRY = "entry."  # before the names of what sets an entry, among all that is parsed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,12 +75,12 @@ def _call_verb(options: argparse.Namespace) -> int:
         with show_commands(options.verbose):
             text = str(options.verb(options))
         if text:  # of several processes, the first speaks for all
-            print(text)
+            _print(text, sys.stdout)
         sys.stdout.flush()
     except (PrunerError, LatencyError, SolverError) as error:
         if options.debug:
             raise
-        print(f"msprune: {' '.join(str(error).split())}", file=sys.stderr)
+        _print(f"msprune: {' '.join(str(error).split())}", sys.stderr)
         return 2
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output went away, e.g. head
@@ -121,12 +89,18 @@ def _call_verb(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(f"msprune: {place}{error.strerror or error}", file=sys.stderr)
+        _print(f"msprune: {place}{error.strerror or error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("msprune: interrupted; the same command again continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Print a text, with what the stream has no letters for escaped: names of files may hold it."""
+    kind = stream.encoding or "utf-8"
+    print(text.encode(kind, "backslashreplace").decode(kind), file=stream)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -167,10 +141,10 @@ _Add: TypeAlias = Callable[[str, Callable[[Any], object], str], argparse.Argumen
 def _add_steps(add: _Add) -> None:
     """Add the verbs of one network: look, measure, solve, tune, time."""
     verb = add("inspect", _inspect, "show what of a network can be pruned, and what not and why")
-    _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS)
+    _add_arguments(verb, f"{ENTRY}model", MODEL_OPTIONS)
     verb.add_argument("--all", action="store_true", help="every dim, block and cell by itself")
     verb = add("measure", _measure, "measure the network's latency table on this device")
-    _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS | MEASURE_OPTIONS)
+    _add_arguments(verb, f"{ENTRY}model", MODEL_OPTIONS | MEASURE_OPTIONS)
     verb = add("solve", _solve, "choose the structure for a budget, prove it, and cut the network")
     _add_arguments(verb, "run", SOLVE_OPTIONS)
     verb.add_argument(
@@ -212,13 +186,13 @@ def _add_other_verbs(add: _Add) -> None:
     verb.add_argument("--page", metavar="FILE.html", help="write it as a page too, with a plot")
     verb = add("run", _run, "all of it, from a configuration file")
     verb.add_argument("config", metavar="CONFIG.yaml")
-    verb.add_argument("--out", metavar="RUN", dest=f"{_ENTRY}out", help="overrides the file's out")
+    verb.add_argument("--out", metavar="RUN", dest=f"{ENTRY}out", help="overrides the file's out")
     verb.add_argument(
         "--until", choices=("measure", "solve"), help="end after this step; finetune does the rest"
     )
     _add_set(verb)
     verb = add("init", _init, "write a commented configuration file to begin with")
-    _add_arguments(verb, f"{_ENTRY}model", MODEL_OPTIONS | TEMPLATE_OPTIONS)
+    _add_arguments(verb, f"{ENTRY}model", MODEL_OPTIONS | TEMPLATE_OPTIONS)
     verb.add_argument("--file", metavar="FILE", default="msprune.yaml", help="default %(default)s")
     verb = add("tables", _tables, "list, show, merge or compare latency tables")
     verb.add_argument("action", choices=("list", "show", "merge", "diff"))
@@ -229,7 +203,9 @@ def _add_other_verbs(add: _Add) -> None:
     verb.add_argument("action", choices=("check",))
     verb.add_argument("device", metavar="WHERE", help="ssh:HOST or adb:SERIAL")
     for flag, entry in DEVICE_OPTIONS.items():
-        _add_option(verb, flag, entry)
+        add_option(verb, flag, entry)
+    verb = add("doctor", _doctor, "say what is here, what is missing, and what installs it")
+    verb.add_argument("--json", action="store_true", help="as plain data")
     verb = add(
         "demo", lambda options: commands.demo(options.out, ProgressDisplay()),
         "all of it on an embedded network and real images, in minutes",
@@ -239,9 +215,9 @@ def _add_other_verbs(add: _Add) -> None:
 
 def _add_arguments(verb: argparse.ArgumentParser, name: str, options: Mapping[str, str]) -> None:
     """Add MODEL or RUN, and options that set entries."""
-    verb.add_argument(name, metavar=name.removeprefix(_ENTRY).upper())
+    verb.add_argument(name, metavar=name.removeprefix(ENTRY).upper())
     for flag, entry in options.items():
-        _add_option(verb, flag, entry)
+        add_option(verb, flag, entry)
     _add_set(verb)
 
 
@@ -252,40 +228,14 @@ def _add_set(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
-    """Add an option with the type, help and default of its entry."""
-    owner, name = Config, entry
-    if "." in entry:
-        section, name = entry.split(".")
-        owner = typing.get_type_hints(Config)[section]
-    field: Any = owner.__pydantic_fields__[name]  # type: ignore[attr-defined]
-    hint = typing.get_type_hints(owner)[name]
-    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
-    text, default = field.description, _DEFAULTS.get(entry, field.default)
-    keywords: dict[str, Any] = {"dest": _ENTRY + entry, "required": flag in _REQUIRED}
-    if kinds == [bool]:
-        text = text if flag == f"--{name.replace('_', '-')}" else f"do not {text}"
-        keywords |= {"action": "store_const", "const": not field.default}
-    else:
-        keywords["metavar"] = _METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
-        several = typing.get_origin(hint) in (dict, tuple) or entry in ("input", "submodule")
-        if several and entry != "budgets":
-            keywords["action"] = "append"
-        elif kinds in ([int], [float]):
-            keywords["type"] = kinds[0]
-        if isinstance(default, (int, float, str)):
-            text = f"{text} (default {default})"
-    verb.add_argument(flag, help=text.replace("%", "%%"), **keywords)
-
-
 def _collect_entries(options: argparse.Namespace) -> dict[str, Any]:
     """Return the entries that were given: others have their default, or what RUN says already."""
     entries: dict[str, Any] = {}
     given = nest_entries(parse_pairs("--set", getattr(options, _SET, ())))
     for name, value in vars(options).items():
-        if not name.startswith(_ENTRY) or value is None:
+        if not name.startswith(ENTRY) or value is None:
             continue
-        *section, name = name.removeprefix(_ENTRY).split(".")
+        *section, name = name.removeprefix(ENTRY).split(".")
         where = entries.setdefault(section[0], {}) if section else entries
         pairs = name in ("arguments", "min_width", "step")
         flag = "--arg" if name == "arguments" else f"--{name.replace('_', '-')}"
@@ -344,6 +294,11 @@ def _init(options: argparse.Namespace) -> Outcome:
 def _device(options: argparse.Namespace) -> Outcome:
     entries = _collect_entries(options).get("measure", {})
     return check_device(options.device, MeasureConfig(**entries))
+
+
+def _doctor(options: argparse.Namespace) -> str:
+    outcome = doctor()
+    return json.dumps(outcome.data, indent=1) if options.json else str(outcome)
 
 
 def _tables(options: argparse.Namespace) -> str:

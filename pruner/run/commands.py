@@ -1,6 +1,7 @@
 """The verbs that take one look at a network or a RUN, and the two that do all of it."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from latency_tables import BundledEngine, LatencyTable
@@ -101,15 +102,22 @@ def run(
         for budget in config.budgets:
             one = space.with_budget(budget) if len(config.budgets) > 1 else space
             space.progress.say(f"budget {budget}")
-            space.progress.say(str(solve(one)))
+            with _lock_budget(one):
+                space.progress.say(str(solve(one)))
             solved.append(one)
         for one in solved if space.has_task and until is None else ():
-            space.progress.say(str(finetune(one)))
+            with _lock_budget(one):
+                space.progress.say(str(finetune(one)))
         rows = [read_metrics(one.folder) for one in solved]
     return Outcome(
         f"{summarize_budgets(rows)}\n{report(space.base.path)}",
         {"budgets": [row.to_data() for row in rows]},
     )
+
+
+def _lock_budget(space: Workspace) -> AbstractContextManager[None]:
+    """Keep other commands out of the folder of one of several budgets."""
+    return nullcontext() if space.folder is space.base else space.folder.lock()
 
 
 def demo(out: str | os.PathLike[str], progress: ProgressDisplay | None = None) -> Outcome:

@@ -24,7 +24,15 @@ from ..problem import Budget
 from ..search import SolveConfig
 from ..tasks import DEFAULT, TASKS
 from ..tuning import Recipe
-from ..utils import SECTION, entry, read_settings, refuse, settings_class, wrong_value
+from ..utils import (
+    SECTION,
+    entry,
+    parse_yaml,
+    read_settings,
+    refuse,
+    settings_class,
+    wrong_value,
+)
 
 
 @settings_class
@@ -169,12 +177,10 @@ def _check_input(
 
 def _read_task(value: Any) -> Any:
     """Read a text in braces as YAML, so that a command may give a task's settings."""
-    import yaml
-
     if isinstance(value, str) and value.strip().startswith("{"):
         try:
-            return yaml.safe_load(value)
-        except yaml.YAMLError:
+            return parse_yaml(value)
+        except ValueError:
             raise refuse("a name, or {name: NAME, SETTING: VALUE}") from None
     return value
 
@@ -286,7 +292,7 @@ class Config:
         AfterValidator(_check_budgets),
         BeforeValidator(_read_budgets, json_schema_input_type=list[str] | str),
     ] = ()
-    seed: Annotated[StrictInt, entry("of all that is random")] = 0
+    seed: Annotated[StrictInt, entry("of all that is random", ge=0, le=2**63 - 1)] = 0
     measure: Annotated[MeasureConfig, entry("how latency is measured"), SECTION] = MeasureConfig()
     score: Annotated[ScoreConfig, entry("how importance is estimated"), SECTION] = ScoreConfig()
     solve: Annotated[SolveConfig, entry("how the structure is chosen"), SECTION] = SolveConfig()
@@ -331,13 +337,10 @@ class Config:
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str]) -> Config:
         """Read a configuration file."""
-        import yaml
-
         if not Path(path).is_file():
             raise PrunerError(f"there is no configuration file {str(path)!r}")
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            text = " ".join(str(error).split())
-            raise PrunerError(f"{path}: not YAML: {text}") from error
+            content = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise PrunerError(f"{path}: not YAML of settings: {error}") from error
         return cls.from_dict(content, str(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -95,10 +95,9 @@ class Workspace:
         space = replace(self, folder=folder, config=replace(self.config, budgets=(budget,)))
         if not folder.exists:
             folder.write_state(space.make_state())
-        state = self.base.read_state()
-        if folder.path.name not in state["budgets"]:
-            state["budgets"].append(folder.path.name)
-            self.base.write_state(state)
+        if folder.path.name not in self.base.read_state()["budgets"]:
+            with self.base.edit_state() as state:
+                state["budgets"].append(folder.path.name)
         return space
 
     def _make_once(self, name: str, make: Callable[[], T]) -> T:
@@ -281,23 +280,39 @@ def open_run(
     changes: Mapping[str, Any] | None = None,
     progress: ProgressDisplay | None = None,
     lock: bool = True,
+    shared: bool = False,
 ) -> Iterator[Workspace]:
     """Open a RUN, its configuration changed, and keep other commands out of it meanwhile.
 
     A Workspace is yielded as it is: whoever opened it keeps the others out.
+
+    Args:
+        run: The folder; of one of several budgets its own.
+        changes: Entries of the configuration.
+        progress: Where the steps say what they do.
+        lock: Whether others are kept out: not by further processes of one command.
+        shared: Whether steps of other budgets may run meanwhile: those that write no table.
     """
     if isinstance(run, Workspace):
         yield run
         return
-    space = Workspace.open(run, changes, progress)
-    with space.folder.lock() if lock else nullcontext():
-        yield space
+    folder = RunFolder(run)
+    base = find_base(folder)  # refuses what is no RUN before a lock is put there
+    with ExitStack() as held:
+        if lock and base is not folder and not shared:
+            held.enter_context(base.lock())
+        if lock:
+            held.enter_context(folder.lock())
+        yield Workspace.open(run, changes, progress)  # as the last command left it
 
 
 def find_base(folder: RunFolder) -> RunFolder:
     """Return the folder that holds the table of a RUN: of one of several budgets, its parent."""
     part = folder.read_state().get("part_of_parent")
-    return RunFolder(folder.path.parent) if part else folder
+    if not part:
+        return folder
+    path = folder.path if folder.path.name not in ("", "..") else folder.path.resolve()
+    return RunFolder(path.parent)
 
 
 def resolve_paths(config: Config) -> Config:

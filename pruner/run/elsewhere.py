@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 import latency_tables
 from latency_tables import (
     BundledEngine,
@@ -20,7 +18,7 @@ from latency_tables import (
 )
 
 from ..errors import PrunerError
-from ..utils import wrong_value
+from ..utils import parse_yaml, wrong_value
 from .config import MeasureConfig
 
 _FLEETS = (".yaml", ".yml")
@@ -83,9 +81,9 @@ def _open_fleet(path: Path, setting: Setting, python: str) -> FleetEngine:
     if not path.is_file():
         raise PrunerError(f"there is no fleet file {str(path)!r}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PrunerError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PrunerError(f"{path}: not YAML: {error}") from error
     entries = content.get("devices") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise wrong_value(f"{path}: devices", "a list of ssh:HOST or adb:SERIAL", entries)

@@ -132,7 +132,7 @@ def _export_run(
     changes: Mapping[str, Any] | None,
     progress: ProgressDisplay | None,
 ) -> Outcome:
-    with open_run(run, changes, progress) as space:
+    with open_run(run, changes, progress, shared=True) as space:
         require_plan(space.folder)
         file = _choose_file(space, form, out, options.precision)
         needs_data = options.precision == "int8" or bool({"data", "task"} & set(changes or {}))

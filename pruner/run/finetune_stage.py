@@ -33,7 +33,7 @@ def finetune(
     `accelerate launch` starts, the first does all but the training, which they share.
     """
     first = process_rank() == 0
-    with open_run(run, changes, progress if first else None, lock=first) as space:
+    with open_run(run, changes, progress if first else None, first, shared=True) as space:
         if space is not run:
             _check_request(space, changes or {})
         space.check_identity()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from ..search import (
     trace_frontier,
 )
 from ..structure import Network
-from ..utils import ProgressDisplay, require_single_process
+from ..utils import ProgressDisplay, append_line, read_lines, require_single_process
 from .console_summary import Outcome
 from .constraints import load_constraints
 from .context import Workspace, open_run
@@ -112,19 +111,14 @@ def read_frontier(folder: RunFolder) -> pd.DataFrame | None:
 
 
 class _Journal:
-    """Points that were solved, a line each; a line that was cut off is none."""
+    """Points that were solved, a line each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> dict[str, FrontierPoint]:
         points = {}
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        for line in lines:
-            try:
-                content = json.loads(line)
-            except ValueError:
-                continue
+        for content in read_lines(self.path):
             content["budget"] = Budget.parse(content["budget"])
             content["dropped"] = tuple(content["dropped"])
             point = FrontierPoint(**content)
@@ -132,9 +126,7 @@ class _Journal:
         return points
 
     def append(self, point: FrontierPoint) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(f"\n{json.dumps(asdict(point) | {'budget': str(point.budget)})}")
+        append_line(self.path, asdict(point) | {"budget": str(point.budget)})
 
 
 def _tabulate(net: Network, points: Sequence[FrontierPoint]) -> pd.DataFrame:

@@ -30,8 +30,11 @@ def measure(config: Config | Workspace, progress: ProgressDisplay | None = None)
     space.check_engine()
     if isinstance(space.engine, latency_tables.BundledEngine):
         return write_bundle(space.net, space.engine, space.config)
-    fresh = not folder.exists
     with folder.lock():
+        fresh = not folder.exists
+        if not fresh and isinstance(config, Config):  # another one may have ended meanwhile
+            space = _keep_entries(space)
+            space.check_identity()
         state = space.make_state() if fresh else folder.read_state()
         if fresh:
             folder.write_state(state)
@@ -55,8 +58,14 @@ def _begin(config: Config, progress: ProgressDisplay | None) -> Workspace:
     space = Workspace.begin(config, progress)
     if not space.base.exists:
         return space
-    known = Config.from_dict(space.base.read_state()["config"])
-    return space.with_config(replace(config, **{name: getattr(known, name) for name in _KEPT}))
+    return _keep_entries(space)
+
+
+def _keep_entries(space: Workspace) -> Workspace:
+    place = str(space.base / names.STATE)
+    known = Config.from_dict(space.base.read_state()["config"], place)
+    kept = {name: getattr(known, name) for name in _KEPT}
+    return space.with_config(replace(space.config, **kept))
 
 
 def _measure_table(space: Workspace) -> LatencyTable:

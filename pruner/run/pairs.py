@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from ..utils import wrong_value
+from ..utils import parse_yaml, wrong_value
 
 _EXPECTED = {"--arg": "NAME=VALUE", "--set": "ENTRY=VALUE, e.g. finetune.lr=0.01"}
 """What options with pairs take, whose names hold no ``=``."""
@@ -15,8 +15,6 @@ def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
     Names are identifiers for ``--arg``, entries (``finetune.lr``) for ``--set``, and may be globs
     for any other option.
     """
-    import yaml
-
     found: dict[str, Any] = {}
     expected, known = _EXPECTED.get(flag, "GLOB=N"), flag in _EXPECTED
     for text in texts:
@@ -24,7 +22,7 @@ def parse_pairs(flag: str, texts: Iterable[str]) -> dict[str, Any]:
         if not equals or not name or (flag == "--arg" and not name.isidentifier()):
             raise wrong_value(flag, expected, text)
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[name] = parse_yaml(value)
+        except ValueError:
             raise wrong_value(flag, expected, text) from None
     return found

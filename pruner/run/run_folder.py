@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import PrunerError
-from ..utils import digest_file, digest_json, write_text
+from ..utils import digest_file, digest_json, parse_json, write_text
 
 FORMAT = 1
 STATE = "run.json"
@@ -24,7 +24,7 @@ METRICS = "metrics.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 
-_LOCK = ".lock"
+_LOCK, _EDITED = ".lock", ".edited.lock"
 _SCRATCH = ".new-"
 
 
@@ -56,14 +56,19 @@ class RunFolder:
                 f"{self.path} holds no run: begin one with msprune measure MODEL --out {self.path}"
             )
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = parse_json(path.read_bytes())
             seal = state.pop("seal")
-        except (ValueError, KeyError, AttributeError, TypeError, OSError):
+            whole = seal == digest_json(state)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise PrunerError(f"{path} is truncated or no run.json; begin a new RUN") from None
-        if seal != digest_json(state):
+        if not whole:
             raise PrunerError(f"{path} was edited by hand; begin a new RUN")
-        if state["format"] != FORMAT:
-            raise PrunerError(f"{path} has format {state['format']}, this version reads {FORMAT}")
+        if state.get("format") != FORMAT:
+            raise PrunerError(
+                f"{path} has format {state.get('format')}, this version reads {FORMAT}"
+            )
+        if (wrong := _find_wrong_entry(state)) is not None:
+            raise PrunerError(f"{path}: its entry {wrong} is none that msprune writes")
         return state
 
     def write_state(self, state: Mapping[str, Any]) -> None:
@@ -88,19 +93,30 @@ class RunFolder:
             self.verify(name)
         return record
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the content of a JSON file that a step wrote."""
+        return json.loads(self.verify(name).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
     def verify(self, name: str) -> Path:
         """Return the path of a file that is as a step wrote it; PrunerError otherwise."""
         path = self / name
         known = self.read_state()["files"].get(name)
         if known is None or not path.is_file():
-            raise PrunerError(f"{self.path} holds no {name}")
+            raise PrunerError(f"{self.path} holds no {name}: repeat the step that writes it")
         if digest_file(path) not in known:
             raise PrunerError(f"{path} is truncated or was edited; remove it and repeat its step")
         return path
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Return the content of a JSON file that a step wrote."""
-        return json.loads(self.verify(name).read_text(encoding="utf-8"))
+    @contextmanager
+    def edit_state(self) -> Iterator[dict[str, Any]]:
+        """Yield run.json's content, and write it back as it is then; other processes wait.
+
+        Steps of several budgets of a RUN may end at the same time, and share its base.
+        """
+        with FileLock(self / _EDITED):
+            state = self.read_state()
+            yield state
+            self.write_state(state)
 
     def commit(
         self,
@@ -118,12 +134,9 @@ class RunFolder:
         cache key and the details; run.json shows this configuration from now on (None: as before).
         Steps to forget were built on this one's former result: they count as not done.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
-        try:
+        with self.edit_state() as state, self._make_scratch() as scratch:
             write(scratch)
             written = {path.name: digest_file(path) for path in sorted(scratch.iterdir())}
-            state = self.read_state()
             for name in (step, *forget):
                 state["steps"].pop(name, None)
             if config is not None:
@@ -135,7 +148,12 @@ class RunFolder:
                 os.replace(scratch / name, self / name)
             state["files"].update({name: [digest] for name, digest in written.items()})
             state["steps"][step] = {"key": key, "files": sorted(written), **(details or {})}
-            self.write_state(state)
+
+    @contextmanager
+    def _make_scratch(self) -> Iterator[Path]:
+        scratch = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
+        try:
+            yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -150,10 +168,54 @@ class RunFolder:
         except Timeout:
             raise PrunerError(f"another msprune is at work in {self.path}") from None
         try:
-            for left in self.path.glob(f"{_SCRATCH}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            self._clear_away()
             yield
         finally:
             lock.release()
-            if created and {path.name for path in self.path.iterdir()} <= {_LOCK}:
+            if created and {path.name for path in self.path.iterdir()} <= {_LOCK, _EDITED}:
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _clear_away(self) -> None:
+        """Remove what killed commands were writing, and nothing of a process that is running."""
+        left = [*self.path.glob(".*.tmp"), *(self / CHECKPOINTS).rglob(".*.tmp")]
+        for path in left:
+            writer = path.name.split(".")[-2]
+            if not (writer.isdigit() and _is_running(int(writer))):
+                path.unlink(missing_ok=True)
+        if folders := list(self.path.glob(f"{_SCRATCH}*")):
+            with FileLock(self / _EDITED):  # steps of its budgets end here, too
+                for path in folders:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OverflowError:
+        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)  # of another user
+    return True
+
+
+def _find_wrong_entry(state: Mapping[str, Any]) -> str | None:
+    """Return what of a sealed run.json no step writes: the seal says nothing of who made it.
+
+    Names of files and of budgets' folders must be names, not paths that lead out of the RUN.
+    """
+    kinds = {"config": dict, "steps": dict, "files": dict, "budgets": list}
+    for name, kind in kinds.items():
+        if not isinstance(state.get(name), kind):
+            return name
+    identity = state.get("identity", {})
+    if not isinstance(identity, dict) or not isinstance(identity.get("input", []), list):
+        return "identity"
+    for name in (*state["files"], *state["budgets"]):
+        if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+            return repr(name)
+    for name, record in state["steps"].items():
+        known = isinstance(record, dict) and isinstance(record.get("key"), str)
+        if not known or not isinstance(record.get("files"), list):
+            return f"steps.{name}"
+    wrong = [name for name, known in state["files"].items() if not isinstance(known, list)]
+    return f"files.{wrong[0]}" if wrong else None

@@ -12,9 +12,9 @@ from torch import fx, nn
 from ..data import EpochBatches, TaskData
 from ..reconstruction import repair
 from ..structure import Network, Plan
-from ..surgery import apply, load, save
+from ..surgery import FILE, apply, load, save
 from ..tuning import History, TuneEvent, evaluate, finetune
-from ..utils import digest_json, write_text
+from ..utils import digest_file, digest_json, parse_json, write_text
 from .context import Workspace
 from .metrics import name_figures, rename_figures
 
@@ -55,8 +55,8 @@ def tune(
     keeps the checkpoint of an interrupted run, and what came before it.
     """
     small, key = apply(net, plan), space.task.judge().kind.key
-    note = folder / NOTE
-    if not note.is_file():
+    known = _read_note(folder)
+    if known is None:
         values = evaluate_network(space, small, "evaluate as cut")
         found = name_figures(values, key, "_before_finetune")
         if space.config.finetune.repair:
@@ -64,16 +64,35 @@ def tune(
             values = evaluate_network(space, small, "evaluate repaired")
             found |= name_figures(values, key, "_repaired")
         save(small, None, folder)
-        write_text(note, json.dumps(rename_figures(found, "value", key)))
-    found = rename_figures(json.loads(note.read_text(encoding="utf-8")), key, "value")
+        known = rename_figures(found, "value", key)
+        _write_note(folder, known)
+    found = rename_figures(known, key, "value")
     small = load(folder)
     values, history = train_and_evaluate(space, small, folder, "finetune")
     return small, found | name_figures(values, key), history
 
 
+def _write_note(folder: Path, figures: dict[str, Any]) -> None:
+    """Write a cut network's figures beside it, sealed with its file and its run's key."""
+    content = {"run": folder.name, "network": digest_file(folder / FILE), "figures": figures}
+    write_text(folder / NOTE, json.dumps({**content, "seal": digest_json(content)}))
+
+
+def _read_note(folder: Path) -> dict[str, Any] | None:
+    """Return the figures of the cut network in a folder; None where it is to be made (again)."""
+    try:
+        content = parse_json((folder / NOTE).read_bytes())
+        seal = content.pop("seal")
+        network = digest_file(folder / FILE)
+        known = (content["run"], content["network"]) == (folder.name, network)
+        return content["figures"] if known and seal == digest_json(content) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def join_tuning(space: Workspace, folder: Path) -> None:
     """Do another process's part in `tune`: train what the first one has cut and repaired."""
-    while not (folder / NOTE).is_file():
+    while _read_note(folder) is None:
         time.sleep(POLL_S)
     train(space, load(folder), folder, "finetune")
 

@@ -15,7 +15,7 @@ from ..importance import CandidateSample
 from ..problem import Budget, Constraints, formulate
 from ..structure import Importance, Network, Plan
 from ..tasks import Task
-from ..utils import digest_json
+from ..utils import append_line, digest_json, read_lines
 
 STEPS = 64  # of distillation, where a structure will be fine-tuned
 FIRST = 6  # structures before scores are fitted
@@ -103,23 +103,17 @@ def evaluate_candidates(
 
 
 class _Journal:
-    """Losses by the structures' fingerprints, kept in a file; a line that was cut off is none."""
+    """Losses by the structures' fingerprints, kept in a file."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.losses: dict[str, float] = {}
-        if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                match line.split(" "):
-                    case ["lost", key, loss, "."]:
-                        self.losses[key] = float(loss)
+        lines = [] if path is None else read_lines(path)
+        self.losses: dict[str, float] = {key: loss for key, loss in lines}
 
     def record(self, key: str, loss: float) -> None:
         """Append a loss that is not known yet."""
         if self.path is not None and key not in self.losses:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as stream:
-                stream.write(f"\nlost {key} {loss!r} .")
+            append_line(self.path, [key, loss])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import PrunerError
-from ..utils import read_tensors, write_tensors
+from ..errors import PrunerError, first_line
+from ..utils import parse_json, read_tensors, write_tensors
 
 Scores = NDArray[np.float64]
 
@@ -105,13 +105,19 @@ class Importance:
         tensors, header = read_tensors(path, "importance")
         parts: dict[str, dict[str, Scores]] = {}
         loss_curves: dict[str, Scores] = {}
-        for key, tensor in sorted(tensors.items()):
-            dim, *cell = json.loads(key)
-            if cell:
-                parts.setdefault(dim, {})[cell[0]] = tensor.numpy()
-            else:
-                loss_curves[dim] = tensor.numpy()
-        return Importance(header["criterion"], parts, header["blocks"], loss_curves)
+        try:
+            for key, tensor in sorted(tensors.items()):
+                dim, *cell = parse_json(key)
+                if cell:
+                    parts.setdefault(dim, {})[cell[0]] = tensor.numpy()
+                else:
+                    loss_curves[dim] = tensor.numpy()
+            blocks = {str(name): float(loss) for name, loss in header["blocks"].items()}
+            return Importance(header["criterion"], parts, blocks, loss_curves)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PrunerError(
+                f"{path}: no importance of this version: {first_line(error)}"
+            ) from error
 
 
 def _is_valid(values: Scores) -> bool:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from solver import Solution
 
 from ..axes import Atom
-from ..errors import PlanError
-from ..utils import write_text
+from ..errors import PlanError, first_line
+from ..utils import parse_json, write_text
 from .choice import decode_choice
 from .cost import Cost
 from .importance import Importance
@@ -159,13 +159,20 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Return the plan that `to_json` wrote; raise PlanError where the text is none."""
         try:
-            data: Any = json.loads(text)
-            return cls(
-                {str(k): tuple(int(i) for i in v) for k, v in data["keep"].items()},
-                {str(k): bool(v) for k, v in data["blocks"].items()},
-            )
+            data: Any = parse_json(text)
+            keep = {str(name): tuple(kept) for name, kept in data["keep"].items()}
+            blocks = {str(name): stays for name, stays in data["blocks"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PlanError(f"not a plan: {error}") from error
+            raise PlanError(f"not a plan: {first_line(error)}") from error
+        for name, kept in keep.items():
+            if not all(type(index) is int for index in kept):
+                raise PlanError(f"not a plan: dim {name!r} keeps what is no index")
+        for name, stays in blocks.items():
+            if type(stays) is not bool:
+                raise PlanError(
+                    f"not a plan: block {name!r}: expected true or false, got {stays!r}"
+                )
+        return cls(keep, blocks)
 
     def save(self, path: Path | str) -> None:
         """Write the plan to a JSON file."""
@@ -176,7 +183,7 @@ class Plan:
         """Return the plan in a JSON file; raise PlanError where it holds none."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, PlanError) as error:
+        except (OSError, UnicodeDecodeError, PlanError) as error:
             raise PlanError(f"{path}: {error}; run solve again to make it anew") from error
 
 

@@ -5,16 +5,16 @@ nodes in order, what they call and with what) and the settings of its layers. Lo
 ATen operators, arithmetic on sizes and the layers of :mod:`pruner.graph.layer_registry`.
 """
 
-import importlib
-import operator
-from collections.abc import Callable, Mapping
+import keyword
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from ..errors import PrunerError
+from ..errors import PrunerError, first_line
 from ..graph import (
     LAYER_SETTINGS,
     LAYERS_BY_NAME,
@@ -24,7 +24,6 @@ from ..graph import (
     encode_spec,
     group_tied_names,
     io_nesting,
-    is_operator,
     is_speakable,
     layer_settings,
     named_tensors,
@@ -40,21 +39,12 @@ from ..graph import (
 )
 from ..structure import Plan
 from ..utils import read_tensors, write_tensors
+from .stored_operators import DEVICE, decode_operator, encode_operator
 
 FILE = "model.safetensors"
 PLAN = "plan.json"
 _KIND = "network"
-_DEVICE = "device"  # the one attribute of a tensor that a graph reads
-_EXTENSIONS = tuple(
-    f"torchvision.{name}.default"
-    for name in ("deform_conv2d", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "nms")
-)
-"""Operators of other packages, which register them when they are imported, that may be called."""
-_ARITHMETIC = {
-    name: getattr(operator, name)
-    for name in ("getitem", "mul", "add", "sub", "floordiv", "truediv", "mod", "neg", "pow",
-                 "eq", "ne", "lt", "le", "gt", "ge")
-}  # fmt: skip
+_TEXTS = ("padding", "mode")  # settings that may be a word
 
 
 def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:
@@ -122,8 +112,12 @@ def load(folder: Path | str) -> fx.GraphModule:
     tensors, header = read_tensors(path, _KIND)
     try:
         return _rebuild(tensors, header)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise PrunerError(f"{path}: written by another version of this program: {error}") from error
+    except PrunerError as error:
+        raise PrunerError(f"{path}: {error}") from error
+    except Exception as error:  # what a header of others may lead to is not to be foreseen
+        raise PrunerError(
+            f"{path}: written by another version of this program, or by hand: {first_line(error)}"
+        ) from error
 
 
 def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.GraphModule:
@@ -134,9 +128,7 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     tensors = {rename_by_prefix(name, inverse): tensor for name, tensor in tensors.items()}
     _check_names(tensors, header)
     for path in sorted(header["layers"]):
-        layer = header["layers"][path]
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["settings"].items()}
-        put_module(root, path, build_layer(LAYERS_BY_NAME[layer["kind"]], values))
+        put_module(root, path, _build_layer(path, header["layers"][path], len(tensors)))
     second = {name: root.get_submodule(one) for name, one in header.get("shared", {}).items()}
     share_layers(root, second)
     first = {one: root.get_submodule(one) for one in header.get("shared", {}).values()}
@@ -150,11 +142,11 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     nodes: dict[str, fx.Node] = {}
     for record in header["nodes"]:
         name, op, target = record["name"], record["op"], record["target"]
-        target = _decode_operator(target) if op == "call_function" else target
+        target = decode_operator(target) if op == "call_function" else target
         if op == "call_method":  # of which save writes none
             raise PrunerError(f"the stored network calls the method {target!r}: not allowed")
         args, kwargs = _decode(record["args"], nodes), _decode(record["kwargs"], nodes)
-        if target is getattr and (len(args) != 2 or args[1] != _DEVICE):
+        if target is getattr and (len(args) != 2 or args[1] != DEVICE):
             raise PrunerError("the stored network reads an attribute, which is not allowed")
         nodes[name] = graph.create_node(op, target, args, kwargs, name=name)
     if (nesting := header["nesting"]) is not None:
@@ -163,71 +155,104 @@ def _rebuild(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> fx.Gra
     result = RebuiltModule(root, graph, header["name"])
     share_layers(result, {**first, **second})  # of which the graph calls but one
     put_missing_tensors(result, {**tensors, **tied}, transient)
+    _check_whole(result)
     order_tensors(result, header["parameters"])
     restore_names(result, renamed)
     return result.eval()
 
 
+def _build_layer(path: str, record: Mapping[str, Any], count: int) -> nn.Module:
+    """Return a stored layer, empty; PrunerError where its settings are not those of its kind.
+
+    Every further layer of a stack has tensors of its own: of them there are count.
+    """
+    kind, settings = LAYERS_BY_NAME.get(record["kind"]), record["settings"]
+    if kind is None or not set(settings) <= set(LAYER_SETTINGS[kind]):
+        raise PrunerError(
+            f"the stored network's layer {path!r}, a {record['kind']} of {', '.join(settings)}, is "
+            "not allowed"
+        )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    for name, value in values.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        kinds = int | float | None | (str if name in _TEXTS else bool)
+        if not all(isinstance(part, kinds) for part in parts):
+            raise PrunerError(f"the stored network's layer {path!r} has {name} {value!r}")
+    if values.get("num_layers", 1) > count:
+        raise PrunerError(f"the stored network lacks tensors of layer {path!r}")
+    return build_layer(kind, values)
+
+
+def _check_whole(module: fx.GraphModule) -> None:
+    """Raise PrunerError where the graph uses what is not there, or tensors have no numbers."""
+    module.graph.lint()
+    nodes = list(module.graph.nodes)
+    if [node.op for node in nodes].count("output") != 1 or nodes[-1].op != "output":
+        raise PrunerError("the stored network does not end with its results")
+    for node in nodes:
+        if node.op == "get_attr" and not isinstance(attrgetter(node.target)(module), torch.Tensor):
+            raise PrunerError(f"the stored network reads {node.target!r}, which is no tensor")
+        if (
+            node.op == "call_module"
+            and type(module.get_submodule(node.target)) not in LAYER_SETTINGS
+        ):
+            raise PrunerError(f"the stored network calls {node.target!r}, which is no layer of it")
+    for name, tensor in named_tensors(module).items():
+        if tensor.is_meta:
+            raise PrunerError(f"the stored network lacks the tensor {name!r}")
+
+
 def _check_names(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
     """Raise PrunerError where a name would be more than a name in the code of the graph."""
-    nodes = header["nodes"]
+    nodes, nesting = header["nodes"], header["nesting"] or {}
     paths = {*tensors, *header["layers"], *header["tied"], *header.get("shared", ())}
     paths |= {str(node["target"]) for node in nodes if node["op"] in ("get_attr", "call_module")}
     names = {str(node["target"]) for node in nodes if node["op"] == "placeholder"}
-    names |= {str(name) for name in (header["nesting"] or {}).get("names", ())}
+    names |= {str(name) for node in nodes for name in node["kwargs"]["dict"]}
+    names |= {str(name) for name in (*nesting.get("names", ()), *_list_keywords(nesting))}
     wrong = [p for p in sorted(paths) if not all(map(is_speakable, p.split(".")))]
-    wrong += [name for name in sorted(names) if not name.isidentifier()]
+    wrong += [name for name in sorted(names) if not name.isidentifier() or keyword.iskeyword(name)]
     if wrong:
         raise PrunerError(f"the stored network uses the name {wrong[0]!r}, which is not allowed")
 
 
+def _list_keywords(nesting: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the names of keyword arguments in the stored nesting of a network's arguments."""
+    _, _, _, parts = nesting.get("in") or (None, None, None, ())
+    for part in parts:
+        if part is not None and part[0] in ("dict", "OrderedDict"):
+            yield from part[2]
+
+
 def _encode_node(node: fx.Node) -> dict[str, Any]:
     """Return a node as plain values."""
-    target = _encode_operator(node.target) if node.op == "call_function" else node.target
+    target = encode_operator(node.target) if node.op == "call_function" else node.target
     args, kwargs = _encode(node.args), _encode(node.kwargs)
     return {"name": node.name, "op": node.op, "target": target, "args": args, "kwargs": kwargs}
 
 
-def _encode_operator(target: Any) -> str:
-    """Return the name of an ATen operator or of arithmetic; raise PrunerError for any other."""
-    if is_operator(target) and target.namespace == "aten":
-        return str(target)
-    if target is getattr:
-        return f"operator.{_DEVICE}"
-    if str(target) in _EXTENSIONS:
-        return str(target)
-    name = getattr(target, "__name__", "")
-    if _ARITHMETIC.get(name) is target:
-        return f"operator.{name}"
-    raise PrunerError(f"cannot store a call of {target}: no ATen operator and no arithmetic")
+def _read_constant(kind: type) -> Callable[[str], Any]:
+    """Return what finds a constant of torch by its name, and nothing else there."""
+
+    def find(name: str) -> Any:
+        found = getattr(torch, name)
+        if not isinstance(found, kind):
+            raise PrunerError(f"the stored network holds no {kind.__name__} named {name!r}")
+        return found
+
+    return find
 
 
-def _decode_operator(name: str) -> Callable[..., Any]:
-    """Return the operator of a name; raise PrunerError where it is not allowed."""
-    family, _, rest = name.partition(".")
-    if name == f"operator.{_DEVICE}":
-        return getattr
-    if family == "operator" and rest in _ARITHMETIC:
-        return _ARITHMETIC[rest]  # type: ignore[no-any-return]
-    packet, _, overload = rest.rpartition(".")
-    if name in _EXTENSIONS:
-        try:
-            importlib.import_module(family)
-        except ImportError as error:
-            raise PrunerError(f"the stored network calls {name!r}: install {family}") from error
-        return getattr(getattr(getattr(torch.ops, family), packet), overload)  # type: ignore[no-any-return]
-    if family != "aten" or not packet.isidentifier():
-        raise PrunerError(f"the stored network calls {name!r}, which is not allowed")
-    return getattr(getattr(torch.ops.aten, packet), overload)  # type: ignore[no-any-return]
+def _write_constant(value: Any) -> str:
+    return str(value).removeprefix("torch.")
 
 
 # What JSON has no word for, as a dictionary with one key; constants of torch by their names.
-_CONSTANT = (lambda v: str(v).removeprefix("torch."), lambda v: getattr(torch, v))
 _WORDS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    torch.dtype: ("dtype", *_CONSTANT),
+    torch.dtype: ("dtype", _write_constant, _read_constant(torch.dtype)),
     torch.device: ("device", str, torch.device),
-    torch.memory_format: ("memory_format", *_CONSTANT),
-    torch.layout: ("layout", *_CONSTANT),
+    torch.memory_format: ("memory_format", _write_constant, _read_constant(torch.memory_format)),
+    torch.layout: ("layout", _write_constant, _read_constant(torch.layout)),
     slice: ("slice", lambda v: [v.start, v.stop, v.step], lambda v: slice(*v)),
 }
 

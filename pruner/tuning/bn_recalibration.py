@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from ..data import Batch, require_samples
-from ..graph import BatchNorm, evaluation_mode
+from ..graph import BatchNorm, allow_single_values, evaluation_mode
 from ..tasks import Task
 
 
 def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task | None = None) -> int:
     """Replace running means and variances by their averages over the batches.
+
+    A norm that never saw more than one value a channel keeps its statistics.
 
     Pruned channels change the inputs of every later normalization, so its statistics no longer fit;
     new ones give back much of what was lost (Li et al. 2020, EagleEye, arXiv 2007.02491). Nothing
@@ -24,9 +26,10 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task | None =
         return 0
     task = task or Task()
     momenta = {norm: norm.momentum for norm in norms}
+    before = {norm: [b.clone() for b in norm.buffers()] for norm in norms}
     count = 0
     try:
-        with evaluation_mode(module), torch.no_grad():
+        with evaluation_mode(module), allow_single_values(module), torch.no_grad():
             for inputs, targets in batches:
                 require_samples((inputs, targets), f"recalibrate: batch {count + 1}")
                 if count == 0:
@@ -39,4 +42,7 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task | None =
     finally:
         for norm, momentum in momenta.items():
             norm.momentum = momentum
+            if not norm.num_batches_tracked:  # it saw single values alone
+                for buffer, value in zip(norm.buffers(), before[norm], strict=True):
+                    buffer.copy_(value)
     return count

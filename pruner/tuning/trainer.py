@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..data import TaskData
+from ..graph import allow_single_values
 from ..tasks import DEFAULT, Task
 from ..utils import wrong_value
 from .checkpoint import CHECKPOINT
@@ -70,7 +71,7 @@ def finetune(
     path = None if out is None else Path(out) / CHECKPOINT
     # Within this context the caller's random numbers are not disturbed.
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), allow_single_values(module):
         try:
             loop = TrainingLoop(
                 module, teacher, task, epochs, recipe or Recipe(), seed, accelerator, progress

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from ..errors import PrunerError
 from .atomic_files import replace_file
 from .digests import digest_tensors
+from .documents import parse_json
 
 # One entry: safetensors writes several in an order that differs from run to run.
 _ENTRY = "msprune"
@@ -32,7 +33,10 @@ def write_tensors(
     text = json.dumps({"kind": kind, "header": header}, sort_keys=True)
     with replace_file(target) as temporary:
         entry = json.dumps({"content": text, "sha256": _seal(data, text)}, sort_keys=True)
-        save_file(data, temporary, metadata={_ENTRY: entry})
+        try:
+            save_file(data, temporary, metadata={_ENTRY: entry})
+        except SafetensorError as error:  # its own word for what the system says
+            raise OSError(f"{target}: cannot be written: {error}") from error
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, torch.Tensor], Any]:
@@ -48,25 +52,30 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, tor
         with safe_open(source, framework="pt") as stream:
             metadata = stream.metadata() or {}
             data = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # and what torch says of types that it has not
         raise PrunerError(
             f"{source}: not a readable {kind} file (truncated or damaged: {error}); "
             "remove it and make it again"
         ) from error
     try:
-        entry = json.loads(metadata[_ENTRY])
-        text, seal = entry["content"], entry["sha256"]
-    except (KeyError, ValueError, TypeError):
-        text, seal = "", None
-    if seal != _seal(data, text):
+        entry = parse_json(metadata[_ENTRY])
+        text = entry["content"]
+        whole = entry["sha256"] == _seal(data, text)
+    except Exception:  # not what write_tensors writes
+        text, whole = "", False
+    if not whole:
         raise PrunerError(
             f"{source}: the {kind} file was edited or not written by this program; "
             "remove it and make it again"
         )
-    content = json.loads(text)
-    if content["kind"] != kind:
-        raise PrunerError(f"{source}: holds {content['kind']}, expected {kind}")
-    return data, content["header"]
+    try:
+        content = parse_json(text)
+        found, header = content["kind"], content["header"]
+    except (ValueError, TypeError, KeyError):
+        raise PrunerError(f"{source}: not a {kind} file that this program wrote") from None
+    if found != kind:
+        raise PrunerError(f"{source}: holds {found}, expected {kind}")
+    return data, header
 
 
 def _seal(tensors: Mapping[str, torch.Tensor], text: str) -> str:

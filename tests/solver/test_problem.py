@@ -140,3 +140,30 @@ def test_solve_changes_nothing_it_was_given():
     assert not given.tables[0].value.flags.writeable
     with pytest.raises(TypeError):
         given.options["a"] = 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"a": 10**400}}, {"options": {"a": 2.5}}, {"options": {"a": None}},
+        {"budgets": {"ms": 10**400}}, {"budgets": {"ms": "1"}},
+        {"tables": [{"scope": ["a"], "value": [0, 10**400]}]},
+        {"tables": [{"scope": ["a"], "cost": {"ms": [0, 10**400]}}]},
+        {"tables": [{"scope": ["a"], "cost": {"ms": [[0], [1, 2]]}}]},
+        {"tables": [{"scope": ["a"], "cost": [1]}]},
+        {"tables": [{"scope": [["a"]], "cost": {}}]},
+        {"tables": [{"name": [], "scope": ["a"], "cost": {}}]},
+        {"name": {"a": 1}},
+    ],
+)  # fmt: skip
+def test_numbers_and_kinds_that_no_problem_has_are_refused(change):
+    whole = {"name": "p", "options": {"a": 2}, "budgets": {"ms": 1},
+             "tables": [{"name": "t", "scope": ["a"], "cost": {"ms": [0, 1]}}]}  # fmt: skip
+    with pytest.raises(solver.SolverError):
+        solver.Problem.from_json(json.dumps(whole | change))
+
+
+@pytest.mark.parametrize("text", ['{"a": ' + "9" * 5000 + "}", '{"a": ' + "[" * 100_000])
+def test_texts_beyond_reason_are_refused(text):
+    with pytest.raises(solver.SolverError, match="not JSON"):
+        solver.Problem.from_json(text)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 
 FORMAT = 1
 
@@ -80,5 +81,5 @@ def read_record(path):
     try:
         record = json.loads(gzip.decompress(read_file(path)).decode())
         return record if record["seal"] == seal_record(record) else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -125,3 +126,66 @@ def test_a_layer_that_is_read_in_part_is_a_factor_of_itself():
 
 def test_adding_a_structure_again_replaces_it(table):
     assert len(table.add([table.readings[3]]).readings) == len(table.readings)
+
+
+def reseal(folder, **changes):
+    """Write a header with other content and the seal that it would have."""
+    header = json.loads((folder / "latency.json").read_text()) | changes
+    header = {k: v for k, v in header.items() if k != "header_sha256" and v != "gone"}
+    text = json.dumps(header, sort_keys=True)
+    header["header_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "latency.json").write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probes": []}, {"probes": "gone"}, {"probes": [{}] * 20}, {"device": {}}, {"device": 7},
+        {"error": {"median": 1}}, {"easing": "much"}, {"contexts": {"a": {}}}, {"notes": 7},
+        {"provenance": 7}, {"parquet_sha256": "gone"}, {"contexts": []},
+    ],
+)  # fmt: skip
+def test_a_sealed_header_of_other_content_is_refused_by_name(table, tmp_path, changes):
+    table.save(tmp_path)
+    reseal(tmp_path, **changes)
+    with pytest.raises(DamagedTableError, match="latency"):
+        LatencyTable.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", None])
+@pytest.mark.parametrize("name", ["latency_ms", "sentinel_ms", "interval_ms"])
+def test_a_time_that_is_none_is_refused(table, tmp_path, name, value):
+    table.save(tmp_path)
+    probes = json.loads((tmp_path / "latency.json").read_text())["probes"]
+    reseal(tmp_path, probes=[probes[0] | {name: value}, *probes[1:]])
+    with pytest.raises(DamagedTableError, match=r"latency\.json"):
+        LatencyTable.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"null", b"\xff", b"[" * 100_000, b'{"a": 1}'])
+def test_a_damaged_half_of_a_save_is_cleared_away(table, tmp_path, text):
+    table.save(tmp_path)
+    (tmp_path / ".latency.json.next").write_bytes(text)
+    (tmp_path / ".latency.parquet.next").write_bytes(b"half")
+    assert LatencyTable.load(tmp_path).readings == table.readings
+    assert not list(tmp_path.glob("*.next"))
+
+
+def test_a_table_that_would_fill_the_memory_is_refused(table, tmp_path, monkeypatch):
+    table.save(tmp_path)
+    monkeypatch.setattr("latency_tables.regression.storage.MOST_ROWS", 3)
+    with pytest.raises(DamagedTableError, match="more than a table can have"):
+        LatencyTable.load(tmp_path)
+
+
+def test_a_save_that_finds_no_room_leaves_the_old_table(table, tmp_path, monkeypatch):
+    table.save(tmp_path)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("latency_tables.regression.storage.write_bytes", fail)
+    with pytest.raises(OSError):
+        replace(table, notes=("new",)).save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latency.json", "latency.parquet"]
+    assert LatencyTable.load(tmp_path).notes == table.notes

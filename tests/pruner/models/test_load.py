@@ -69,7 +69,7 @@ def test_factory_in_the_current_folder(tmp_path: Path, monkeypatch) -> None:
         ("pruner.demo.resnet:resnet21", "did you mean pruner.demo.resnet:resnet20"),
         ("pruner.demo.resnet:CifarResNet", "blocks"),
         ("pruner.demo.resnet:PREPROCESSING", "not a factory"),
-        ("builtins:dict", "returned a dict"),
+        ("builtins:dict", "makes none"),
         ("demo:resnet56", "unknown MODEL"),
     ],
 )

@@ -17,6 +17,7 @@ from pruner.search import candidates as module
 from pruner.search.solve_and_measure import choose
 from pruner.utils.digests import digest_json
 from pruner.utils.progress import SilentProgress
+from pruner.utils.sealed_lines import read_lines
 
 from ..networks import Residual
 from ..problem.test_formulate import Rule, random_importance, traced
@@ -35,8 +36,8 @@ def case():
 
 
 def _read_losses(journal) -> dict[str, float]:
-    lines = [line.split() for line in journal.read_text().splitlines() if line]
-    losses = {key: float(loss) for _, key, loss, _ in lines}
+    lines = read_lines(journal)
+    losses = dict(lines)
     assert len(losses) == len(lines)  # none twice
     return losses
 
@@ -94,7 +95,7 @@ def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
     journal = tmp_path / "journal.txt"
     whole = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
     text = journal.read_text()
-    journal.write_text(text[: text.rindex("lost") - 9])  # killed while it wrote the last but one
+    journal.write_text(text[: text.rindex("\n") - 9])  # killed while it wrote the last but one
     seen = []
     before = module.CandidateSample.add
 
@@ -104,7 +105,7 @@ def test_what_was_tried_is_not_tried_again(case, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.CandidateSample, "add", add)
     again = evaluate_candidates(net, Rule(), scores, batches, BUDGET, 8, journal=journal)
-    assert seen[-2:] == [True, True] and not any(seen[:-2]) and len(seen) == text.count("lost")
+    assert seen[-2:] == [True, True] and not any(seen[:-2]) and len(seen) == text.count("\n")
     assert [(t.plan, t.loss) for t in again] == [(t.plan, t.loss) for t in whole]
 
 

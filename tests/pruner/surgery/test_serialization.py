@@ -32,7 +32,13 @@ def test_a_plan_survives_json(cut, tmp_path):
     assert Plan.load(tmp_path / "plan.json") == plan
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"keep": {"a": ["x"]}, "blocks": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "[" * 100_000, "1" * 5000,
+     *(f'{{"keep": {{"a": {keep}}}, "blocks": {{}}}}' for keep in (
+         '["x"]', "[1.5]", "[true]", "[NaN]", '["1"]', "7", "null", "[[1]]")),
+     *(f'{{"keep": {{}}, "blocks": {{"b": {stays}}}}}' for stays in ('"no"', "1", "null"))],
+)  # fmt: skip
 def test_a_damaged_plan_is_refused(text, tmp_path):
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(PlanError, match=r"plan\.json"):
