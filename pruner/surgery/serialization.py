@@ -178,7 +178,8 @@ def _build_layer(path: str, record: Mapping[str, Any], count: int) -> nn.Module:
         kinds = int | float | None | (str if name in _TEXTS else bool)
         if not all(isinstance(part, kinds) for part in parts):
             raise PrunerError(f"the stored network's layer {path!r} has {name} {value!r}")
-    if values.get("num_layers", 1) > count:
+    depth = values.get("num_layers", 1)
+    if not isinstance(depth, int) or depth > count:
         raise PrunerError(f"the stored network lacks tensors of layer {path!r}")
     return build_layer(kind, values)
 
