@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import pruner
+from pruner.gates import find_gates, gate_network
 from pruner.graph.onnx.export import to_onnx
 from pruner.structure.cost import count_macs, count_parameters
 from pruner.surgery.verify import largest_difference
@@ -55,12 +56,21 @@ def test_an_architecture_works_the_whole_way(name, tmp_path):
         )
     if light:
         assert_runs_elsewhere(small, inputs, expected)
+    else:
+        assert_gates_close(net, plan, inputs)
     assert_trains(small, inputs)
 
 
 def floats(results):
     leaves = [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, torch.Tensor)]
     return [leaf for leaf in leaves if leaf.is_floating_point()]
+
+
+def assert_gates_close(net, plan, inputs):
+    gated, small = gate_network(net), pruner.apply(net, plan)
+    find_gates(gated).set_plan(plan)
+    with torch.no_grad():
+        assert largest_difference(gated(**inputs), small(**inputs)) < 1e-10
 
 
 def assert_trains(small, inputs):
