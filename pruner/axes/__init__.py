@@ -20,7 +20,7 @@ from .algebra import (
 from .axis_map import Axes, AxisMap, describe_node
 from .positions import Keep, axis_owners, axis_size, kept_mask, owner_indices
 from .propagate import propagate_axes
-from .rules.base import has_rule, is_pointwise
+from .rules.base import has_rule, is_pointwise, rule
 from .rules.contraction import CONVOLUTIONS, MAP, PRODUCTS, TRANSPOSED, parse_equation
 from .rules.normalization import NORMALIZATIONS
 from .rules.quantization import OBSERVERS
@@ -36,6 +36,6 @@ __all__ = [
     "SOFTMAXES", "Sum", "TRANSPOSED", "UPSAMPLINGS", "VECTOR_NORMS", "atoms_of", "axis_owners",
     "axis_size", "cut_program", "describe_node", "factors_of", "group_by_module", "has_rule",
     "is_free", "is_pointwise", "kept_mask", "list_modules_around", "owner_indices",
-    "parse_equation", "parts_of", "propagate_axes", "remove_atom", "resolve_axis", "split_product",
-    "validate_axes",
+    "parse_equation", "parts_of", "propagate_axes", "remove_atom", "resolve_axis", "rule",
+    "split_product", "validate_axes",
 ]  # fmt: skip

@@ -19,11 +19,12 @@ WEIGHTS = Path(__file__).with_name("resnet20_cifar10.safetensors")
 ARCHIVE = Path(__file__).with_name("cifar10_sample.tar.xz")
 
 
-def unpack(folder: Path) -> Path:
+def unpack(folder: str | os.PathLike[str]) -> Path:
     """Write the images as folder/{train,test}/CLASS/*.jpg, unless they are there, and return it.
 
     The folder appears whole or not at all.
     """
+    folder = Path(folder)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
