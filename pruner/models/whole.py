@@ -1,10 +1,6 @@
 """A whole model with pruned parts: what a RUN keeps of it, and how it is put together again."""
 
-import re
-import sys
 from collections.abc import Mapping
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +8,8 @@ from torch import Tensor, nn
 
 from ..errors import PrunerError
 from ..surgery import load as load_part
-from ..utils import import_object, read_tensors, search_current_folder, write_tensors
+from ..utils import read_tensors, write_tensors
 from .load import DenseModel, load_model
-from .model_names import LIBRARIES
 from .submodule import splice
 from .weights import list_some
 
@@ -67,7 +62,6 @@ def load(folder: Path | str, *, part: bool = False) -> nn.Module:
         return small
     rest, notes = read_tensors(folder / WHOLE, _KIND)
     name, paths = str(notes["model"]), tuple(map(str, notes["parts"]))
-    _check_origin(name, folder)
     try:
         # Published weights say which architecture a repository holds.
         pretrained = bool(notes.get("pretrained")) and name.startswith("hf:")
@@ -90,40 +84,3 @@ def load(folder: Path | str, *, part: bool = False) -> nn.Module:
 def _lies_within(name: str, paths: tuple[str, ...]) -> bool:
     """Return whether a tensor's name is of one of these parts."""
     return any(name.startswith(f"{path}.") for path in paths)
-
-
-@cache
-def _find_foundations() -> frozenset[str]:
-    """Find the packages that this one needs, and itself, by the names that they are imported by."""
-    own = (__package__ or "").partition(".")[0]
-    names = {own, "latency_tables", "solver", "torch", "numpy"}
-    try:
-        needed = [line for line in metadata.requires("msprune") or () if "extra ==" not in line]
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return frozenset(names)
-    projects = {
-        re.split(r"[^\w.-]", line, maxsplit=1)[0].lower().replace("_", "-") for line in needed
-    }
-    for top, owners in metadata.packages_distributions().items():
-        if any(owner.lower().replace("_", "-") in projects for owner in owners):
-            names.add(top)
-    return frozenset(names)
-
-
-def _check_origin(name: str, folder: Path) -> None:
-    """Refuse a factory that makes no model: a file must not call ``torch:load``, or ``os:system``.
-
-    Of Python's own library and of what this package is built on only classes of models may be
-    called; a package of the user's own is trusted as it is by every command on RUN.
-    """
-    source = name.partition(":")[0]
-    if source in LIBRARIES:
-        return
-    with search_current_folder():
-        found: Any = import_object(name, "model")
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        return
-    for module in (source, str(getattr(found, "__module__", None) or "")):
-        top = module.partition(".")[0]
-        if not top or top in sys.stdlib_module_names or top in _find_foundations():
-            raise PrunerError(f"{folder} names {name!r} as its model, which makes none")

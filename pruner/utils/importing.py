@@ -21,7 +21,7 @@ from .validation import suggest_names
 _NEEDED = frozenset({
     "accelerate", "filelock", "highspy", "jinja2", "matplotlib", "numpy", "onnx", "onnxruntime",
     "onnxscript", "pandas", "pip", "pkg_resources", "PIL", "pyarrow", "pydantic", "pyomo", "rich",
-    "safetensors", "scipy", "setuptools", "torch", "yaml",
+    "safetensors", "scipy", "setuptools", "torch", "wrapt", "yaml",
 })  # fmt: skip
 """Packages that are there wherever msprune is, and hold functions that do more than to compute."""
 
