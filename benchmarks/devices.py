@@ -37,6 +37,8 @@ from pruner.models import load_model
 from . import record
 
 SETTING = Setting("onnxruntime", 1, "fp32")
+PACKAGES = ("torch", "onnxruntime", "onnx", "numpy", "scipy", "timm")
+SEED = 0  # of the choice of probes, and of the structures that are predicted
 MOST_OFF = 0.03
 UNSEEN = 40
 
@@ -55,7 +57,7 @@ def main() -> None:
     net = pruner.trace(dense.module, (torch.rand(shape),), name=options.model)
     began = time.monotonic()
     engine = latency_tables.engine("onnxruntime", threads=1)
-    here = latency_tables.measure(net, engine, probes=options.probes)
+    here = latency_tables.measure(net, engine, probes=options.probes, seed=SEED)
     rows = [describe("here", here, here, net, time.monotonic() - began)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
@@ -69,7 +71,7 @@ def main() -> None:
     if options.host:
         began = time.monotonic()
         there = CarriedEngine(open_carrier(f"ssh:{options.host}"), SETTING, options.python)
-        table = latency_tables.measure(net, there, probes=options.probes)
+        table = latency_tables.measure(net, there, probes=options.probes, seed=SEED)
         rows.append(describe(f"ssh:{options.host}", table, here, net, time.monotonic() - began))
     for row in rows:
         print(
@@ -78,6 +80,7 @@ def main() -> None:
             flush=True,
         )
     content = {
+        "machine": record.describe_machine(PACKAGES), "seed": SEED,
         "device": str(here.device), "date": datetime.date.today().isoformat(),
         "model": options.model, "probes": options.probes, "rows": rows,
     }  # fmt: skip
@@ -87,10 +90,11 @@ def main() -> None:
 
 def measure_by_hand(net: pruner.Network, folder: Path, probes: int, python: str) -> LatencyTable:
     """Write a bundle, run it as a user does, and collect it."""
-    latency_tables.write_probe_bundle(net, BundledEngine(folder, SETTING), probes=probes)
+    engine = BundledEngine(folder, SETTING)
+    latency_tables.write_probe_bundle(net, engine, probes=probes, seed=SEED)
     subprocess.run(["sh", str(folder / "run.sh")], env={"PYTHON": python, "PATH": "/usr/bin:/bin"},
                    stdout=subprocess.DEVNULL, check=True)  # fmt: skip
-    return latency_tables.measure(net, CollectedEngine(folder, SETTING), probes=probes)
+    return latency_tables.measure(net, CollectedEngine(folder, SETTING), probes=probes, seed=SEED)
 
 
 def describe(
@@ -99,7 +103,7 @@ def describe(
     """Compare a table with the one measured here: probes as measured, and structures unseen."""
     totals = {r.key: here.total_ms(r) for r in here.readings}
     ratios = [table.total_ms(r) / totals[r.key] for r in table.readings if r.key in totals]
-    random, off = np.random.default_rng(0), []
+    random, off = np.random.default_rng(SEED), []
     for _ in range(UNSEEN):
         sizes = {name: int(random.choice(options)) for name, options in net.sizes().items()}
         widths = net.cell_sizes(sizes)

@@ -7,6 +7,7 @@ verifies one structure on the device; ``compare`` times networks against each ot
 from .device import Device
 from .devices import (
     LOG,
+    TOOLS,
     BundledEngine,
     CarriedEngine,
     CollectedEngine,
@@ -79,7 +80,7 @@ __all__ = [
     "DeviceMismatchError", "Engine", "EngineAvailability", "EngineError", "FleetEngine", "GpuState",
     "LatencyError", "LatencyTable", "LayerSpec", "Library", "MachineState", "MeasureProgress",
     "MissingSpecError", "Probe", "ProbeSource", "Profile", "Progress", "Reading", "RemoteEngine",
-    "Sample", "Session", "Setting", "Step", "TableError", "Timing", "UnfinishedError",
+    "Sample", "Session", "Setting", "Step", "TOOLS", "TableError", "Timing", "UnfinishedError",
     "UnknownEngineError", "check", "compare", "engine", "engine_names", "find_useful_sizes",
     "inspect_gpu", "inspect_machine", "join_tables", "joined", "library_folder", "list_engines",
     "measure", "measure_structure", "network_digest", "open_carrier", "predict_unseen",

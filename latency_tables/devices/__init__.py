@@ -12,10 +12,11 @@ from .job import Job, JobModel, Pace, Setting, make_comparison, make_probe_job
 from .machine import GpuState, MachineState, inspect_gpu, inspect_machine
 from .remote import RemoteEngine
 from .result import BuildResult, JobResult, read_results
+from .tools import TOOLS
 
 __all__ = [
     "BuildResult", "BundledEngine", "CarriedEngine", "Carrier", "CollectedEngine", "FleetEngine",
     "GpuState", "Job", "JobModel", "JobResult", "LOG", "MachineState", "Pace", "RemoteEngine",
-    "Setting", "inspect_gpu", "inspect_machine", "make_comparison", "make_probe_job",
+    "Setting", "TOOLS", "inspect_gpu", "inspect_machine", "make_comparison", "make_probe_job",
     "open_carrier", "read_bundle", "read_results", "write_bundle",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from .assemble import RUNNER, assemble_runner
 from .job import Job, Pace, Setting
 from .light_model import pack_model
 from .runner.records import FORMAT, RunnerError, read_manifest, seal_record
+from .tools import ONNX, TOOLS, assemble_tool_script, write_job_line
 
 MANIFEST, SCRIPT = "manifest.json", "run.sh"
+_PACKED = ".gz"  # of models whose weights are made over there, or that are compressed
+_JOBS, _SUMS = "jobs.txt", "SHA256SUMS"  # of bundles for a vendor's tool
 _SCRIPT = """\
 #!/bin/sh
 # Measures what this bundle asks for, into results/ and raw/ beside this file. The same command
@@ -43,10 +46,11 @@ def write_bundle(
     Args:
         folder: Must not be there, or hold this very bundle, whose results then stay.
         name: Of the network.
-        setting: Of the engine over there.
+        setting: Of the engine over there, which may be a vendor's tool.
         jobs: What to measure, in this order.
         pace: How the time is shared.
-        export: Gives a network's ONNX bytes in the setting's precision.
+        export: Gives the bytes of a network's file in the setting's precision, as the engine
+            reads it: ONNX, or what the tool takes.
         with_weights: Ship weights instead of making them over there.
 
     Returns:
@@ -55,23 +59,25 @@ def write_bundle(
     Raises:
         LatencyError: The folder holds something else.
     """
+    tool = TOOLS.get(setting.engine)
+    light = tool is None or (tool.suffix == ONNX and not with_weights)
+    suffix = _PACKED if tool is None or light else tool.suffix
+
+    def pack(probe: Probe) -> bytes:
+        return _pack(probe, export, with_weights) if light else export(probe)
+
     scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     try:
         (scratch / "models").mkdir(parents=True)
-        files = {
-            RUNNER: _write(scratch / RUNNER, assemble_runner().encode()),
-            SCRIPT: _write(scratch / SCRIPT, _SCRIPT.encode()),
-        }
+        files: dict[str, str] = {}
+        if light:
+            files[RUNNER] = _write(scratch / RUNNER, assemble_runner().encode())
+        rows = [_write_job(scratch, job, suffix, pack, files) for job in jobs]
+        if tool is None:
+            files[SCRIPT] = _write(scratch / SCRIPT, _SCRIPT.encode())
+        else:
+            files |= _write_tool_files(scratch, setting, rows, pace, files)
         (scratch / SCRIPT).chmod(0o755)
-        rows = []
-        for job in jobs:
-            names = {}
-            for role, model in job.models.items():
-                file = f"models/{model.name}.gz"
-                names[role] = f"{model.name}.gz"
-                if file not in files:
-                    files[file] = _write(scratch / file, _pack(model.make(), export, with_weights))
-            rows.append({"key": job.key, "models": names, **job.request})
         manifest: dict[str, Any] = {
             "format": FORMAT, "name": name, "setting": setting.to_json(), "budget": asdict(pace),
             "files": files, "jobs": rows,
@@ -82,6 +88,36 @@ def write_bundle(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest
+
+
+def _write_job(
+    scratch: Path, job: Job, suffix: str, pack: Callable[[Probe], bytes], files: dict[str, str]
+) -> dict[str, Any]:
+    """Write a job's models but those in ``files``, and enter them there; return its row."""
+    names = {role: model.name + suffix for role, model in job.models.items()}
+    for role, model in job.models.items():
+        file = f"models/{names[role]}"
+        if file not in files:
+            files[file] = _write(scratch / file, pack(model.make()))
+    return {"key": job.key, "models": names, **job.request}
+
+
+def _write_tool_files(
+    scratch: Path,
+    setting: Setting,
+    rows: Sequence[Mapping[str, Any]],
+    pace: Pace,
+    files: Mapping[str, str],
+) -> dict[str, str]:
+    """Write what a vendor's tool is driven by; return the digests of these files."""
+    lines = "".join(write_job_line(row, pace.longest_s) for row in rows)
+    found = {_JOBS: _write(scratch / _JOBS, lines.encode())}
+    listed = sorted({**files, **found}.items())
+    sums = "".join(f"{digest}  {file}\n" for file, digest in listed)
+    found[_SUMS] = _write(scratch / _SUMS, sums.encode())
+    script = assemble_tool_script(setting, pace.rest_s, found[_SUMS])
+    found[SCRIPT] = _write(scratch / SCRIPT, script.encode())
+    return found
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from ..device import Device
 from ..errors import LatencyError, UnfinishedError
+from .assemble import RUNNER
 from .bundle import MANIFEST, SCRIPT, read_bundle, write_bundle
 from .job import Job, Pace, Setting
 from .remote import RemoteEngine
 from .result import JobResult, read_results
+from .tool_result import read_archives
+from .tools import TOOLS
 
 MORE = "more"
 """Below a bundle: what was asked for later, a bundle each."""
@@ -60,7 +63,9 @@ class CollectedEngine(RemoteEngine):
         self.folder = folder
         if not (folder / MANIFEST).is_file():
             raise LatencyError(f"{folder} holds no bundle: write one with --device bundle:{folder}")
-        own = read_bundle(folder)["setting"]
+        manifest = read_bundle(folder)
+        own = manifest["setting"]
+        self._with_weights = RUNNER not in manifest["files"]  # which makes them
         for name, value in setting.to_json().items():
             if name != "batch" and own[name] != value:
                 raise LatencyError(f"{folder} is a bundle for {name} {own[name]}, not {value}")
@@ -69,8 +74,7 @@ class CollectedEngine(RemoteEngine):
     def _results(self) -> dict[str, JobResult]:
         found: dict[str, JobResult] = {}
         for bundle in self._bundles():
-            read_bundle(bundle)
-            for key, result in read_results(bundle).items():
+            for key, result in _read_results(bundle).items():
                 if found:
                     result.device.check_same(next(iter(found.values())).device, str(self.folder))
                 found[key] = result
@@ -102,7 +106,10 @@ class CollectedEngine(RemoteEngine):
         place = self._find_bundle({job.key for job in missing})
         if place is None:
             place = self.folder / MORE / missing[0].key
-            write_bundle(place, self.where, self.set_batch(batch), missing, pace, self.export)
+            write_bundle(
+                place, self.where, self.set_batch(batch), missing, pace, self.export,
+                self._with_weights,
+            )  # fmt: skip
         raise UnfinishedError(
             f"{len(missing)} of {len(jobs)} measurements are still to run: run {place / SCRIPT} on "
             "the device, bring the folder back, and give the same command again"
@@ -118,3 +125,12 @@ class CollectedEngine(RemoteEngine):
             if keys & {job["key"] for job in read_bundle(bundle)["jobs"]}:
                 return bundle
         return None
+
+
+def _read_results(folder: Path) -> dict[str, JobResult]:
+    """Read what a bundle's runner, or the vendor's tool that it drives, has brought back."""
+    manifest = read_bundle(folder)
+    setting = Setting(**manifest["setting"])
+    if setting.engine in TOOLS:
+        return read_archives(folder, setting, {job["key"]: job for job in manifest["jobs"]})
+    return read_results(folder)

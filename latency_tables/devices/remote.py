@@ -13,13 +13,16 @@ from ..engines import export_model
 from ..errors import EngineError, UnknownEngineError
 from ..source import Probe
 from .job import Job, Pace, Setting
+from .litert_model import export_litert
 from .result import JobResult
+from .tools import TOOLS
 
 # Engine -> what it may be asked to compute in.
 PRECISIONS = {
     "onnxruntime": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "fp16", "int8"),
     "tensorrt": ("fp32", "fp16", "bf16", "int8"),
+    **{name: tool.precisions for name, tool in TOOLS.items()},
 }
 
 
@@ -36,6 +39,7 @@ class RemoteEngine(ABC):
     grows = True
 
     def __init__(self, where: str, setting: Setting) -> None:
+        self.where, self.setting = where, setting
         known = PRECISIONS.get(setting.engine)
         if known is None:
             raise UnknownEngineError(
@@ -45,9 +49,8 @@ class RemoteEngine(ABC):
             raise EngineError(
                 f"engine {setting.engine!r} runs {', '.join(known)}, not {setting.precision!r}"
             )
-        if setting.threads < 1 or (setting.engine == "tensorrt" and setting.threads != 1):
+        if setting.threads < 1 or (self._family == "tensorrt" and setting.threads != 1):
             raise EngineError(f"threads is {setting.threads}; engine {setting.engine!r} cannot")
-        self.where, self.setting = where, setting
         self._asked: Counter[str] = Counter()
 
     @property
@@ -88,11 +91,23 @@ class RemoteEngine(ABC):
         return self._asked[key] - 1
 
     def export(self, probe: Probe) -> bytes:
+        """Export a network to the file that the engine over there reads."""
+        if self._family == "litert":
+            return export_litert(probe)
+        return self.export_onnx(probe)
+
+    def export_onnx(self, probe: Probe) -> bytes:
         """Export a network to ONNX as the engine over there takes it."""
-        precision, symmetric = self.setting.precision, self.name == "tensorrt"
-        if self.name == "openvino" and precision != "int8":
+        precision, symmetric = self.setting.precision, self._family == "tensorrt"
+        if self._family == "openvino" and precision != "int8":
             precision = "fp32"  # half precision is the plugin's own choice of kernels
         return export_model(probe, precision, symmetric=symmetric)
+
+    @property
+    def _family(self) -> str:
+        """What runs networks over there: the engine, or the one that a vendor's tool drives."""
+        tool = TOOLS.get(self.setting.engine)
+        return tool.engine if tool is not None else self.setting.engine
 
     def build(self, probe: Probe) -> NoReturn:
         """Refuse: networks are not run here."""

@@ -115,11 +115,19 @@ def _unpack(data: bytes) -> bytes:
 
 def decode_line(text: str, where: str) -> JobResult:
     """Decode a result as the runner prints it."""
+    return decode_result(decode_base64(text, where), f"a result from {where}")
+
+
+def decode_base64(text: str, where: str) -> bytes:
+    """Decode what was printed of a file.
+
+    Raises:
+        DamagedBundleError: It came cut.
+    """
     try:
-        data = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise DamagedBundleError(f"a result from {where} came cut: run it again") from error
-    return decode_result(data, f"a result from {where}")
 
 
 def read_results(folder: Path) -> dict[str, JobResult]:

@@ -1,5 +1,6 @@
 """A GPU's memory, stream and events: through pycuda, or through torch where it has CUDA."""
 
+import atexit
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ class PycudaCuda:
         self._driver = driver
         self._context = device.retain_primary_context()
         self._context.push()
+        # pycuda aborts a process that leaves a context on its stack.
+        atexit.register(self._context.pop)
         self._stream = driver.Stream()
         self.stream = int(self._stream.handle)
         self.name = str(device.name())

@@ -25,7 +25,7 @@ from ..regression import (
 from ..source import ProbeSource
 from .campaign import LIMITS, PASSES, QUICK_LIMITS, Campaign, MeasureProgress, request_turns
 from .coverage import select_uncovered
-from .growth import STAGES, describe_growth, is_good
+from .growth import STAGES, describe_growth, describe_regression, is_good
 from .probe_design import PlannedProbe, plan_probes
 from .probe_runner import ProbeRequest, ProbeRunner, format_now
 from .remote_runner import PACE, RemoteRunner, make_runner
@@ -131,12 +131,12 @@ def _measure_stages(
         )
         readings, notes = campaign.run()
         before = campaign.readings
-        if any(map(is_whole, readings)):
-            notes = (*notes, "the engine names no layers: theirs are a regression of whole probes")
         table = LatencyTable(runner.device, _merge_newest(known, readings), notes=notes)
         table = cross_validate(table, None if alone else runner.network)
+        if any(map(is_whole, readings)):
+            table = replace(table, notes=(*table.notes, describe_regression(table.error)))
         if len(plans) > 1 and (count == max(plans) or is_good(table.error)):
-            table = replace(table, notes=(*notes, describe_growth(table, count)))
+            table = replace(table, notes=(*table.notes, describe_growth(table, count)))
             break
     return replace(table, provenance={"seconds": campaign.seconds})
 

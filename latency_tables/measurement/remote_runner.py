@@ -11,7 +11,7 @@ from ..devices import Job, JobModel, JobResult, Pace, RemoteEngine, make_probe_j
 from ..engines import Engine, find_output_operators
 from ..regression import Reading, structure_key
 from ..source import Probe, ProbeSource
-from ..timing import Timing, attribute_profile
+from ..timing import Timing, attribute_profile, find_told_share
 from .probe_runner import (
     PROFILE_S,
     Build,
@@ -23,6 +23,8 @@ from .probe_runner import (
 from .time_budget import LONGEST_S, REPEAT_S, SHORTEST_S
 
 PACE = Pace(REPEAT_S, SHORTEST_S, LONGEST_S, PROFILE_S)
+# Of the kernels' time: below it cells get theirs from whole probes.
+_LEAST_TOLD = 0.5
 
 
 class RemoteRunner:
@@ -84,7 +86,7 @@ class RemoteRunner:
         watch, operators = self.device.threads == 1, frozenset(probe.cell_of)
 
         def find_outputs() -> dict[str, str]:
-            return find_output_operators(self._engine.export(probe), operators)
+            return find_output_operators(self._engine.export_onnx(probe), operators)
 
         builds = []
         for own in result.builds:
@@ -92,8 +94,8 @@ class RemoteRunner:
             assert own.profile is not None
             profile = own.profile.resolve(operators, find_outputs)
             shares = attribute_profile(profile, probe.cell_of, watch, work)
-            if not any(o in probe.cell_of for step in profile.steps for o in step.operators):
-                # Nothing is named: the total is split by what all probes tell (``split_totals``).
+            if find_told_share(profile, probe.cell_of) < _LEAST_TOLD:
+                # The total is split by what all probes tell (``split_totals``).
                 shares = {cell: replace(share, kernels=0) for cell, share in shares.items()}
             builds.append(Build(timings["probe"], timings["reference"].median_ms, shares))
         reading = self._maker.make(request, probe.sizes, builds)

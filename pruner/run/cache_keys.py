@@ -30,7 +30,7 @@ from .config import Config
 # Settings that came later: keys of before are those without them.
 _LATER = {
     "solve": ("also", "keep", "min_width", "step", "blocks", "max_depth", "uniform"),
-    "measure": ("device", "python", "with_weights"),
+    "measure": ("device", "python", "with_weights", "tool"),
 }
 # What of the last fine-tune the rounds before it do not depend on.
 _LAST_TUNING = ("epochs", "evaluate_every", "reference")

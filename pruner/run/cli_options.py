@@ -14,10 +14,11 @@ MEASURE_OPTIONS = {
     "--out": "out", "--engine": "measure.engine", "--threads": "measure.threads",
     "--precision": "measure.precision", "--batch": "measure.batch", "--probes": "measure.probes",
     "--quick": "measure.quick", "--library": "measure.library", "--device": "measure.device",
-    "--python": "measure.python", "--with-weights": "measure.with_weights",
+    "--python": "measure.python", "--tool": "measure.tool",
+    "--with-weights": "measure.with_weights",
 }  # fmt: skip
 DEVICE_OPTIONS = {
-    key: MEASURE_OPTIONS[key] for key in ("--engine", "--threads", "--precision", "--python")
+    k: MEASURE_OPTIONS[k] for k in ("--engine", "--threads", "--precision", "--python", "--tool")
 }
 SOLVE_OPTIONS = {
     "--budget": "budgets", "--data": "data", "--task": "task", "--target-data": "target_data",
@@ -42,6 +43,7 @@ REQUIRED = ("--out",)
 METAVARS = {
     "--weights": "FILE", "--input": "INPUT", "--arg": "NAME=VALUE", "--submodule": "PATH",
     "--out": "RUN", "--library": "DIR", "--device": "WHERE", "--python": "PATH",
+    "--tool": "COMMAND",
     "--data": "DIR", "--target-data": "DIR", "--task": "NAME",
     "--rounds": "K", "--round-epochs": "N",
     "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",

@@ -66,6 +66,9 @@ class MeasureConfig:
     python: Annotated[
         StrictStr, entry("of a device elsewhere: its Python that has numpy and the engine")
     ] = "python3"
+    tool: Annotated[
+        StrictStr, entry("of a device elsewhere: the tool that --engine names, with options")
+    ] = ""
     with_weights: Annotated[
         StrictBool, entry("ship weights in a bundle, which are made over there by default")
     ] = False

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import latency_tables
-from latency_tables import BundledEngine, Setting
+from latency_tables import TOOLS, BundledEngine, Setting
 
 from ..errors import PrunerError
 from ..structure import Network
@@ -20,10 +20,15 @@ def write_bundle(net: Network, engine: BundledEngine, config: Config) -> Outcome
         net, engine, probes=options.probes, quick=options.quick, seed=config.seed
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    weights = (folder / "runner.py").is_file()
+    needs = [f"TOOL names {engine.name} where it is not on PATH"] if engine.name in TOOLS else []
+    if weights:
+        what = "numpy, which makes the weights" if needs else "numpy and the engine"
+        needs.append(f"PYTHON names a Python that has {what}")
     lines = (
         f"{folder}: {count} probes of {net.name}, {size / 1e6:.1f} MB, for {engine.name}",
         f"  1. copy it to the device, and run it there: sh {folder.name}/run.sh",
-        "     (PYTHON names a Python that has numpy and the engine; cut off, it continues)",
+        f"     ({'; '.join(needs)}; cut off, it continues)",
         f"  2. copy it back, and give the same command with --device collect:{folder}",
     )
     return Outcome("\n".join(lines), {"bundle": str(folder), "probes": count, "bytes": size})
@@ -32,10 +37,11 @@ def write_bundle(net: Network, engine: BundledEngine, config: Config) -> Outcome
 def check_device(name: str, options: MeasureConfig) -> Outcome:
     """Say what a device is, what is there, and what is missing."""
     setting = Setting(options.engine, options.threads, options.precision)
-    found = open_carried(name, setting, options.python).look()
+    found = open_carried(name, setting, options).look()
     lines = [f"{name}: {_describe(found)}"]
     versions = [f"{own} {version}" for own, version in found["versions"].items() if version]
-    lines.append(f"  Python {found['python']} ({found['executable']}): {', '.join(versions)}")
+    program = f"Python {found['python']}" if found["python"] else "tool"
+    lines.append(f"  {program} ({found['executable']}): {', '.join(versions)}")
     if found["tools"]:
         lines.append(f"  tools: {', '.join(found['tools'])}")
     if found["temperature"] is not None:

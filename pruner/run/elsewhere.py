@@ -4,7 +4,9 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import latency_tables
 from latency_tables import (
@@ -23,6 +25,7 @@ from .config import MeasureConfig
 
 _FLEETS = (".yaml", ".yml")
 _CARRIED = ("ssh", "adb")
+_OWN = ("python", "tool")  # settings that a device of a fleet may have of its own
 _EXPECTED = "bundle:DIR, collect:DIR, ssh:HOST, adb:SERIAL or a fleet's .yaml"
 
 
@@ -43,8 +46,8 @@ def open_engine(options: MeasureConfig) -> Engine:
     if kind == "collect" and rest:
         return CollectedEngine(Path(rest), setting)
     if name.endswith(_FLEETS):
-        return _open_fleet(Path(name), setting, options.python)
-    return open_carried(name, setting, options.python)
+        return _open_fleet(Path(name), setting, options)
+    return open_carried(name, setting, options)
 
 
 def resolve_device(name: str | None) -> str | None:
@@ -70,14 +73,17 @@ def show_commands(wanted: bool) -> Iterator[None]:
         latency_tables.DEVICE_LOG.setLevel(level)
 
 
-def open_carried(name: str, setting: Setting, python: str) -> CarriedEngine:
+def open_carried(name: str, setting: Setting, options: MeasureConfig) -> CarriedEngine:
     """Make the engine of a device that ssh or adb reaches; PrunerError where it is another."""
     if name.partition(":")[0] not in _CARRIED:
         raise wrong_value("device", _EXPECTED, name)
-    return CarriedEngine(latency_tables.open_carrier(name), setting, python)
+    return CarriedEngine(
+        latency_tables.open_carrier(name), setting, options.python, options.tool,
+        options.with_weights,
+    )  # fmt: skip
 
 
-def _open_fleet(path: Path, setting: Setting, python: str) -> FleetEngine:
+def _open_fleet(path: Path, setting: Setting, options: MeasureConfig) -> FleetEngine:
     if not path.is_file():
         raise PrunerError(f"there is no fleet file {str(path)!r}")
     try:
@@ -90,10 +96,12 @@ def _open_fleet(path: Path, setting: Setting, python: str) -> FleetEngine:
     members: list[RemoteEngine] = []
     for entry in entries:
         one = {"device": entry} if isinstance(entry, str) else entry
-        known = isinstance(one, dict) and {"device"} <= set(one) <= {"device", "python"}
+        known = isinstance(one, dict) and {"device"} <= set(one) <= {"device", *_OWN}
         if not known or not all(isinstance(text, str) for text in one.values()):
-            raise wrong_value(f"{path}: devices", "each a text, or device and python", entry)
+            expected = f"each a text, or device and {' or '.join(_OWN)}"
+            raise wrong_value(f"{path}: devices", expected, entry)
         if any(member.where == one["device"] for member in members):
             raise wrong_value(f"{path}: devices", "each one once", entry)
-        members.append(open_carried(one["device"], setting, one.get("python", python)))
+        own: dict[str, Any] = {key: one[key] for key in _OWN if key in one}
+        members.append(open_carried(one["device"], setting, replace(options, **own)))
     return FleetEngine(path.name, members)

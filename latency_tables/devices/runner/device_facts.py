@@ -14,6 +14,10 @@ INSTRUCTIONS = (
 )
 
 
+GPUS = ("gpu", "ga10b", "gv11b", "gp10b")
+NVIDIA_HELD = 0xE8  # thermal and hardware slowdowns among the reasons that nvidia-smi gives
+
+
 def read_text(path):
     """Read a small file; empty where it cannot be read."""
     try:
@@ -68,6 +72,26 @@ def describe_power():
     return ", ".join(facts + ["power mode " + mode for mode in modes])
 
 
+def describe_gpu_power():
+    """Return the graphics processor's clocks and power limit, as far as the system tells."""
+    facts = []
+    for path in sorted(glob.glob("/sys/class/devfreq/*")):  # of boards, e.g. 17000000.ga10b
+        name, clock = os.path.basename(path), read_text(path + "/max_freq")
+        if clock.isdigit() and any(own in name for own in GPUS):
+            governor = read_text(path + "/governor")
+            facts.append(f"GPU {governor} at most {int(clock) // 1000000} MHz")
+    limits = query_nvidia("power.limit,clocks.max.sm")
+    if limits and "n/a" not in limits.lower():
+        facts.append("GPU " + limits)
+    return ", ".join(facts)
+
+
+def query_nvidia(fields):
+    """Ask nvidia-smi of the first GPU; empty where it is missing or does not know."""
+    said = run_quietly(["nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader"])
+    return said.splitlines()[0].strip() if said else ""
+
+
 def read_temperature():
     """Return the hottest thermal zone's degrees Celsius; ``None`` where there is none."""
     found = []
@@ -84,6 +108,9 @@ def is_throttled():
     """Tell whether the system shows that clocks are held down: heat, or a board's own flag."""
     said = run_quietly(["vcgencmd", "get_throttled"])  # Raspberry Pi: the low bits are of now
     if said.startswith("throttled=0x") and int(said[12:], 16) & 0xE:
+        return True
+    reasons = query_nvidia("clocks_throttle_reasons.active")
+    if reasons.startswith("0x") and int(reasons, 16) & NVIDIA_HELD:
         return True
     degrees = read_temperature()
     return degrees is not None and degrees >= 75

@@ -255,6 +255,7 @@ def main(arguments=None):
     parser.add_argument("--attached", action="store_true", help="stop once stdin is closed")
     parser.add_argument("--stream", action="store_true", help="print results, too")
     parser.add_argument("--write-models", metavar="DIR", help="write ONNX files with weights")
+    parser.add_argument("--model", help="of --write-models: this one only, without .onnx")
     parser.add_argument("--describe", metavar="SETTING", help="a setting as JSON; writes nothing")
     options = parser.parse_args(arguments)
     try:
@@ -265,7 +266,7 @@ def main(arguments=None):
                 print("device " + json.dumps(describe(json.loads(options.describe))), flush=True)
             return 0
         if options.write_models:
-            return write_models(options.bundle, options.write_models)
+            return write_models(options.bundle, options.write_models, options.model)
         stopped = threading.Event()
         if options.attached:
             threading.Thread(target=watch_input, args=(stopped,), daemon=True).start()
@@ -280,11 +281,11 @@ def main(arguments=None):
         return 2
 
 
-def write_models(folder, target):
+def write_models(folder, target, only=None):
     """Write a bundle's models with their weights, for tools that read ONNX files."""
     os.makedirs(target, exist_ok=True)
     for name in sorted(read_manifest(folder)["files"]):
-        if name.startswith("models/"):
+        if name.startswith("models/") and only in (None, os.path.basename(name)[:-3]):
             model, _ = load_model(folder, os.path.basename(name))
             write_file(os.path.join(target, os.path.basename(name)[:-3] + ".onnx"), model)
     return 0

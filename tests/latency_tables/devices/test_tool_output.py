@@ -1,23 +1,20 @@
-"""What vendors' tools write, as their documentation shows it; benchmark_app for real."""
+"""What vendors' tools write, as their documentation shows it."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from latency_tables import EngineError
 from latency_tables.devices.tool_output import (
+    ToolTimes,
     read_benchmark_app,
     read_benchmark_model,
+    read_litert_benchmark,
     read_perf_test,
     read_trtexec,
 )
-
-from .chain import write_chain
 
 TIMES = """[
   { "startInMs" : 10.1, "endInMs" : 10.2, "startComputeMs" : 10.2, "endComputeMs" : 11.4,
@@ -90,13 +87,22 @@ Operator-wise Profiling Info for Regular Benchmark Runs:
 """
 
 
+def list_steps(found: ToolTimes) -> list[tuple[str, float]]:
+    return [(step.name, pytest.approx(step.ms)) for step in found.steps]
+
+
 def test_trtexec() -> None:
     found = read_trtexec(TIMES, PROFILE)
     assert found.laps_ms == (1.2, 1.3)
-    assert found.steps[1] == ("conv1/conv + relu/relu", 0.121) and len(found.steps) == 2
+    copy, conv = found.steps
+    assert copy.reorders and not conv.reorders
+    assert (conv.name, conv.ms) == ("conv1/conv + relu/relu", 0.121)
     older = PROFILE.replace('"medianMs"', '"other"')
-    assert read_trtexec(TIMES, older).steps[1][1] == 0.122
-    assert read_trtexec(TIMES, "").steps == ()
+    assert read_trtexec(TIMES, older).steps[1].ms == 0.122
+    assert read_trtexec(TIMES).steps == ()
+    layers = [{"Name": conv.name, "Metadata": "[ONNX Layer: conv1/conv]"}, "plain"]
+    found = read_trtexec("", PROFILE, json.dumps({"Layers": layers}))
+    assert [step.source for step in found.steps] == ["", "[ONNX Layer: conv1/conv]"]
 
 
 def test_perf_test() -> None:
@@ -109,7 +115,7 @@ def test_perf_test() -> None:
         events.append({"cat": "Session", "name": "model_run", "dur": us * 2})
     found = read_perf_test(SUMMARY, json.dumps(events))
     assert found.laps_ms == pytest.approx((10.1,))
-    assert found.steps == (("conv1/conv", 0.105), ("fc/mm", 0.01))
+    assert list_steps(found) == [("conv1/conv", 0.105), ("fc/mm", 0.01)]
     no_percentiles = SUMMARY.partition("Min Latency")[0]
     assert read_perf_test(no_percentiles, "").laps_ms == pytest.approx((10.2,))
 
@@ -117,16 +123,16 @@ def test_perf_test() -> None:
 def test_benchmark_app() -> None:
     found = read_benchmark_app(APP, COUNTERS)
     assert found.laps_ms == pytest.approx((0.00734,))
-    assert found.steps == (("conv/conv", 0.12), ("fc/mm", 0.004))
+    assert list_steps(found) == [("conv/conv", 0.12), ("fc/mm", 0.004)]
     assert read_benchmark_app(APP.replace("7.34 us", "7.34 ms"), "").laps_ms == (7.34,)
 
 
 def test_benchmark_model() -> None:
     found = read_benchmark_model(MODEL)
     assert found.laps_ms == pytest.approx((4.9954,))
-    assert found.steps == (
+    assert list_steps(found) == [
         ("MobilenetV1/Conv2d_0/Relu6", 4.269), ("MobilenetV1/Conv2d_1/Relu6", 0.72)
-    )  # fmt: skip
+    ]  # fmt: skip
     with_median = MODEL.replace("std=41", "std=41 median=4980")
     assert read_benchmark_model(with_median).laps_ms == pytest.approx((4.98,))
 
@@ -148,16 +154,55 @@ def test_what_is_in_no_known_format_is_refused_by_the_tools_name(read, tool: str
         read()
 
 
-@pytest.mark.skipif(shutil.which("benchmark_app") is None, reason="there is no benchmark_app")
-def test_benchmark_app_for_real(tmp_path: Path) -> None:
-    # Large enough to take more than the microsecond that its counters count in.
-    (tmp_path / "m.onnx").write_bytes(write_chain({"c0": (1024, 2048), "c1": (2048, 1000)}))
-    done = subprocess.run(
-        ["benchmark_app", "-m", "m.onnx", "-d", "CPU", "-hint", "none", "-nthreads", "1",
-         "-nstreams", "1", "-niter", "20", "-api", "sync", "-report_type", "detailed_counters",
-         "-report_folder", "."],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    counters = (tmp_path / "benchmark_detailed_counters_report.csv").read_text()
-    found = read_benchmark_app(done.stdout, counters)
-    assert found.laps_ms[0] > 0 and found.steps
+def test_perf_test_tells_every_run_in_its_file_of_results() -> None:
+    rows = "".join(f"a,b/m.onnx,{0.01 + n / 1e4},51234816,25,{n}\n" for n in range(3))
+    found = read_perf_test(SUMMARY, "", rows + "\nMin Latency: 0.0098 s\n")
+    assert found.laps_ms == pytest.approx((10.0, 10.1, 10.2))
+
+
+def test_perf_test_of_before() -> None:
+    said = "Total time cost:58.8\nAverage time cost:58.8053 ms\nP50 Latency is 0.0587108sec\n"
+    assert read_perf_test(said).laps_ms == pytest.approx((58.7108,))
+    assert read_perf_test(said.partition("P50")[0]).laps_ms == pytest.approx((58.8053,))
+
+
+def test_benchmark_app_with_several_requests_counts_the_first() -> None:
+    block = COUNTERS + "\n\n"
+    assert len(read_benchmark_app(APP, block + block).steps) == 2
+    reorder = COUNTERS.replace("fc/mm;EXECUTED;FullyConnected", "x;Status.EXECUTED;Reorder")
+    assert [step.reorders for step in read_benchmark_app(APP, reorder).steps] == [False, True]
+
+
+OLDER = """\
+Inference timings in us: Init: 9, First inference: 9, Warmup (avg): 9, Inference (avg): 2.9499e+06
+============================== Run Order ==============================
+\t [node type]\t [start]\t [first]\t [avg ms]\t [%]\t[cdf%]\t[mem KB]\t[times called]\t[Name]
+\t     CONV_2D\t   0.066\t  87.754\t   60.957\t2.1%\t2.1%\t0.000\t1\t[M/Conv2d_0/Relu]:0
+"""
+SPACED = """\
+INFO: Inference timings in us: Init: 9, First inference: 9, Warmup (avg): 9, Inference (avg): 15290
+INFO: Operator-wise Profiling Info for Regular Benchmark Runs:
+============================== Run Order ==============================
+    [node type]  [first]  [avg ms]    [%]   [cdf%]  [mem KB]  [times called]  [Name]
+       QUANTIZE    0.199     0.203  1.328%  1.328%     0.000               1  [tfl.quantize]:0
+  Conv (QC8) DW    0.428     0.051  4.317%  8.304%   0.000        13  Delegate/Conv (QC8) DW:1
+
+============================== Top by Computation Time ==============================
+"""
+
+
+def test_benchmark_model_of_before_and_with_a_delegate() -> None:
+    found = read_benchmark_model(OLDER)
+    assert found.laps_ms == pytest.approx((2949.9,))
+    assert list_steps(found) == [("M/Conv2d_0/Relu", 60.957)]
+    found = read_benchmark_model(SPACED)
+    assert list_steps(found) == [
+        ("tfl.quantize", 0.203), ("Delegate/Conv (QC8) DW", 13 * 0.051)
+    ]  # fmt: skip
+
+
+def test_litert_benchmark() -> None:
+    said = "Warmup (avg):  9.00 ms (5 runs)\nInference (avg):  7.31 ms (30 runs)\n"
+    assert read_litert_benchmark(said + "Inference (median):    7.25 ms\n").laps_ms == (7.25,)
+    with pytest.raises(EngineError, match="what litert-benchmark wrote"):
+        read_litert_benchmark(said)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from latency_tables.engines import Lap, Profile, Step
-from latency_tables.timing.attribution import attribute_profile, find_step_owners, share_steps
+from latency_tables.timing.attribution import (
+    attribute_profile,
+    find_step_owners,
+    find_told_share,
+    share_steps,
+)
 
 
 def test_made_up_steps_go_to_the_neighbour_that_they_serve():
@@ -41,3 +46,22 @@ def test_a_kernel_of_several_cells_is_shared_by_their_work():
     )
     assert {cell: share.kernel_ms for cell, share in shares.items()} == {"A": 2, "B": 3, "C": 5}
     assert {cell: share.kernels for cell, share in shares.items()} == {"A": 2, "B": 0, "C": 1}
+
+
+def test_the_share_of_a_profile_that_is_told_of_one_cell_each():
+    cell_of = {"conv": "c", "act": "c", "pool": "p", "fc": "f", "mul": "m"}
+
+    def find(*rows: tuple[tuple[str, ...], float, int]) -> float:
+        steps = [Step(str(i), operators, towards) for i, (operators, _, towards) in enumerate(rows)]
+        ms = np.array([[ms for _, ms, _ in rows]] * 3)
+        return find_told_share(Profile(steps, ms, [Lap(1.0, 1.0)] * 3), cell_of)
+
+    assert find((("conv", "act"), 3.0, -1), (("pool",), 1.0, -1)) == 1.0
+    assert find((("conv",), 1.0, -1), ((), 3.0, -1)) == 0.25  # a delegate runs the rest
+    assert find((("conv",), 1.0, -1), ((), 3.0, +1)) == 1.0  # a change of layout
+    # Two cells in one kernel, of which neither has one of its own; a guest among its owner's.
+    assert find((("conv", "pool"), 3.0, -1), (("fc",), 1.0, -1)) == 0.25
+    assert find((("conv", "pool"), 3.0, -1), (("pool",), 1.0, -1)) == 1.0
+    assert find() == 0.0
+    none = Profile([], np.zeros((1, 0)), [Lap(1.0, 1.0)])
+    assert find_told_share(none, cell_of) == 0.0

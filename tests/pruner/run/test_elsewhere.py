@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from latency_tables import LatencyTable
+from pruner import PrunerError
 from pruner.run.cli import main
+from pruner.run.config import MeasureConfig
+from pruner.run.elsewhere import open_engine
 from pruner.run.run_folder import RunFolder
 from tests.latency_tables.devices.hosts import can_serve, serve
 from tests.latency_tables.devices.places import make_python, run_bundle
+from tests.latency_tables.devices.stand_in_tools import make_tool
 
 from ..runs import MODEL, prepare
 
@@ -137,3 +143,35 @@ def test_a_fleet_file_that_makes_no_sense_is_refused(
     (here / "fleet.yaml").write_text(text)
     assert measure("fleet.yaml") == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_bundle_for_a_vendors_tool_says_what_it_needs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tool is a stand-in; the network and all that is made of it are real."""
+    tool = make_tool(here / "bin", "onnxruntime_perf_test")
+    engine = ("--engine", "onnxruntime_perf_test")
+    assert measure("bundle:OUT", *engine) == 0
+    said = capsys.readouterr().out
+    assert "for onnxruntime_perf_test" in said
+    assert "TOOL names onnxruntime_perf_test where it is not on PATH; PYTHON names a" in said
+    environment = {"PATH": os.environ["PATH"], "TOOL": str(tool), "PYTHON": sys.executable}
+    subprocess.run(["sh", "OUT/run.sh"], env=environment, check=True, capture_output=True)
+    assert measure("collect:OUT", *engine) == 0
+    assert "5 structures measured" in capsys.readouterr().out
+    table = LatencyTable.load("RUN")
+    assert table.device.engine == "onnxruntime_perf_test"
+    # This one names none of the network's layers.
+    assert any("regression of whole probes" in note for note in table.notes)
+
+
+def test_a_fleets_device_may_have_a_tool_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text("devices: [ssh:a, {device: ssh:b, tool: /opt/trtexec}]")
+    fleet = open_engine(MeasureConfig(engine="trtexec", device=str(path), tool="trtexec --x"))
+    own = [member._name_programs() for member in fleet._members]
+    assert own[0].startswith("export TOOL='trtexec --x' ")
+    assert own[1].startswith("export TOOL=/opt/trtexec ")
+    path.write_text("devices: [{device: ssh:b, tool: 3}]")
+    with pytest.raises(PrunerError, match="device and python or tool"):
+        open_engine(MeasureConfig(engine="trtexec", device=str(path)))
