@@ -115,7 +115,7 @@ def check_msprune(words: list[str]) -> None:
     """Parse a command line of msprune, and read what it says as far as that goes without a RUN."""
     options = PARSER.parse_args(words)
     config = Config.from_dict({"model": "demo:resnet20", **_collect_entries(options)})
-    assert config.measure.engine in latency_tables.engine_names()
+    assert config.measure.engine in (*latency_tables.engine_names(), *latency_tables.TOOLS)
     assert config.score.criterion in CRITERIA
     task = config.task["name"] if isinstance(config.task, dict) else config.task
     assert task is None or task in TASKS or is_object_name(task)

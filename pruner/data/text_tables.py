@@ -68,6 +68,8 @@ def find_image_tables(
         rows = read_columns(path, (IMAGE_COLUMNS, TEXT_COLUMNS))
         files = [path.parent / name for name, _ in rows]
         keep = list_present(files, path, skip, notes)
+        if not keep:
+            raise PrunerError(f"{path}: no rows of images and texts")
         tables[split] = ImageTable(
             path, tuple(files[k] for k in keep), tuple(rows[k][1] for k in keep)
         )

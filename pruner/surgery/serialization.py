@@ -44,7 +44,7 @@ from .stored_operators import DEVICE, decode_operator, encode_operator
 FILE = "model.safetensors"
 PLAN = "plan.json"
 _KIND = "network"
-_TEXTS = ("padding", "mode")  # settings that may be a word
+_TEXTS = ("padding", "mode", "names", "values")  # settings that may be words
 
 
 def save(module: fx.GraphModule, plan: Plan | None, folder: Path | str) -> None:

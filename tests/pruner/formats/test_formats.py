@@ -328,7 +328,7 @@ def test_an_operator_that_a_format_refuses_is_named(tmp_path):
 
 
 def test_names_that_are_not_known():
-    assert format_names()[0] == "onnx" and len(format_names()) == 8
+    assert format_names()[0] == "onnx" and len(format_names()) == 9
     with pytest.raises(PrunerError, match="got 'onxx': did you mean onnx"):
         find_format("onxx")
     with pytest.raises(PrunerError, match="torchscript is written in fp32, fp16, not 'int8'"):
