@@ -44,6 +44,7 @@ def test_an_engine_that_fails_in_any_way_is_one_that_is_missing(monkeypatch):
     "data",
     [b"", b"\x1f\x8b", gzip.compress(b"[" * 100_000), gzip.compress(b"null"),
      gzip.compress(b"{}")[:-4], gzip.compress(b"x" * 999)[:12] + b"\xff" * 40],
+    ids=("empty", "a start", "deep", "null", "cut", "damaged"),  # gzip writes the time
 )  # fmt: skip
 def test_what_is_no_result_is_refused(data):
     with pytest.raises(DamagedBundleError, match="board"):
