@@ -130,17 +130,30 @@ def decode_base64(text: str, where: str) -> bytes:
         raise DamagedBundleError(f"a result from {where} came cut: run it again") from error
 
 
-def read_results(folder: Path) -> dict[str, JobResult]:
+ENDING = ".json.gz"
+"""Of the names of the runner's results."""
+
+
+def read_results(
+    folder: Path,
+    ending: str = ENDING,
+    decode: Callable[[bytes, str], JobResult] = decode_result,
+) -> dict[str, JobResult]:
     """Read all results of a bundle by key.
 
+    Args:
+        folder: The bundle's.
+        ending: Of the names of its results, in front of which the key stands.
+        decode: Reads a result from its bytes and its file's name, for messages.
+
     Raises:
-        DamagedBundleError: One was edited or cut, or they are of several devices.
+        DamagedBundleError: One was edited cut or renamed, or they are of several devices.
     """
     found: dict[str, JobResult] = {}
     first: tuple[str, JobResult] | None = None
-    for path in sorted((folder / "results").glob("*.json.gz")):
-        result = decode_result(path.read_bytes(), str(path))
-        if result.key != path.name.removesuffix(".json.gz"):
+    for path in sorted((folder / "results").glob(f"*{ending}")):
+        result = decode(path.read_bytes(), str(path))
+        if result.key != path.name.removesuffix(ending):
             raise DamagedBundleError(f"{path} is the result of {result.key}: it was renamed")
         if first is None:
             first = str(path), result

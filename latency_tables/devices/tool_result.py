@@ -14,7 +14,7 @@ import numpy as np
 from ..engines import Lap
 from ..errors import DamagedBundleError, EngineError
 from .job import Setting
-from .result import BuildResult, ForeignProfile, JobResult
+from .result import BuildResult, ForeignProfile, JobResult, read_results
 from .tool_output import ToolTimes
 from .tools import TOOLS, describe_tool_device, list_files, read_facts
 
@@ -74,20 +74,9 @@ def read_archives(
     Raises:
         DamagedBundleError: One was edited, cut or renamed, or they are of several devices.
     """
-    found: dict[str, JobResult] = {}
-    first: tuple[Path, JobResult] | None = None
-    for path in sorted((folder / "results").glob(f"*{ARCHIVE}")):
-        result = decode_archive(path.read_bytes(), str(path), setting, jobs)
-        if result.key != path.name.removesuffix(ARCHIVE):
-            raise DamagedBundleError(f"{path} is the result of {result.key}: it was renamed")
-        first = first or (path, result)
-        if result.device != first[1].device:
-            raise DamagedBundleError(
-                f"{folder} was run on two devices: {first[0]} is of {first[1].device}, {path} of "
-                f"{result.device}. A bundle is run on one: keep the results of one of them"
-            )
-        found[result.key] = result
-    return found
+    return read_results(
+        folder, ARCHIVE, lambda data, where: decode_archive(data, where, setting, jobs)
+    )
 
 
 def _read_archive(data: bytes, where: str) -> dict[str, str]:

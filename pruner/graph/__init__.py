@@ -7,6 +7,7 @@ from .blocks import Block, drop_blocks, is_repeated
 from .capture import capture_program
 from .eval_mode import evaluation_mode, find_device, move_to_device
 from .exporting import export_program
+from .input_values import InputValues
 from .io_spec import decode_spec, encode_spec, flatten_arguments, nest_results
 from .joined_programs import GraphPart, detach_part, join_programs
 from .layer_registry import LAYER_SETTINGS, LAYERS_BY_NAME, build_layer, layer_settings
@@ -59,7 +60,7 @@ from .traceable_parts import describe_traceable_parts
 from .wrappers import copy_model, unwrap_model
 
 __all__ = [
-    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "GraphPart",
+    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "InputValues", "GraphPart",
     "LAYERS_BY_NAME", "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule",
     "StagedExecution", "TableReads", "allow_single_values", "batch_norm_scale", "build_layer",
     "build_probe_onnx", "capture_program", "child_modules", "computes_alone", "copy_model",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from ..errors import PrunerError
-from ..graph import io_nesting
+from ..graph import InputValues, io_nesting
 from ..surgery import FILE, load, save
 
 MODEL_TYPE = "msprune"
@@ -68,12 +68,18 @@ class PrunedNetwork(transformers.PreTrainedModel):
             )
         super().__init__(config)
         self.network = network
-        nesting = io_nesting(network.graph)  # type: ignore[arg-type]
-        if nesting is None:
-            self._names = [str(n.target) for n in network.graph.nodes  # type: ignore[union-attr]
-                           if n.op == "placeholder"]  # fmt: skip
-        else:
-            self._names = nesting[0]
+        graph: Any = network.graph
+        inputs = [node for node in graph.nodes if node.op == "placeholder"]
+        nesting = io_nesting(graph)
+        self._names = [str(n.target) for n in inputs] if nesting is None else nesting[0]
+        # What need not be given: it is not read, or may have but one value.
+        unread: dict[str, Any] = dict.fromkeys(str(n.target) for n in inputs if not n.users)
+        self._fixed = unread | {
+            name: value
+            for layer in network.modules()
+            if isinstance(layer, InputValues)
+            for name, value in zip(layer.names, layer.values)
+        }
 
     @property
     def main_input_name(self) -> str:  # type: ignore[override]
@@ -91,7 +97,10 @@ class PrunedNetwork(transformers.PreTrainedModel):
             name for name, value in given.items()
             if name not in self._names and value is not None and _UNSAID.get(name, ...) != value
         ]  # fmt: skip
-        missing = [name for name in self._names if given.get(name) is None]
+        given = {**self._fixed, **given}
+        missing = [
+            name for name in self._names if given.get(name) is None and name not in self._fixed
+        ]
         if unknown or missing or len(args) > len(self._names):
             raise PrunerError(
                 f"the pruned network takes {', '.join(self._names)}, as it was traced; "

@@ -43,14 +43,13 @@ def save_whole(
 
 
 def load(folder: Path | str, *, part: bool = False) -> nn.Module:
-    """Return the network that a RUN holds, in evaluation mode; no pickle is read.
+    """Put a saved network together, in evaluation mode: with the whole that it is a part of.
 
-    Of a RUN that pruned parts of a model that is the whole model with the pruned parts in their
-    places. Its class is imported by the name that RUN was begun with, from torchvision, timm,
-    transformers or the user's own package, as every command on that RUN does.
+    The whole's class is imported by the name that stands beside it. Whether files are those of
+    their RUN is not looked at.
 
     Args:
-        folder: RUN, a folder that `save` wrote, or its ``model.safetensors``.
+        folder: Of `save` and `save_whole`, or its ``model.safetensors``.
         part: Return the pruned network alone, and import nothing.
 
     Raises:

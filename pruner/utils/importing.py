@@ -19,9 +19,10 @@ from ..errors import PrunerError, first_line
 from .validation import suggest_names
 
 _NEEDED = frozenset({
-    "accelerate", "filelock", "highspy", "jinja2", "matplotlib", "numpy", "onnx", "onnxruntime",
-    "onnxscript", "pandas", "pip", "pkg_resources", "PIL", "pyarrow", "pydantic", "pyomo", "rich",
-    "safetensors", "scipy", "setuptools", "torch", "wrapt", "yaml",
+    "accelerate", "filelock", "functorch", "highspy", "jinja2", "matplotlib", "mpl_toolkits",
+    "numpy", "onnx", "onnxruntime", "onnxscript", "pandas", "PIL", "pip", "pkg_resources",
+    "pyarrow", "pydantic", "pylab", "pyomo", "rich", "safetensors", "scipy", "setuptools", "torch",
+    "torchgen", "typing_extensions", "wrapt", "yaml",
 })  # fmt: skip
 """Packages that are there wherever msprune is, and hold functions that do more than to compute."""
 

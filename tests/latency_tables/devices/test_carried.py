@@ -18,7 +18,7 @@ from latency_tables import CarriedEngine, CarrierError, EngineError, LatencyErro
 
 from .chain import ChainSource, expected_ms, stand_in
 from .hosts import can_serve, serve
-from .places import SETTING, make_python
+from .places import SETTING, install_adb, make_python
 
 PROBES = 6
 ROOT = Path(__file__).parents[3]
@@ -217,26 +217,8 @@ def test_another_device_never_mixes_into_a_table(board: Board, tmp_path: Path) -
         latency_tables.measure(ChainSource(), engine(other), probes=PROBES, path=tmp_path)
 
 
-ADB = """\
-#!/bin/sh
-# Stands in for adb: records what it is asked, and does it here, below {device}.
-echo "$@" >> {log}
-[ "$1" = -s ] && [ "$2" = 0123456789 ] || {{ echo "adb: device '$2' not found" >&2; exit 1; }}
-case "$3" in
-  shell) shift 3; cd {device} && exec sh -c "$(echo "$*" | sed 's#/data/local/tmp#{device}#g')" ;;
-  push) exec cp -r "$4" "$(echo "$5" | sed 's#/data/local/tmp#{device}#')" ;;
-esac
-"""
-
-
 def test_adb_carries_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device, log = tmp_path / "device", tmp_path / "log"
-    device.mkdir()
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "adb"
-    program.write_text(ADB.format(device=device, log=log))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    device, log = install_adb(tmp_path, monkeypatch)
     python = make_python(tmp_path / "fast", stand_in())
     there = CarriedEngine(open_carrier("adb:0123456789"), SETTING, str(python))
     table = latency_tables.measure(ChainSource(), there, probes=3, quick=True)

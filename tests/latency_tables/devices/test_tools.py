@@ -32,8 +32,8 @@ from latency_tables import (
 )
 
 from .chain import ChainSource, expected_ms
+from .places import install_adb
 from .stand_in_tools import make_tool
-from .test_carried import ADB
 
 PROBES = 5
 
@@ -289,13 +289,7 @@ def test_what_is_missing_or_refused_over_there_is_said_in_one_line(tmp_path: Pat
 
 
 def test_a_tool_is_carried_like_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device, log = tmp_path / "device", tmp_path / "log"
-    device.mkdir()
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "adb"
-    program.write_text(ADB.format(device=device, log=log))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    device, log = install_adb(tmp_path, monkeypatch)
     tool = make_tool(tmp_path / "tools", "trtexec")
     source = ChainSource()
     there = CarriedEngine(

@@ -153,3 +153,17 @@ def test_what_killed_commands_were_writing_is_cleared_away(tmp_path: Path) -> No
     with folder.lock():
         assert not any((tmp_path / name).exists() for name in left)
         assert (tmp_path / kept).exists()
+
+
+def test_what_was_removed_is_made_again(tmp_path: Path) -> None:
+    """And what was edited is refused."""
+    folder = RunFolder(tmp_path / "RUN")
+    folder.write_state({"format": 1, "config": {}, "steps": {}, "files": {}, "budgets": []})
+    folder.commit("step", "key", lambda scratch: (scratch / "a.txt").write_text("a") and None)
+    assert folder.find_record("step", "key") is not None
+    assert folder.find_record("step", "other") is None
+    (folder / "a.txt").unlink()
+    assert folder.find_record("step", "key") is None
+    (folder / "a.txt").write_text("b")
+    with pytest.raises(PrunerError, match="a.txt is truncated or was edited"):
+        folder.find_record("step", "key")

@@ -89,6 +89,20 @@ def test_other_arguments_are_refused(cut, tmp_path, given, said) -> None:
         model()
 
 
+def test_values_that_it_was_traced_with_need_not_be_given(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**SETTINGS)).eval()
+    given = {"pixel_values": images(), "labels": None, "interpolate_pos_encoding": False}
+    net = pruner.trace(model, (), given)
+    small = pruner.apply(net, pruner.Plan.random(net, macs=0.6, seed=0))
+    loaded = transformers.AutoModel.from_pretrained(write(small, tmp_path / "small"))
+    expected = small(**given).logits
+    assert torch.equal(loaded(pixel_values=images()).logits, expected)
+    assert torch.equal(loaded(**given).logits, expected)
+    with pytest.raises(PrunerError, match="traced with labels=None"):
+        loaded(pixel_values=images(), labels=torch.zeros(2))
+
+
 def test_what_cannot_be_followed_is_refused(cut, tmp_path) -> None:
     folder = write(cut, tmp_path / "small")
     with pytest.raises(PrunerError, match="device_map cannot be followed"):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import configparser
+import re
+from importlib import metadata
+
 import pytest
 
 from pruner.errors import PrunerError
 from pruner.utils import import_object
+from pruner.utils.importing import _NEEDED
+
+from ..runs import ROOT
 
 USER = """
 import functools, os, subprocess
@@ -59,3 +66,17 @@ def test_a_module_of_the_users_may_have_the_name_of_one_of_pythons(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "this", raising=False)
     assert import_object("this:Net", "model").__name__ == "Net"
+
+
+def test_all_packages_that_are_needed_are_known() -> None:
+    """What setup.cfg requires, by the names that it is imported by."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options"]["install_requires"].split()
+    projects = {re.split(r"[<>=!~;\[]", line)[0].lower().replace("_", "-") for line in lines}
+    found: dict[str, set[str]] = {}
+    for top, owners in metadata.packages_distributions().items():
+        for owner in {one.lower().replace("_", "-") for one in owners} & projects:
+            found.setdefault(owner, set()).add(top)
+    assert set(found) == projects
+    assert [owner for owner, tops in found.items() if not tops & _NEEDED] == []
