@@ -99,8 +99,8 @@ class TextTower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table, self.first = nn.Embedding(WORDS, 64), nn.Linear(64, 512)
-        self.second = nn.Linear(512, 8)
+        self.table, self.first = nn.Embedding(WORDS, 64), nn.Linear(64, 2048)
+        self.second = nn.Linear(2048, 8)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         x = self.second(functional.relu(self.first(self.table(input_ids))))

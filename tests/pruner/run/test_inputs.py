@@ -28,7 +28,7 @@ class Reader(nn.Module):
         super().__init__()
         self.words, self.segments = nn.Embedding(50, 32), nn.Embedding(2, 32)
         self.places = nn.Parameter(torch.randn(12, 32))
-        self.up, self.down, self.head = nn.Linear(32, 64), nn.Linear(64, 32), nn.Linear(32, 4)
+        self.up, self.down, self.head = nn.Linear(32, 768), nn.Linear(768, 32), nn.Linear(32, 4)
 
     def forward(self, ids, mask, segments=None):
         x = self.words(ids) + self.places[: ids.shape[1]]
@@ -104,7 +104,7 @@ def test_ids_and_masks_from_beginning_to_end(here: Path, capsys) -> None:
 def test_a_dictionary_is_traced(here: Path, capsys) -> None:
     given = spell(["batch.ids=1x12:int", "batch.mask=1x12:ones"])
     assert main(["inspect", f"{here.name}:Packed", *given]) == 0
-    assert "64 " in capsys.readouterr().out
+    assert "768 " in capsys.readouterr().out
 
 
 WRONG = {

@@ -82,7 +82,7 @@ def test_a_segmenter_by_files_from_beginning_to_end(here: Path, capsys) -> None:
 
 def test_a_backbone_from_beginning_to_end(here: Path, capsys) -> None:
     lines = [
-        f"model: {MODEL}", "out: PART", "submodule: backbone", "budgets: [60%]", "seed: 3",
+        f"model: {MODEL}", "out: PART", "submodule: backbone", "budgets: [75%]", "seed: 3",
         "task: {name: 'own_tasks:squares', count: 20}",
         "measure: {quick: true, probes: 5, library: none}",
         "solve: {check: false, trials: 2, trial_steps: 4}", "score: {images: 16}",

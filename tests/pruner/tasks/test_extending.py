@@ -86,7 +86,7 @@ def test_the_worked_example_runs_on_the_command_line(
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("keypoints.py").write_text(read_sections()["A task"][0])
     lines = [
-        "model: keypoints:make_network", "input: 1x1x16x16", "out: RUN", "budgets: [60%]",
+        "model: keypoints:make_network", "input: 1x1x16x16", "out: RUN", "budgets: [75%]",
         "task: {name: 'keypoints:Keypoints', count: 24}",
         "measure: {quick: true, probes: 5, library: none}", "solve: {check: false}",
         "score: {images: 16, batch_size: 4}", "finetune: {epochs: 1, batch: 8}",
