@@ -21,8 +21,8 @@ ROOMS = {
     ),
     "pruner": (
         "errors", "moved", "utils", "demo", "graph", "axes", "structure", "gates", "data", "tasks",
-        "surgery", "reconstruction", "problem", "tuning", "importance", "search", "models",
-        "formats", "run",
+        "surgery", "reconstruction", "problem", "tuning", "importance", "search",
+        "strategies", "models", "formats", "run",
     ),
 }  # fmt: skip
 """The rooms of a package, bottom to top: each imports only those before it."""

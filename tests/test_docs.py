@@ -66,6 +66,8 @@ and DIR are there as they are."""
 LESS = {
     "--probes": "5", "--points": "3", "--trials": "2", "--epochs": "1", "--repair": "24",
     "--runs": "5", "--images": "24", "--rounds": "2", "--round-epochs": "1",
+    "--progressive-steps": "4", "--progressive-picks": "2", "--explore-rounds": "1",
+    "--explore-steps": "1,1,1",
 }  # fmt: skip
 MORE = {
     "measure": ["--probes", "5", "--quick", "--library", "none"],

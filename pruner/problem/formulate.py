@@ -35,6 +35,7 @@ def formulate(
     *,
     margin: float = 0.0,
     within: Plan | None = None,
+    beyond: Plan | None = None,
     constraints: Constraints | None = None,
 ) -> Problem:
     """Formulate "most importance within this latency"; `Plan.from_solution` reads the answer.
@@ -42,8 +43,9 @@ def formulate(
     A budget is ``"50%"`` of the dense network's latency as the table has measured it, ``"12ms"``,
     ``"80fps"`` at the batch of the table, or a number of milliseconds; the share ``margin`` of it
     is left unused, against the table's error. What an earlier round's plan has cut (``within``)
-    stays cut: no Dim grows beyond its size there, and no Block comes back. ``constraints`` are
-    what else the structure must meet, further budgets among them.
+    stays cut: no Dim grows beyond its size there, and no Block comes back. What a plan ``beyond``
+    names and keeps stays: no Dim becomes smaller than there, no Block is dropped. ``constraints``
+    are what else the structure must meet, further budgets among them.
 
     Raises:
         PrunerError: A malformed budget, one above dense, or a constraint that names nothing.
@@ -60,9 +62,11 @@ def formulate(
         more, own = one.tabulate(net, builder, margin)
         extra += more
         further |= own
-    tables += [*tabulate_importance(net, importance), *builder.tables, *extra]
+    tables += [*tabulate_importance(net, importance, beyond), *builder.tables, *extra]
     if within is not None:
         tables.extend(_forbid_growth(net, within))
+    if beyond is not None:
+        tables.extend(_forbid_loss(net, beyond))
     return Problem(net.name, builder.options, tables, budgets | further)
 
 
@@ -76,3 +80,16 @@ def _forbid_growth(net: Network, within: Plan) -> Iterator[Table]:
             yield Table(f"limit of {name}", (size_variable(name),), limit, {})
     for name in within.dropped_blocks():
         yield Table(f"limit of {name}", (keep_variable(name),), np.array([0.0, -np.inf]), {})
+
+
+def _forbid_loss(net: Network, beyond: Plan) -> Iterator[Table]:
+    """Yield tables that admit only what a plan keeps, and more."""
+    for name, size in beyond.sizes().items():
+        fits = np.array(net.dims[name].options()) >= size
+        if not fits.all():
+            limit = np.where(fits, 0.0, -np.inf)
+            yield Table(f"least of {name}", (size_variable(name),), limit, {})
+    for name, stays in beyond.blocks.items():
+        if stays:
+            limit = np.array([-np.inf, 0.0])
+            yield Table(f"stay of {name}", (keep_variable(name),), limit, {})

@@ -10,6 +10,8 @@ from solver import Table
 from ..structure import (
     Importance,
     Network,
+    Plan,
+    enclosing_blocks,
     encode_choice,
     keep_variable,
     rank_indices,
@@ -44,8 +46,12 @@ def objective_terms(
     ]
 
 
-def tabulate_importance(net: Network, importance: Importance) -> list[Table]:
+def tabulate_importance(
+    net: Network, importance: Importance, beyond: Plan | None = None
+) -> list[Table]:
     """Return the objective as tables: what every Dim's best n indices are worth, then Blocks.
+
+    The indices that a plan ``beyond`` keeps count as the best.
 
     A Dim with a loss curve has one table of it, any other one for each tuple of Blocks that its
     parts lie in: what lies in a dropped Block is worth nothing.
@@ -55,7 +61,8 @@ def tabulate_importance(net: Network, importance: Importance) -> list[Table]:
     for name, dim in net.dims.items():
         if name in importance.loss_curves:
             continue
-        order, options = rank_indices(importance, name), np.array(dim.options())
+        first = () if beyond is None else beyond.keep.get(name, ())
+        order, options = rank_indices(importance, name, first), np.array(dim.options())
         by_blocks: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for cell, part in importance.parts.get(name, {}).items():
             blocks = located[cell].blocks if cell else ()
@@ -84,8 +91,7 @@ def _tabulate_loss_curves(net: Network, importance: Importance) -> Iterator[Tabl
     A dropped Block loses what its bypass was measured to lose.
     """
     for name, curve in importance.loss_curves.items():
-        around = [set(slot.blocks) for slot in net.dims[name].slots if slot.role in ("in", "out")]
-        inside = set.intersection(*around) if around else set()
+        inside = enclosing_blocks(net, name)
         blocks = [block for block in net.blocks if block in inside]
         yield _tabulate(name, blocks, size_variable(name), -np.asarray(curve, float))
     if importance.loss_curves:

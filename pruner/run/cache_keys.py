@@ -7,7 +7,8 @@
 | rotate    | task, how many samples score, seed                                          |
 | score     | section score, task, seed                                                   |
 | round K   | sections rounds, score, solve, finetune; seed, K, budget in ms, task        |
-| solve     | budget, sections solve, score, measure; as a round; task, seed, tables      |
+| solve     | budget, sections solve, score, measure; as a round; task, seed, tables;     |
+|           | section finetune where a strategy trains                                    |
 | reference | section finetune, task, seed                                                |
 | finetune  | section finetune, task, plan, the solve, seed                               |
 | frontier  | number of points, sections solve, score, measure; task, seed, tables        |
@@ -29,11 +30,28 @@ from .config import Config
 
 # Settings that came later: keys of before are those without them.
 _LATER = {
-    "solve": ("also", "keep", "min_width", "step", "blocks", "max_depth", "uniform"),
+    "solve": (
+        "also",
+        "keep",
+        "min_width",
+        "step",
+        "blocks",
+        "max_depth",
+        "uniform",
+        "strategy",
+        "progressive_steps",
+        "progressive_picks",
+        "progressive_by",
+        "explore_rounds",
+        "explore_steps",
+        "explore_share",
+    ),
     "measure": ("device", "python", "with_weights", "tool"),
 }
 # What of the last fine-tune the rounds before it do not depend on.
 _LAST_TUNING = ("epochs", "evaluate_every", "reference")
+# What of it a strategy that trains does not depend on.
+_NOT_IN_STRATEGY = (*_LAST_TUNING, "repair", "attention", "ema", "recalibrate")
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,8 @@ class CacheKeys:
         key = {"budget": str(self.config.budgets[0]), "rounds": self._take_rounds()}
         if tables := self.digest_tables():
             key["tables"] = tables
+        if self.config.solve.strategy != "once":
+            key["training"] = self._take_training()
         return digest_json(key | self._take("solve", "score", "measure") | self._take_common())
 
     @property
@@ -125,6 +145,11 @@ class CacheKeys:
     def _take_target(self) -> dict[str, str]:
         """Return the second domain; nothing where the scores do not look at it."""
         return {} if self.digest_target is None else {"target": self.digest_target()}
+
+    def _take_training(self) -> dict[str, Any]:
+        """Return how a strategy trains."""
+        settings: dict[str, Any] = self._take("finetune")["finetune"]
+        return {name: one for name, one in settings.items() if name not in _NOT_IN_STRATEGY}
 
     def _take_rounds(self) -> dict[str, Any]:
         """Return what the rounds depend on; nothing where there is but one."""

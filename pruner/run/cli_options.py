@@ -24,12 +24,19 @@ SOLVE_OPTIONS = {
     "--budget": "budgets", "--data": "data", "--task": "task", "--target-data": "target_data",
     "--criterion": "score.criterion",
     "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
+    "--strategy": "solve.strategy", "--progressive-steps": "solve.progressive_steps",
+    "--progressive-picks": "solve.progressive_picks", "--progressive-by": "solve.progressive_by",
+    "--explore-rounds": "solve.explore_rounds", "--explore-steps": "solve.explore_steps",
     "--trials": "solve.trials", "--margin": "solve.margin", "--time-limit": "solve.time_limit_s",
     "--no-check": "solve.check", "--also": "solve.also", "--keep": "solve.keep",
     "--min-width": "solve.min_width", "--step": "solve.step", "--no-blocks": "solve.blocks",
     "--max-depth": "solve.max_depth", "--uniform": "solve.uniform",
 }  # fmt: skip
-_ONE_STRUCTURE = ("--budget", "--rounds", "--round-epochs", "--trials", "--no-check")
+_ONE_STRUCTURE = (
+    "--budget", "--rounds", "--round-epochs", "--trials", "--no-check", "--strategy",
+    "--progressive-steps", "--progressive-picks", "--progressive-by", "--explore-rounds",
+    "--explore-steps",
+)  # fmt: skip
 FRONTIER_OPTIONS = {k: v for k, v in SOLVE_OPTIONS.items() if k not in _ONE_STRUCTURE}
 FINETUNE_OPTIONS = {
     "--data": "data", "--task": "task",
@@ -46,6 +53,8 @@ METAVARS = {
     "--tool": "COMMAND",
     "--data": "DIR", "--target-data": "DIR", "--task": "NAME",
     "--rounds": "K", "--round-epochs": "N",
+    "--strategy": "NAME", "--progressive-steps": "N", "--progressive-picks": "N",
+    "--progressive-by": "NAME", "--explore-rounds": "N", "--explore-steps": "H,J,Q",
     "--trials": "N", "--time-limit": "S", "--also": "RESOURCE=N", "--keep": "GLOB",
     "--min-width": "GLOB=N", "--step": "GLOB=N", "--max-depth": "N", "--uniform": "GLOB",
 }  # fmt: skip
@@ -71,7 +80,7 @@ def add_option(verb: argparse.ArgumentParser, flag: str, entry: str) -> None:
     else:
         keywords["metavar"] = METAVARS.get(flag, flag[2:].upper().replace("-", "_"))
         several = typing.get_origin(hint) in (dict, tuple) or entry in ("input", "submodule")
-        if several and entry != "budgets":
+        if several and entry not in ("budgets", "solve.explore_steps"):
             keywords["action"] = "append"
         elif kinds in ([int], [float]):
             keywords["type"] = kinds[0]

@@ -123,6 +123,11 @@ def describe_finetune(config: Config) -> str:
     start = f"repaired on {options.repair} {word}, " if options.repair else ""
     if config.rounds.count > 1:
         start = f"cut in {config.rounds.count} rounds of tuning, {start}"
+    solve = config.solve
+    if solve.strategy == "progressive":
+        start = f"shrunk over {solve.progressive_steps} batches of training, {start}"
+    elif solve.strategy == "explore":
+        start = f"cut and grown in {solve.explore_rounds} rounds of training, {start}"
     if not options.epochs:
         return f"{start}batch-norm statistics only"
     images = f"{options.images} {word}" if options.images else f"all {word}"

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from ..problem import Constraints
 from ..search import choose
@@ -27,12 +30,14 @@ class RoundStart:
         scores: The importance of what that round left.
         plan: What it left; None before the first round.
         weights: The file in the RUN that its weights are in; None before the first round.
+        beyond: What is to be kept if that meets the budget; None: nothing.
     """
 
     net: Network
     scores: Importance
     plan: Plan | None = None
     weights: str | None = None
+    beyond: Plan | None = None
 
 
 def prune_in_rounds(
@@ -81,12 +86,16 @@ def _run_round(
     scores = scatter_importance(score_network(space, compact_network(net, plan)), net, plan)
 
     def write(scratch: Path) -> None:
-        notes = {"plan": json.loads(plan.to_json())}
-        write_tensors(scratch / _name_file(number), _KIND, tensors, notes)
+        write_weights(scratch / _name_file(number), tensors, plan)
         scores.save(scratch / _name_file(number, "-importance"))
 
     space.folder.commit(f"round {number}", key, write)
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], plan: Plan) -> None:
+    """Write the dense network's tensors, as they were trained, and the plan that cuts them."""
+    write_tensors(path, _KIND, tensors, {"plan": json.loads(plan.to_json())})
 
 
 def load_round(net: Network, folder: RunFolder, weights: str | None) -> Network:

@@ -26,6 +26,7 @@ from .results import commit_results, describe_budgets, read_metrics
 from .rotation_stage import draw_batches, rotate_network
 from .run_folder import CHECKPOINTS
 from .score_stage import load_importance
+from .strategy_stage import Chosen, check_strategy, solve_by_strategy
 from .structure_metrics import collect_structure
 from .whole_model import time_whole
 
@@ -50,6 +51,7 @@ def solve(
         if space is not run:
             _check_budget(space)
         space.check_identity()
+        check_strategy(space)
         table = space.load_table()
         dense_ms, batch = table.uncut_ms(space.net), space.input_shape[0]
         budget_ms = space.config.budgets[0].to_ms(dense_ms, batch)
@@ -62,11 +64,21 @@ def solve(
         start = prune_in_rounds(space, RoundStart(net, scores), budget_ms, constraints)
         journal = space.folder / CHECKPOINTS / f"trials-{key[:16]}.txt"
         asked = _Question(table, budget_ms, constraints)
-        candidates = _rank_candidates(space, start, asked, journal)
-        network, metrics = _choose_structure(space, net, start, asked, candidates)
+
+        def choose_structure(beginning: RoundStart) -> Chosen:
+            candidates = _rank_candidates(space, beginning, asked, journal)
+            return _choose_structure(space, net, beginning, asked, candidates)
+
+        weights = start.weights
+        if space.config.solve.strategy == "once":
+            network, metrics = choose_structure(start)
+        else:
+            (network, metrics), weights = solve_by_strategy(
+                space, start, budget_ms, constraints, choose_structure
+            )
         if metrics.warning:
             space.progress.say(f"  warning: {metrics.warning}")
-        details = {"rotation": rotation, "weights": start.weights}
+        details = {"rotation": rotation, "weights": weights}
         commit_results(space, "solve", key, metrics, network, details, ("finetune", "bench"))
         journal.unlink(missing_ok=True)
         return summarize_solve(space.folder.path, metrics)
@@ -125,7 +137,7 @@ def _choose_structure(
     for last in (False, True):
         choice = choose(
             net, table, start.scores, space.engine, target_ms, options, space.progress,
-            keep=keep, within=start.plan,
+            keep=keep, within=start.plan, beyond=start.beyond,
             candidates=candidates, constraints=asked.constraints,
         )  # fmt: skip
         small = apply(start.net, choice.best.plan)

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ..data import EpochBatches, TaskData
 from ..reconstruction import repair
+from ..strategies import Strategy
 from ..structure import Network, Plan
 from ..surgery import FILE, apply, load, save
 from ..tuning import History, TuneEvent, evaluate, finetune
@@ -129,13 +130,38 @@ def train(space: Workspace, module: nn.Module, folder: Path, label: str) -> Hist
     if options.repair and not options.epochs:
         # A repair leaves batch-norm statistics right; few images would only blur them.
         recipe = replace(recipe, recalibrate=0)
-    data = space.data if options.images is None else FewerImages(space.data, options.images)
+    data = _limit_data(space)
     with space.progress.task(label) as advance:
         return finetune(
             module, space.net.module, data, options.epochs, task=space.task, recipe=recipe,
             out=folder, seed=space.config.seed,
             progress=lambda event: _report_event(event, advance),
         )  # fmt: skip
+
+
+def train_strategy(
+    space: Workspace, strategy: Strategy, folder: Path, until: int | None = None
+) -> None:
+    """Train a strategy's network to a step, or to the end; continued from the folder's checkpoint.
+
+    What makes little sense while the structure changes is off: moving average, attention transfer
+    and evaluation.
+    """
+    recipe = replace(
+        space.config.finetune.recipe, ema=0.0, attention=0.0, recalibrate=0, evaluate_every=0
+    )
+    with space.progress.task(f"strategy {strategy.name}") as advance:
+        finetune(
+            strategy.module, space.net.module, _limit_data(space), 0, task=space.task,
+            recipe=recipe, out=folder, seed=space.config.seed, steps=strategy.steps, until=until,
+            companion=strategy, progress=lambda event: _report_event(event, advance),
+        )  # fmt: skip
+
+
+def _limit_data(space: Workspace) -> TaskData:
+    """Return the data with as many training samples as the configuration says."""
+    images = space.config.finetune.images
+    return space.data if images is None else FewerImages(space.data, images)
 
 
 def evaluate_network(space: Workspace, module: nn.Module, label: str) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, BeforeValidator, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from ..utils import NUMBER, entry, refuse, settings_class
 
@@ -34,6 +34,24 @@ def _read_also(value: Any) -> Any:
     return _read_texts(value)
 
 
+def _read_steps(value: Any) -> Any:
+    """Read ``150,150,150``, or a list of three numbers."""
+    try:
+        parts = value.split(",") if isinstance(value, str) else value
+        steps = tuple(int(one) if isinstance(one, str) else one for one in parts)
+    except (TypeError, ValueError):
+        steps = ()
+    if len(steps) != 3:
+        raise refuse("three numbers of batches, such as 150,150,150")
+    return steps
+
+
+def _check_steps(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    if min(value) < 1:
+        raise refuse("three numbers of batches, 1 or more each")
+    return value
+
+
 _TEXTS = BeforeValidator(_read_texts, json_schema_input_type=list[str] | str)
 
 
@@ -58,6 +76,41 @@ class SolveConfig:
     check: Annotated[
         StrictBool, entry("measure the chosen structure and correct the table by it")
     ] = True
+    strategy: Annotated[
+        Literal["once", "progressive", "explore"],
+        entry(
+            "once; progressive: train while what is to go shrinks to nothing; explore: train, cut, "
+            "train what was cut, and let the best of it grow back"
+        ),
+    ] = "once"
+    progressive_steps: Annotated[
+        StrictInt, entry("batches that progressive trains for in all", ge=2)
+    ] = 600
+    progressive_picks: Annotated[
+        StrictInt, entry("times that progressive solves on the way, evenly spread", ge=2)
+    ] = 20
+    progressive_by: Annotated[
+        Literal["criterion", "gates"],
+        entry(
+            "what progressive solves by: the criterion's scores of the dense network, or what "
+            "training says of gates (as published)"
+        ),
+    ] = "criterion"
+    explore_rounds: Annotated[StrictInt, entry("times that explore cuts and grows", ge=1)] = 4
+    explore_steps: Annotated[
+        tuple[StrictInt, StrictInt, StrictInt],
+        entry(
+            "batches that explore trains in a round: H before it cuts, J after, Q what was cut: "
+            "150,150,150"
+        ),
+        AfterValidator(_check_steps),
+        BeforeValidator(_read_steps, json_schema_input_type=list[int] | str),
+    ] = (150, 150, 150)
+    explore_share: Annotated[
+        StrictFloat,
+        entry("share of the budget that the first round cuts; later ones less", gt=0, lt=1),
+        NUMBER,
+    ] = 0.3
     attempts: Annotated[StrictInt, entry("structures to measure at most, with check", ge=1)] = 4
     time_limit_s: Annotated[StrictFloat, entry("seconds a solve may take", gt=0), NUMBER] = 60.0
     also: Annotated[

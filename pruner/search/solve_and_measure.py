@@ -55,13 +55,15 @@ def choose(
     within: Plan | None = None,
     candidates: Sequence[Candidate] = (),
     constraints: Constraints | None = None,
+    beyond: Plan | None = None,
 ) -> Choice:
     """Choose the most important structure that measures within a budget of milliseconds a batch.
 
     Solve, measure the answer, correct the table by it, and solve again until it fits. Of
     candidates, the best first, the first that measures within the budget is taken. ``keep`` is
     called with every corrected table; ``within`` is the plan of an earlier round, whose rest may be
-    cut, and constraints what else the structure must meet (see `formulate`).
+    cut, and constraints what else the structure must meet (see `formulate`). ``beyond`` is a plan
+    that it is to grow from; where nothing that keeps all of it meets the budget, it need not.
 
     Returns:
         The choice; where none fits in ``config.attempts`` rounds the closest, with a warning.
@@ -70,8 +72,9 @@ def choose(
         PrunerError: The budget is below the reachable minimum.
     """
     runner = _RoundRunner(
-        net, table, importance, engine, budget_ms, config, progress, keep, within, constraints
-    )
+        net, table, importance, engine, budget_ms, config, progress, keep, within, constraints,
+        beyond,
+    )  # fmt: skip
     rounds = (runner.predict_round(c.plan, c.solution, budget_ms) for c in candidates)
     if not config.check:
         found = next(rounds, None) or runner.solve(budget_ms)
@@ -84,7 +87,7 @@ def choose(
     return runner.choose_round()
 
 
-class _NothingFound(PrunerError):
+class NothingFound(PrunerError):
     """No structure meets what was asked, or none was found in time."""
 
 
@@ -102,6 +105,7 @@ class _RoundRunner:
     keep: Callable[[LatencyTable], None]
     within: Plan | None
     constraints: Constraints | None
+    beyond: Plan | None = None
     rounds: list[Round] = field(default_factory=list)
 
     def run_rounds(self) -> None:
@@ -111,7 +115,7 @@ class _RoundRunner:
         for number in range(first, first + self.config.attempts):
             try:
                 found = self.solve(asked_ms)
-            except _NothingFound:
+            except NothingFound:
                 if not self.rounds:
                     raise
                 return  # the corrected table leaves no room below; what was measured stands
@@ -163,10 +167,19 @@ class _RoundRunner:
 
     def solve(self, asked_ms: float) -> Round:
         """Return a round that is not measured yet; raises PrunerError where there is none."""
+        if self.beyond is not None:
+            try:
+                return self.solve_beyond(asked_ms, self.beyond)
+            except NothingFound:
+                self.progress.say("  nothing within the budget keeps all that is active")
+        return self.solve_beyond(asked_ms, None)
+
+    def solve_beyond(self, asked_ms: float, beyond: Plan | None) -> Round:
+        """Return a round that keeps all that a plan does; raises PrunerError as `solve`."""
         margin = resolve_margin(self.config, self.table)
         problem = formulate(
             self.net, self.table, self.importance, asked_ms,
-            margin=margin, within=self.within, constraints=self.constraints,
+            margin=margin, within=self.within, beyond=beyond, constraints=self.constraints,
         )  # fmt: skip
         limit_s = self.config.time_limit_s
         with self.progress.task("solve") as advance:
@@ -178,19 +191,19 @@ class _RoundRunner:
         if solution.status is solver.Status.INTERRUPTED:
             raise KeyboardInterrupt
         if solution.choice is not None:
-            plan = Plan.from_solution(self.net, solution, self.importance, self.within)
+            plan = Plan.from_solution(self.net, solution, self.importance, self.within, beyond)
             return self.predict_round(plan, solution, asked_ms)
         if solution.infeasibility is None:
-            raise _NothingFound(f"no structure was found in {limit_s:g} s: raise --time-limit")
+            raise NothingFound(f"no structure was found in {limit_s:g} s: raise --time-limit")
         lacking = solution.infeasibility
         if lacking.resource != LATENCY:
             told = str(lacking)
             if lacking.resource is not None:
                 least, most = lacking.smallest_cost, lacking.budget
                 told = f"{lacking.resource} is {least:.6g} at least, and {most:.6g} is the most"
-            raise _NothingFound(f"no structure meets all budgets and constraints: {told}")
+            raise NothingFound(f"no structure meets all budgets and constraints: {told}")
         smallest = describe_smallest(self.net, self.table, lacking)
-        raise _NothingFound(f"budget {asked_ms:.4g} ms is below the reachable minimum: {smallest}")
+        raise NothingFound(f"budget {asked_ms:.4g} ms is below the reachable minimum: {smallest}")
 
     def predict_round(self, plan: Plan, solution: solver.Solution, asked_ms: float) -> Round:
         """Return a round with what the table says of it."""

@@ -6,13 +6,13 @@ from .cost import Cost, count_macs, count_parameters, list_macs
 from .importance import Importance
 from .memory import count_memory, find_memory_points, get_batch_size
 from .network import Dim, Frozen, LocatedCell, Network, Slot
-from .plan import Plan, rank_indices
+from .plan import Plan, enclosing_blocks, rank_indices
 from .trace import build_network, trace, trace_parts
 
 __all__ = [
     "Allocation", "Cost", "Dim", "Frozen", "Importance", "LocatedCell", "Network", "Plan", "Slot",
     "build_network", "count_macs", "count_memory", "count_parameters", "decode_choice",
-    "encode_choice", "find_memory_points", "get_batch_size", "keep_variable", "list_macs",
-    "list_weights", "rank_indices", "size_variable", "sum_variable", "trace",
+    "enclosing_blocks", "encode_choice", "find_memory_points", "get_batch_size", "keep_variable",
+    "list_macs", "list_weights", "rank_indices", "size_variable", "sum_variable", "trace",
     "trace_parts",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,27 @@ class Plan:
 
     @classmethod
     def from_solution(
-        cls, net: Network, solution: Solution, importance: Importance, within: Plan | None = None
+        cls,
+        net: Network,
+        solution: Solution,
+        importance: Importance,
+        within: Plan | None = None,
+        beyond: Plan | None = None,
     ) -> Plan:
         """Return a plan of the chosen sizes with the most important indices of every Dim.
 
-        Where within is given, its indices alone may be chosen (see `pruner.formulate`). Raises
-        PlanError where the solution holds no choice.
+        Where within is given, its indices alone may be chosen, and where beyond is, those of its
+        Dims come before all others (see `pruner.formulate`). Raises PlanError where the solution
+        holds no choice.
         """
         if solution.choice is None:
             raise PlanError(f"the solution holds no choice: {solution.status}")
         sizes, dropped = decode_choice(net, solution.choice)
         keep = {}
         for name, size in sizes.items():
-            best = rank_indices(importance, name)
+            best = rank_indices(
+                importance, name, () if beyond is None else beyond.keep.get(name, ())
+            )
             if within is not None:
                 best = best[np.isin(best, within.keep.get(name, best))]
             keep[name] = tuple(sorted(int(i) for i in best[:size]))
@@ -119,6 +127,12 @@ class Plan:
     def atom_masks(self, net: Network) -> dict[Atom, NDArray[np.bool_]]:
         """Return the masks of the Dims by their atoms."""
         return {net.atoms[name]: kept for name, kept in self.masks(net).items()}
+
+    def without_idle_dims(self, net: Network) -> Plan:
+        """Return the same without Dims that lie in dropped Blocks alone: their size is nothing."""
+        gone = set(self.dropped_blocks())
+        idle = {name for name in self.keep if gone & enclosing_blocks(net, name)}
+        return Plan({n: kept for n, kept in self.keep.items() if n not in idle}, self.blocks)
 
     def masks(self, net: Network) -> dict[str, NDArray[np.bool_]]:
         """Return Dim name -> [size] bool, true at the kept indices."""
@@ -187,6 +201,17 @@ class Plan:
             raise PlanError(f"{path}: {error}; run solve again to make it anew") from error
 
 
-def rank_indices(importance: Importance, dim: str) -> np.ndarray:
-    """Return a Dim's indices, the most important first; ties in the order of the network."""
-    return np.argsort(-np.asarray(importance.total(dim)), kind="stable")
+def rank_indices(importance: Importance, dim: str, first: Sequence[int] = ()) -> np.ndarray:
+    """Return a Dim's indices, the most important first; ties in the order of the network.
+
+    Those that are to come first do, the most important of them first.
+    """
+    ranked = np.argsort(-np.asarray(importance.total(dim)), kind="stable")
+    early = np.isin(ranked, first)
+    return np.concatenate([ranked[early], ranked[~early]])
+
+
+def enclosing_blocks(net: Network, dim: str) -> set[str]:
+    """Return the Blocks that all layers lie in which read or write a Dim."""
+    around = [set(slot.blocks) for slot in net.dims[dim].slots if slot.role in ("in", "out")]
+    return set.intersection(*around) if around else set()

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import PrunerError
 from ..utils import digest_tensors, read_tensors, write_tensors
+from .companion import Companion
 from .reporting import EpochResult
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -29,7 +30,8 @@ class Checkpoint:
     Attributes:
         identity: What run this is: structure, start, data and settings, JSON-encodable.
         step: Optimizer steps done.
-        tensors: ``module/NAME``, ``average/NAME``, ``optimizer/PARAMETER/KEY`` and ``sums``.
+        tensors: ``module/NAME``, ``average/NAME``, ``optimizer/PARAMETER/KEY``, ``companion/NAME``
+            and ``sums``.
         notes: JSON-encodable rest: results, times, the optimizer's numbers.
     """
 
@@ -81,6 +83,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     sums: Tensor
+    companion: Companion | None = None
     step: int = 0
     epoch_began_s: float = 0.0
     results: list[EpochResult] = field(default_factory=list)
@@ -97,6 +100,9 @@ class TrainingState:
             "results": [asdict(result) for result in self.results],
             "spent_s": seconds, "epoch_began_s": self.epoch_began_s,
         }  # fmt: skip
+        if self.companion is not None:
+            own, notes["companion"] = self.companion.capture()
+            named |= {f"companion/{name}": tensor for name, tensor in own.items()}
         return Checkpoint(identity, self.step, {**named, "sums": sums}, notes)
 
     def restore(self, saved: Checkpoint) -> None:
@@ -107,6 +113,8 @@ class TrainingState:
         if self.average is not None:
             self.average.module.load_state_dict(saved.select("average"))
             self.average.n_averaged.fill_(saved.step + 1)
+        if self.companion is not None:
+            self.companion.restore(saved.select("companion"), saved.notes["companion"])
         self.results = [EpochResult.from_notes(result) for result in saved.notes["results"]]
         self.epoch_began_s, self.step = saved.notes["epoch_began_s"], saved.step
 

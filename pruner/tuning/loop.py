@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from ..utils import derive_seed
 from .attention_transfer import find_shared_maps
 from .bn_recalibration import recalibrate
 from .checkpoint import Checkpoint, TrainingState, digest
+from .companion import Companion
 from .ema import build_average, use_average
 from .evaluate import Evaluation, evaluate
 from .loss import TuningLoss
@@ -41,6 +43,7 @@ class TrainingLoop:
         self, module: nn.Module, teacher: nn.Module | None, task: Task, epochs: int,
         recipe: Recipe, seed: int, accelerator: Accelerator,
         progress: Callable[[TuneEvent], None] | None,
+        steps: int | None = None, companion: Companion | None = None,
     ) -> None:  # fmt: skip
         self.module, self.teacher, self.task, self.epochs = module, teacher, task, epochs
         self.data = data = task.require_data()
@@ -49,11 +52,16 @@ class TrainingLoop:
         self.shard = (accelerator.process_index, accelerator.num_processes)
         self.loader = data.train(recipe.batch, augment=True, seed=seed, shard=self.shard)
         _check_batches(self.loader, task)
+        self.companion = companion
+        if steps is not None:
+            self.epochs = epochs = -(-steps // len(self.loader))
         self.identity: dict[str, Any] = {
             "network": digest(module),
             "teacher": digest(teacher) if recipe.distill or recipe.attention else "",
             "data": task.fingerprint(), "epochs": epochs, "seed": seed,
             **{f"recipe.{k}": v for k, v in asdict(recipe).items()},
+            **({} if steps is None else {"steps": steps}),
+            **({} if companion is None else companion.identity),
         }  # fmt: skip
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         module.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
@@ -64,19 +72,20 @@ class TrainingLoop:
         scaled = amp == "fp16" and self.device.type == "cuda"
         self.state = TrainingState(
             module,
-            _build_optimizer(module, recipe),
+            _build_optimizer(module, recipe, () if companion is None else companion.untrained),
             torch.amp.GradScaler(self.device.type, enabled=scaled),
             build_average(module, recipe.ema) if recipe.ema else None,
             # MPS knows no float64.
             torch.zeros(3, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
             .to(self.device),
+            companion,
         )  # fmt: skip
         maps = self._find_maps() if teacher is not None and recipe.attention else {}
         self.loss = TuningLoss(task, recipe, module, teacher, maps, self._autocast)
         self.network: nn.Module = accelerator.prepare_model(self.loss.network)
         metric = task.judge()
         self.metric = metric.running
-        self.steps = epochs * len(self.loader)
+        self.steps = epochs * len(self.loader) if steps is None else steps
         callback = progress if accelerator.is_main_process else None
         self.reporter = Reporter(callback, epochs, self.steps, metric.kind, self.metric is not None)
 
@@ -111,14 +120,20 @@ class TrainingLoop:
             if self.state.average is not None:
                 self.state.average.module.load_state_dict(self.module.state_dict())
 
-    def train(self, path: Path | None, checkpoint_s: float) -> None:
-        """Take all steps that are left, epoch by epoch, and end with the averaged weights."""
+    def train(self, path: Path | None, checkpoint_s: float, until: int | None = None) -> None:
+        """Take all steps that are left, epoch by epoch, and end with the averaged weights.
+
+        Where it is to stop before a step, that is like an interruption there.
+        """
         state, length = self.state, len(self.loader)
         # After the last step of an epoch its sums are still to be told: the epoch is not closed.
         while len(state.results) < self.epochs:
             epoch = len(state.results)
             saved_s = time.perf_counter()
-            for batch in self.loader.epoch(epoch, state.step - epoch * length):
+            end = min((epoch + 1) * length, self.steps)
+            left = (end if until is None else min(end, until)) - state.step
+            batches = self.loader.epoch(epoch, state.step - epoch * length)
+            for batch in islice(batches, max(left, 0)):
                 self._step(batch)
                 self._report("step")
                 late = time.perf_counter() - saved_s >= checkpoint_s
@@ -127,6 +142,9 @@ class TrainingLoop:
                     self._save(path)
                     saved_s = time.perf_counter()
             self._check_finite()
+            if state.step < end:
+                self._save(path)
+                break
             self._close_epoch()
             self._save(path)
             self._report("epoch")
@@ -144,6 +162,8 @@ class TrainingLoop:
 
     def _step(self, batch: Batch) -> None:
         recipe, state = self.recipe, self.state
+        if self.companion is not None:
+            self.companion.before_step(state.step)
         # Seeded by the step's number: a resumed run needs no generator state.
         torch.manual_seed(derive_seed("step", self.seed, state.step, self.shard[0]))
         for group in state.optimizer.param_groups:
@@ -158,11 +178,16 @@ class TrainingLoop:
             with nullcontext() if last else self.accelerator.no_sync(self.network):
                 self._backward(part, count_samples(part[0]), samples)
         state.scaler.unscale_(state.optimizer)
+        if self.companion is not None:
+            self.companion.after_backward(state.scaler.get_scale())
         if recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
+            trained = [p for group in state.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(trained, recipe.clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
+        if self.companion is not None:
+            self.companion.after_step()
         if state.average is not None:
             state.average.update_parameters(self.module)
         state.step += 1
@@ -277,9 +302,12 @@ def _gather_objects(value: Any) -> list[Any]:
     return list(gather_object([value]))
 
 
-def _build_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _build_optimizer(
+    module: nn.Module, recipe: Recipe, untrained: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """Build a recipe's optimizer; vectors and scalars (norms, biases) are not decayed."""
-    trained = [p for p in module.parameters() if p.requires_grad]
+    others = {id(p) for p in untrained}
+    trained = [p for p in module.parameters() if p.requires_grad and id(p) not in others]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},

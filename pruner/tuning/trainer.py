@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ..graph import allow_single_values
 from ..tasks import DEFAULT, Task
 from ..utils import wrong_value
 from .checkpoint import CHECKPOINT
+from .companion import Companion
 from .loop import TrainingLoop
 from .recipe import Recipe
 from .reporting import History, TuneEvent
@@ -35,6 +37,7 @@ def finetune(
     progress: Callable[[TuneEvent], None] | None = None,
     checkpoint_s: float = 60.0,
     accelerator: Accelerator | None = None,
+    steps: int | None = None, until: int | None = None, companion: Companion | None = None,
 ) -> History:  # fmt: skip
     """Tune module in place; it ends in evaluation mode, on the device that it came on.
 
@@ -54,6 +57,10 @@ def finetune(
         checkpoint_s: Seconds between checkpoints within an epoch.
         accelerator: By default one for the environment that `accelerate launch` made, or for this
             process on its GPU or CPU.
+        steps: Optimizer steps in all, which take the place of epochs.
+        until: The step, counted from 0, before which to stop as if interrupted: the same call goes
+            on from there where ``out`` holds the checkpoint.
+        companion: Sees every step, and may change the network between them.
 
     Raises:
         PrunerError: The checkpoint is damaged or of another run, outputs and targets do not fit, a
@@ -67,19 +74,28 @@ def finetune(
         accelerator = Accelerator()
     task = task or DEFAULT()
     task = task if data is None else task.with_data(data)
-    homes = {m: next(m.parameters()).device for m in (module, teacher) if m is not None}
     path = None if out is None else Path(out) / CHECKPOINT
-    # Within this context the caller's random numbers are not disturbed.
+    with _keep_place(accelerator, module, teacher):
+        loop = TrainingLoop(
+            module, teacher, task, epochs, recipe or Recipe(), seed, accelerator, progress,
+            steps, companion,
+        )  # fmt: skip
+        loop.start(path)
+        loop.train(path, checkpoint_s, until)
+    return loop.summarize()
+
+
+@contextmanager
+def _keep_place(
+    accelerator: Accelerator, module: nn.Module, teacher: nn.Module | None
+) -> Iterator[None]:
+    """Leave the caller's random numbers alone, and put networks back to where they came from."""
+    homes = {m: next(m.parameters()).device for m in (module, teacher) if m is not None}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices), allow_single_values(module):
         try:
-            loop = TrainingLoop(
-                module, teacher, task, epochs, recipe or Recipe(), seed, accelerator, progress
-            )
-            loop.start(path)
-            loop.train(path, checkpoint_s)
+            yield
         finally:
             module.eval()
             for network, device in homes.items():  # files hold the contiguous layout only
                 network.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return loop.summarize()

@@ -321,3 +321,17 @@ def test_two_processes_tune_one_network(data, tmp_path):
     assert files[0] == files[1]
     accuracy, loss = map(float, told[0].split())
     assert accuracy > 1 / 3 and math.isfinite(loss)
+
+
+def test_steps_take_the_place_of_epochs_and_may_stop_on_the_way(data, tmp_path):
+    """Stopped before a step, it goes on as an undisturbed run does."""
+    whole, teacher = networks()
+    history = finetune(whole, teacher, data, 0, recipe=FULL, steps=7)
+    for until in (1, 4, 5, None):
+        module, _ = networks()
+        told = finetune(module, teacher, data, 0, recipe=FULL, steps=7, until=until, out=tmp_path)
+    assert history.steps == told.steps == 7 and told.resumed_at == 5
+    assert [e.loss for e in history.epochs] == [e.loss for e in told.epochs]
+    assert same(whole, module)
+    with pytest.raises(PrunerError, match="steps"):
+        finetune(networks()[0], teacher, data, 0, recipe=FULL, steps=8, out=tmp_path)
