@@ -40,9 +40,13 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=shared)
     parser.add_argument("--out", type=Path, default=Path("data"))
     options = parser.parse_args()
+    known = {"cifar10": cifar10, "imagenet": imagenet}
+    for what in options.what:
+        if what not in known:
+            parser.error(f"WHAT is {' or '.join(known)}, not {what!r}")
     options.out.mkdir(parents=True, exist_ok=True)
     for what in options.what:
-        {"cifar10": cifar10, "imagenet": imagenet}[what](options.shared, options.out)
+        known[what](options.shared, options.out)
 
 
 def cifar10(shared: Path, out: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -137,3 +139,14 @@ def test_every_library_lists_networks() -> None:
     names = listing.list_architectures()
     assert {name.partition(":")[0] for name in names} == set(listing.LIBRARIES)
     assert len(names) > 280
+
+
+def test_a_killed_line_says_so() -> None:
+    def end(code: str) -> str:
+        command = [sys.executable, "-c", code]
+        return runner.explain_end(subprocess.run(command, capture_output=True, text=True))
+
+    assert end("import os; os.kill(os.getpid(), 9)").startswith("ended by SIGKILL, for lack of")
+    assert end("import os; os.abort()") == "ended by SIGABRT"
+    assert end("raise KeyError('no such layer')") == "KeyError: 'no such layer'"
+    assert end("raise SystemExit(3)") == "no output, exit 3"

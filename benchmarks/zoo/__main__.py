@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -98,12 +99,20 @@ def run_alone(name: str, family: str, threads: int = 1) -> dict[str, Any]:
     try:
         line = json.loads(done.stdout.strip().rpartition("\n")[2])
     except ValueError:
-        line = {"result": "crash: " + (done.stderr.strip().rpartition("\n")[2] or "no output")}
+        line = {"result": f"crash: {explain_end(done)}"}
     if threads > 1:
         line |= {"seconds": round(time.monotonic() - begin, 1), "threads": threads}
     if line["result"] == "ok" and line["seconds"] > HANG_S:
         line["result"] = SLOW if threads == 1 else f"{SLOW} on {threads} threads"
     return {**about, **line}
+
+
+def explain_end(done: subprocess.CompletedProcess[str]) -> str:
+    """Return why a process left no line: the signal that ended it, or the last that it said."""
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return f"ended by {name}" + (", for lack of memory as a rule" if name == "SIGKILL" else "")
+    return done.stderr.strip().rpartition("\n")[2] or f"no output, exit {done.returncode}"
 
 
 def report(done: pd.DataFrame) -> str:

@@ -153,7 +153,11 @@ def _build_timm(name: str, keywords: dict[str, Any], pretrained: bool) -> Built:
             raise PrunerError(f"timm has no pretrained weights {name!r}{hint}")
         place = tell_timm_place(timm.get_pretrained_cfg(name))
         with explain_failure(f"timm:{name}", place):
-            module = timm.create_model(name, pretrained=True, **keywords)
+            try:
+                module = timm.create_model(name, pretrained=True, **keywords)
+            except TypeError:  # of an argument, maybe: then it is said to be that, not the weights
+                _build_module(f"timm:{name}", timm.create_model, name, **keywords)
+                raise
     return module, _read_preset(timm.data.resolve_model_data_config(module)), make_tensor_example
 
 

@@ -146,7 +146,8 @@ class StructureMetrics(_Record):
 class Metrics(_Record):
     """All figures of one budget.
 
-    In metrics.json a value stands under the metric's own name: ``mean_iou``, ``mean_iou_repaired``.
+    In metrics.json a value stands under the metric's own name: ``mean_iou``, ``mean_iou_repaired``;
+    where that is another figure's (``latency``, ``runs``), under ``value``.
     """
 
     budget: WrittenBudget
@@ -174,7 +175,8 @@ class Metrics(_Record):
         if not isinstance(content, Mapping):
             return content
         metric = content.get("metric")
-        name = MetricKind(**metric).key if isinstance(metric, Mapping) else USUAL.key
+        kind = MetricKind(**metric) if isinstance(metric, Mapping) else USUAL
+        name = find_written_name(kind)
         return {
             k: rename_figures(v, name, "value") if k in _SIDES and isinstance(v, Mapping) else v
             for k, v in content.items()
@@ -204,7 +206,8 @@ class Metrics(_Record):
         """Return what metrics.json holds."""
         content = json.loads(self.model_dump_json(exclude_unset=True))
         for side in _SIDES:
-            content[side] = rename_figures(content[side], "value", self.judged_by.key)
+            name = find_written_name(self.judged_by)
+            content[side] = rename_figures(content[side], "value", name)
         return content
 
     @classmethod
@@ -253,6 +256,17 @@ class Metrics(_Record):
     def with_pruned(self, **figures: Any) -> Metrics:
         """Return the same with some figures of the pruned network replaced."""
         return self.model_copy(update={"pruned": self.pruned.model_copy(update=figures)})
+
+
+def find_written_name(kind: MetricKind) -> str:
+    """Return what a metric's values are called in metrics.json: its key, or ``value``.
+
+    A key that a figure of another meaning begins with, such as ``latency``, could not be told from
+    it when the file is read.
+    """
+    fields = {*DenseMetrics.model_fields, *PrunedMetrics.model_fields}
+    taken = not kind.key or any(f"{name}_".startswith(f"{kind.key}_") for name in fields)
+    return "value" if taken else kind.key
 
 
 def rename_figures(figures: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:

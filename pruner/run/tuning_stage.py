@@ -17,7 +17,7 @@ from ..surgery import FILE, apply, load, save
 from ..tuning import History, TuneEvent, evaluate, finetune
 from ..utils import digest_file, digest_json, parse_json, write_text
 from .context import Workspace
-from .metrics import name_figures, rename_figures
+from .metrics import find_written_name, name_figures, rename_figures
 
 # The cut network's figures so far, written last of what comes before the first epoch.
 NOTE = "before.json"
@@ -55,7 +55,8 @@ def tune(
     (see `pruner.rotate`) with the trained weights, whose values the repair aims at. The folder
     keeps the checkpoint of an interrupted run, and what came before it.
     """
-    small, key = apply(net, plan), space.task.judge().kind.key
+    small, kind = apply(net, plan), space.task.judge().kind
+    key, written = kind.key, find_written_name(kind)
     known = _read_note(folder)
     if known is None:
         values = evaluate_network(space, small, "evaluate as cut")
@@ -65,9 +66,9 @@ def tune(
             values = evaluate_network(space, small, "evaluate repaired")
             found |= name_figures(values, key, "_repaired")
         save(small, None, folder)
-        known = rename_figures(found, "value", key)
+        known = rename_figures(found, "value", written)
         _write_note(folder, known)
-    found = rename_figures(known, key, "value")
+    found = rename_figures(known, written, "value")
     small = load(folder)
     values, history = train_and_evaluate(space, small, folder, "finetune")
     return small, found | name_figures(values, key), history

@@ -34,7 +34,7 @@ class MetricKind:
     @property
     def key(self) -> str:
         """The name as files have it: ``mean_iou``."""
-        return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
+        return re.sub(r"[\W_]+", "_", self.name.lower()).strip("_")
 
     def format(self, value: float) -> str:
         """Return a value as text: ``83.1%``, ``0.214 m``."""
