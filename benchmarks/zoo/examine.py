@@ -83,7 +83,7 @@ def describe_network(net: Any) -> dict[str, Any]:
 
 def compare_dense(subject: Subject) -> None:
     """Compare the rebuilt dense network with the user's model."""
-    require_equal(subject.call(subject.net.module), subject.call(subject.model), most=1e-5)
+    require_equal(subject.dense, subject.call(subject.model), most=1e-5)
 
 
 def explain_whole(line: dict[str, Any]) -> str:

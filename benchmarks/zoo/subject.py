@@ -35,6 +35,11 @@ class Subject:
         """What the pruned module says to the example call."""
         return self.call(self.small)
 
+    @cached_property
+    def dense(self) -> Any:
+        """What the rebuilt dense network says to the example call."""
+        return self.call(self.net.module)
+
     def call(self, module: Any, change: Callable[[Any], Any] | None = None) -> Any:
         """Call a module as the example does, its tensors changed."""
         import torch
