@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from pruner import Network, Plan, apply, repair, score, trace
 from pruner.data import ImageData
-from pruner.importance import CRITERIA
+from pruner.importance import CRITERIA, needs_target
 from pruner.models import load_model
 from pruner.problem import objective_value
 from pruner.run import FewerImages
@@ -141,7 +141,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.6, help="of the dense multiply-adds")
     parser.add_argument("--images", type=int, default=512, help="for scores and repair")
     parser.add_argument("--test", type=int, default=5000, help="images for the true loss")
-    parser.add_argument("--only", nargs="*", default=sorted(CRITERIA), help="these criteria")
+    alone = sorted(name for name in CRITERIA if not needs_target(name))
+    parser.add_argument("--only", nargs="*", default=alone, help="these criteria")
     parser.add_argument("--tune", action="store_true", help="also tune 5,000 images, once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=record.RESULTS, help="folder to write to")

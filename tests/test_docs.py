@@ -71,7 +71,15 @@ LESS = {
 }  # fmt: skip
 MORE = {
     "measure": ["--probes", "5", "--quick", "--library", "none"],
-    "solve": ["--no-check", "--set", "solve.trial_steps=1", "--images", "24"],
+    "solve": [
+        "--no-check",
+        "--set",
+        "solve.trial_steps=1",
+        "--set",
+        "score.path_steps=4",
+        "--images",
+        "24",
+    ],
     "finetune": ["--batch", "12"],
     "bench": ["--runs", "5"],
     "frontier": ["--points", "3"],

@@ -2,9 +2,13 @@
 
 from .base import Criterion, Elementwise
 from .candidate_sample import CandidateSample
+from .combine import combine_importances
+from .options import ScoreConfig
 from .registry import CRITERIA, needs_target
 from .score import score
+from .solution_path import SolutionPath
 
 __all__ = [
-    "CRITERIA", "CandidateSample", "Criterion", "Elementwise", "needs_target", "score",
+    "CRITERIA", "CandidateSample", "Criterion", "Elementwise", "ScoreConfig", "SolutionPath",
+    "combine_importances", "needs_target", "score",
 ]  # fmt: skip

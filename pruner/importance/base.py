@@ -115,11 +115,18 @@ class Criterion(ABC):
         needs: ``"weights"`` (no data), ``"gradients"`` (of the loss, batch by batch) or
             ``"activations"`` (forward passes only).
         needs_target: Whether it looks at the task's second domain, `Task.target`, too.
+        measured_curves: Whether scores are its order with `measured` curves unless asked otherwise.
     """
 
     name: str
     needs: str = "weights"
     needs_target: bool = False
+    measured_curves: bool = False
+
+    @property
+    def needs_task(self) -> bool:
+        """Whether scores depend on the loss of the task."""
+        return self.needs == "gradients"
 
     @abstractmethod
     def slots(self, subject: Subject, dim: Dim) -> Sequence[Slot]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from ..axes import atoms_of
@@ -106,22 +107,29 @@ class CalibrationStatistics:
     readers: Mapping[str, Sequence[ReaderStatistics]]
     bypasses: Mapping[str, Sequence[Moments]]
 
-    def eliminate(self, dim: Dim, refit_sizes: Sequence[int] = ()) -> Elimination:
+    def eliminate(
+        self, dim: Dim, refit_sizes: Sequence[int] = (), order: NDArray[np.int64] | None = None
+    ) -> Elimination:
         """Find the order in which a Dim's indices go, and its readers' errors at every option.
 
         Where no plain layer reads the Dim (queries and keys), the smallest writers go first, and
         the error is the sum of their squares.
+
+        Args:
+            dim: The Dim.
+            refit_sizes: Options at which the refitted weights are kept.
+            order: In which the indices go instead, the first to go first.
         """
         readers = self.readers[dim.name]
         if readers:
             linear = [r.to_linear(self.net.module) for r in readers]
-            return eliminate(linear, dim.size, dim.options(), refit_sizes)
+            return eliminate(linear, dim.size, dim.options(), refit_sizes, order=order)
         power = np.zeros(dim.size)
         for slot, tensor in self._list_writers(dim):
             squares = sum_to_axis(tensor.double().square(), slot.axis).cpu().numpy()
             owned = slot.owner >= 0
             np.add.at(power, slot.owner[owned], squares[owned])
-        order = np.argsort(power, kind="stable")
+        order = np.argsort(power, kind="stable") if order is None else order
         errors = np.concatenate([[0.0], np.cumsum(power[order])])
         return Elimination(order, {n: float(errors[dim.size - n]) for n in dim.options()}, {})
 
@@ -187,7 +195,7 @@ def collect_statistics(
         spatial_samples: Positions used of each sample, drawn at random.
     """
     calls = NetworkCalls.record(Task(), net.module, batches)
-    inputs = [chunk for arguments in calls.arguments for chunk in _split_arguments(arguments)]
+    inputs = [chunk for arguments in calls.arguments for chunk in split_arguments(arguments)]
     readers_of = _find_plain_reads(net)
     slots = {
         name: [s for s in dim.slots if s.role == "in" and s.tensor in readers_of]
@@ -219,7 +227,7 @@ def collect_statistics(
     return CalibrationStatistics(net, readers, bypasses)
 
 
-def _split_arguments(arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def split_arguments(arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """Split a call into several of few samples, where every tensor has one row for each."""
     rows = {len(a) if a.ndim else -1 for a in arguments if isinstance(a, Tensor)}
     count = rows.pop() if len(rows) == 1 else -1

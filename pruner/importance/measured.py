@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ..data import Batch, count_samples
 from ..graph import Block, StagedExecution, evaluation_mode, nest_results
-from ..structure import Dim, Importance, Network, Plan
+from ..structure import Dim, Importance, Network, Plan, rank_indices
 from ..tasks import NetworkCalls, Task
 from .base import Callback, Loss
 from .divergence import mean_divergence, split_holdout, structure_divergence
@@ -42,10 +42,20 @@ class MeasuredCriterion(NetworkCriterion):
     name = "measured"
 
     def __init__(
-        self, *, spatial_samples: int = 64, shares: tuple[float, ...] = SHARES, places: int = 0
-    ) -> None:
-        """Set the positions sampled of each input (places is the former name) and the widths."""
+        self, *, spatial_samples: int = 64, shares: tuple[float, ...] = SHARES, places: int = 0,
+        order: Importance | None = None,
+    ) -> None:  # fmt: skip
+        """Set how a cut is measured.
+
+        Args:
+            spatial_samples: Positions used of each input.
+            shares: Of a Dim's size, the widths that are measured.
+            places: The former name of spatial_samples.
+            order: Scores by which indices go, the lowest first; of Dims that it does not name, and
+                without it, those go first that cost the least after a refit.
+        """
         self.spatial_samples, self.shares = places or spatial_samples, shares
+        self.order = order
 
     def score(
         self, net: Network, batches: Iterable[Batch], loss: Loss | None, progress: Callback = None,
@@ -77,7 +87,7 @@ class MeasuredCriterion(NetworkCriterion):
                     done += 1
                 else:
                     sizes = self._choose_sizes(part)
-                    found = statistics.eliminate(part, sizes)
+                    found = statistics.eliminate(part, sizes, self._list_order(part))
                     measured = {}
                     for size in sizes:
                         changes = statistics.simulate_cut(part, found, size)
@@ -95,6 +105,12 @@ class MeasuredCriterion(NetworkCriterion):
     def count_cuts(self, net: Network) -> int:
         """Count what `score` measures: some sizes of every Dim, and the Blocks."""
         return sum(len(self._choose_sizes(dim)) for dim in net.dims.values()) + len(net.blocks)
+
+    def _list_order(self, dim: Dim) -> NDArray[np.int64] | None:
+        """Return a Dim's indices by the given scores, the first to go first."""
+        if self.order is None or dim.name not in self.order.parts:
+            return None
+        return rank_indices(self.order, dim.name)[::-1].copy()
 
     def _choose_sizes(self, dim: Dim) -> list[int]:
         """Choose some options below the uncut size, the smallest among them."""

@@ -16,11 +16,15 @@ class NetworkCriterion(ABC):
         name: What the user types.
         needs: As `Criterion.needs`; never ``"weights"``: it always takes data.
         needs_target: As `Criterion.needs_target`.
+        needs_task: Whether scores depend on the loss or the divergence of the task.
+        measured_curves: As `Criterion.measured_curves`.
     """
 
     name: str
     needs = "activations"
     needs_target: bool = False
+    needs_task: bool = True
+    measured_curves: bool = False
 
     @abstractmethod
     def score(

@@ -53,6 +53,7 @@ def eliminate(
     refit_sizes: Collection[int] = (),
     *,
     ridge: float | None = None,
+    order: NDArray[np.int64] | None = None,
 ) -> Elimination:
     """Remove a Dim's indices one step of sizes after the other, the cheapest first.
 
@@ -69,23 +70,26 @@ def eliminate(
         refit_sizes: Those of sizes at which the refitted weights are kept.
         ridge: Without, each reader gets the one of `RIDGES` whose refit after the loss of half of
             the indices is the best on its held-out observations.
+        order: The indices as they go, the first to go first; None: the cheapest first.
     """
     states = [_RefitState(r, size, _choose_ridge(r, size) if ridge is None else ridge)
               for r in readers]  # fmt: skip
     remaining = np.arange(size)
-    order: list[int] = []
+    gone: list[int] = []
     errors, weights = {size: 0.0}, {}
     total = 0.0
     for target in sorted((n for n in sizes if n < size), reverse=True):
-        removed = remaining[_rank(states, remaining)[: len(remaining) - target]]
+        ranked = remaining[_rank(states, remaining)] if order is None else order[len(gone) :]
+        removed = ranked[: len(remaining) - target]
         total += sum(state.remove(removed) for state in states)
-        order.extend(removed.tolist())
+        gone.extend(removed.tolist())
         remaining = np.setdiff1d(remaining, removed)
         errors[target] = total
         if target in refit_sizes:
             weights[target] = tuple(state.weight.clone() for state in states)
-    order.extend(remaining[_rank(states, remaining)].tolist())
-    return Elimination(np.array(order, np.int64), errors, weights)
+    ranked = remaining[_rank(states, remaining)] if order is None else order[len(gone) :]
+    gone.extend(ranked.tolist())
+    return Elimination(np.array(gone, np.int64), errors, weights)
 
 
 def _rank(states: Sequence[_RefitState], remaining: NDArray[np.int64]) -> NDArray[np.int64]:

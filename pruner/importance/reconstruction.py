@@ -24,6 +24,7 @@ class Reconstruction(NetworkCriterion):
     """
 
     name = "reconstruction"
+    needs_task = False
 
     def __init__(self, *, spatial_samples: int = 64, places: int = 0) -> None:
         """Set the positions sampled of each image; places is the former name."""

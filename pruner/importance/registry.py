@@ -6,6 +6,7 @@ from .activation import Activation
 from .base import Criterion, CustomCriterion, UserCriterion
 from .bn_scale import NormScale
 from .calibrated import CalibratedCriterion
+from .domain_shift import DomainShift
 from .fisher import Fisher, TaylorSample
 from .fpgm import GeometricMedian
 from .hessian import Hessian
@@ -15,14 +16,15 @@ from .network_criterion import NetworkCriterion
 from .random_baseline import RandomBaseline
 from .reconstruction import Reconstruction
 from .refined import RefinedCriterion
+from .solution_path import SolutionPath
 from .taylor import Taylor, TaylorRead, TaylorWeight
 
 CRITERIA: dict[str, type[Criterion] | type[NetworkCriterion]] = {
     c.name: c
     for c in (
         Taylor, TaylorWeight, TaylorRead, TaylorSample, Fisher, Hessian, MeasuredCriterion,
-        CalibratedCriterion, RefinedCriterion, Reconstruction, Activation, Magnitude, L2, NormScale,
-        GeometricMedian, RandomBaseline,
+        CalibratedCriterion, RefinedCriterion, SolutionPath, DomainShift, Reconstruction,
+        Activation, Magnitude, L2, NormScale, GeometricMedian, RandomBaseline,
     )
 }  # fmt: skip
 

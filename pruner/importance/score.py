@@ -1,34 +1,34 @@
-"""score: a criterion's contributions, summed over the slots of every Dim."""
+"""score: what every index of every Dim is worth, by a criterion, for one task or several."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Literal, get_args
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from ..data import Batch, count_samples
+from ..data import Batch
 from ..errors import PrunerError
-from ..gates import fold_positions
 from ..graph import evaluation_mode
-from ..structure import Dim, Importance, Network
+from ..structure import Importance, Network
 from ..tasks import Task
 from .base import Callback, Criterion, Loss, Subject, UserCriterion
+from .combine import combine_importances, split_task
+from .measured import MeasuredCriterion
 from .network_criterion import NetworkCriterion
 from .registry import resolve_criterion
+from .tally import Tally, add_batches, require_batch
+
+Curves = Literal["auto", "own", "measured"]
+CURVES: tuple[str, ...] = get_args(Curves)
 
 
 def score(
-    net: Network,
-    batches: Iterable[Batch] | None,
-    loss: Loss | None,
+    net: Network, batches: Iterable[Batch] | None, loss: Loss | None,
     criterion: str | Criterion | NetworkCriterion | UserCriterion = "measured",
     progress: Callback = None,
     *,
-    task: Task | None = None,
-) -> Importance:
+    task: Task | None = None, curves: str = "auto", combine: str | None = None,
+) -> Importance:  # fmt: skip
     """Estimate what every index of every Dim is worth.
 
     For observation n (a batch, or a sample where the criterion looks at samples) let c_k(n, i) be
@@ -37,8 +37,8 @@ def score(
         s(i) = mean over n of rise(sum over k of c_k(n, i))
 
     where rise is the magnitude for first-order criteria, and the part of cell k is s shared out in
-    proportion to abs(c_k): on a residual stream the layers' terms may cancel, yet every layer, and
-    so every removable block, keeps its part.
+    proportion to abs(c_k): terms of one residual stream may cancel, yet every layer, and so every
+    removable block, keeps its part.
 
     Args:
         net: The traced network; left as it was: mode, weights, statistics, gradients.
@@ -48,16 +48,54 @@ def score(
         criterion: A name (see `pruner.importance.CRITERIA`), a Criterion, or a function (name,
             parameter, gradient or None) -> contributions in the parameter's shape, used on the
             parameters that write each Dim.
-        progress: Called with (batches done, batches in all or None).
+        progress: Called with (steps done, steps in all or None).
         task: Calls the network, and tells how far outputs are from the dense network's. None: the
             inputs are its arguments, outputs compared by `pruner.tasks.compare_outputs`.
+        curves: ``"own"``: what the criterion says; ``"measured"``: its order within each Dim, and
+            what widths lose in that order, and Blocks, as criterion ``measured`` measures it;
+            ``"auto"``: measured for criteria that are meant so (``path``).
+        combine: How scores by each task of a task of tasks are made one (see
+            `pruner.importance.combine_importances`); None: scores are of the tasks' weighted sum.
 
     Raises:
-        PrunerError: The criterion is unknown, or needs data where there is none; or scores are not
-            finite.
+        PrunerError: The criterion is unknown, or needs data where there is none; scores are not
+            finite; or there are no tasks to combine.
     """
     method = resolve_criterion(criterion, batches)
     _check_target(method, task)
+    measures = _asks_curves(method, curves, batches)
+    if isinstance(batches, Iterator):
+        batches = list(batches)  # a criterion may go through them more than once
+    tasks = {} if combine is None else _split_task(method, task, loss, combine, measures)
+    found = _score_for_tasks(net, batches, loss, method, progress, task, tasks, combine)
+    if measures:
+        along = MeasuredCriterion(order=found)
+        name = f"{found.criterion}, measured curves"
+        found = _score_for_tasks(net, batches, loss, along, progress, task, tasks, combine)
+        found = replace(found, criterion=name)
+    _check_complete(net, found)
+    return found
+
+
+def _score_for_tasks(
+    net: Network, batches: Iterable[Batch] | None, loss: Loss | None,
+    method: Criterion | NetworkCriterion, progress: Callback, task: Task | None,
+    tasks: Mapping[str, Task], combine: str | None,
+) -> Importance:  # fmt: skip
+    """Score by one criterion, for every task by itself where their scores are to be combined."""
+    if combine is None or not method.needs_task:
+        return _score_by(net, batches, loss, method, progress, task)
+    found = {
+        name: _score_by(net, batches, None, method, progress, one) for name, one in tasks.items()
+    }
+    return combine_importances(found, combine)
+
+
+def _score_by(
+    net: Network, batches: Iterable[Batch] | None, loss: Loss | None,
+    method: Criterion | NetworkCriterion, progress: Callback, task: Task | None,
+) -> Importance:  # fmt: skip
+    """Score by one criterion for one task."""
     if loss is None and task is not None and (task.has_loss or method.needs == "gradients"):
         loss = task.mean_loss
     if isinstance(method, NetworkCriterion):
@@ -66,19 +104,17 @@ def score(
         assert batches is not None
         batches = list(batches)
         for number, batch in enumerate(batches, 1):
-            _count_samples(method.name, number, batch)
+            require_batch(method.name, number, batch)
         if task is None:
             return method.score(net, batches, loss, progress)
         return method.score(net, batches, loss, progress, task)
-    if isinstance(batches, Iterator):
-        batches = list(batches)  # a criterion may go through them more than once
     with evaluation_mode(net.module, gradients=True):
-        tally = _Tally(method, Subject.wrap(net.module, task), net.dims)
+        tally = Tally(method, Subject.wrap(net.module, task), net.dims)
         if method.needs == "weights":
             tally.add()
         else:
             assert batches is not None
-            _run_batches(tally, batches, loss, progress)
+            add_batches(tally, batches, loss, progress)
         return Importance(method.name, tally.average())
 
 
@@ -90,76 +126,47 @@ def _check_target(method: Criterion | NetworkCriterion, task: Task | None) -> No
         )
 
 
-def _run_batches(
-    tally: _Tally, batches: Iterable[Batch], loss: Loss | None, progress: Callback
-) -> None:
-    method, subject = tally.method, tally.subject
-    with_gradients = method.needs == "gradients"
-    if loss is None and with_gradients:
+def _asks_curves(
+    method: Criterion | NetworkCriterion, curves: str, batches: Iterable[Batch] | None
+) -> bool:
+    """Return whether curves are to be measured along a criterion's order."""
+    if curves not in CURVES:
+        raise PrunerError(f"curves: expected {', '.join(CURVES)}, got {curves!r}")
+    if isinstance(method, MeasuredCriterion):  # its own are such
+        return False
+    measures = curves == "measured" or (curves == "auto" and method.measured_curves)
+    if measures:
+        resolve_criterion(MeasuredCriterion.name, batches)  # needs data
+    return measures
+
+
+def _split_task(
+    method: Criterion | NetworkCriterion, task: Task | None, loss: Loss | None, combine: str,
+    measures: bool,
+) -> Mapping[str, Task]:  # fmt: skip
+    """Return the tasks to combine the scores of; PrunerError where a criterion cannot tell them."""
+    tasks = split_task(task, combine)
+    if loss is not None:
+        raise PrunerError("combine: every task has a loss of its own; give none beside them")
+    if not method.needs_task and not measures:
         raise PrunerError(
-            f"criterion {method.name!r} needs a loss: loss(outputs, targets) -> scalar"
+            f"combine: criterion {method.name!r} does not look at losses, so all tasks have the "
+            "same scores: choose one that does (measured, taylor), or --curves measured"
         )
-    total = len(batches) if isinstance(batches, Sized) else None
-    count = 0
-    with method.watch(subject, [slot for slots in tally.slots.values() for slot in slots]):
-        for count, batch in enumerate(batches, 1):
-            method.begin_batch(_count_samples(method.name, count, batch))
-            with torch.set_grad_enabled(with_gradients):
-                outputs, targets = subject.run(batch)
-            if with_gradients:
-                assert loss is not None
-                subject.update_gradients(loss(outputs, targets))
-            tally.add()
-            if progress is not None:
-                progress(count, total)
-    if count == 0:
-        raise PrunerError(f"criterion {method.name!r}: batches are empty; give at least one")
+    for name, one in tasks.items():
+        if method.needs == "gradients" and not one.has_loss:
+            raise PrunerError(
+                f"combine: task {name!r} has no loss, which criterion {method.name!r} needs: "
+                "choose one that compares outputs with the dense network's (measured)"
+            )
+    return tasks
 
 
-def _count_samples(name: str, number: int, batch: Batch) -> int:
-    samples = count_samples(batch[0])
-    if not samples:
-        raise PrunerError(f"criterion {name!r}: batch {number} is empty: its inputs hold no sample")
-    return samples
-
-
-class _Tally:
-    """Running sums of every Dim's parts over observations."""
-
-    def __init__(self, method: Criterion, subject: Subject, dims: Mapping[str, Dim]) -> None:
-        self.method, self.subject = method, subject
-        self.slots = {name: tuple(method.slots(subject, dim)) for name, dim in dims.items()}
-        self.sizes = {name: dim.size for name, dim in dims.items()}
-        self.sums: dict[str, dict[str, Tensor]] = {name: {} for name in dims}
-        self.rows: dict[str, int] = defaultdict(int)
-
-    @torch.no_grad()
-    def add(self) -> None:
-        """Add the contributions of what the criterion has seen last."""
-        for name, slots in self.slots.items():
-            cells: dict[str, Tensor] = {}
-            for slot in slots:
-                values = self.method.contribution(self.subject, slot).detach().double().cpu()
-                folded = fold_positions(values, slot.owner, self.sizes[name])
-                key = slot.cell or ""
-                cells[key] = cells[key] + folded if key in cells else folded
-            if not cells:
-                continue
-            rows = max(len(c) for c in cells.values())
-            # A tensor that only its batch speaks for gives each sample of the batch an equal share.
-            cells = {key: c.expand(rows, -1) for key, c in cells.items()}
-            weights = torch.stack([c.abs() for c in cells.values()])
-            share = weights / weights.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
-            rise = self.method.rise(torch.stack(list(cells.values())).sum(0))
-            sums = self.sums[name]
-            for key, part in zip(cells, (share * rise).sum(1), strict=True):
-                sums[key] = sums[key] + part if key in sums else part
-            self.rows[name] += rows
-
-    def average(self) -> dict[str, dict[str, np.ndarray]]:
-        """Divide the sums by the number of observations: parts of an Importance."""
-        return {
-            name: {cell: (total / self.rows[name]).numpy() for cell, total in sums.items()}
-            or {"": np.zeros(self.sizes[name])}
-            for name, sums in self.sums.items()
-        }
+def _check_complete(net: Network, found: Importance) -> None:
+    missing = [name for name in net.dims if name not in found.parts]
+    if missing:
+        raise PrunerError(
+            f"criterion {found.criterion!r} has no scores of its own for {', '.join(missing[:3])} "
+            f"({len(missing)} of {len(net.dims)} dims): measure curves along its order instead "
+            "(--curves measured)"
+        )

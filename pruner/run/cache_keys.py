@@ -47,6 +47,7 @@ _LATER = {
         "explore_share",
     ),
     "measure": ("device", "python", "with_weights", "tool"),
+    "score": ("curves", "combine", "path_form", "path_steps"),
 }
 # What of the last fine-tune the rounds before it do not depend on.
 _LAST_TUNING = ("epochs", "evaluate_every", "reference")

@@ -22,7 +22,7 @@ DEVICE_OPTIONS = {
 }
 SOLVE_OPTIONS = {
     "--budget": "budgets", "--data": "data", "--task": "task", "--target-data": "target_data",
-    "--criterion": "score.criterion",
+    "--criterion": "score.criterion", "--curves": "score.curves", "--combine": "score.combine",
     "--images": "score.images", "--rounds": "rounds.count", "--round-epochs": "rounds.epochs",
     "--strategy": "solve.strategy", "--progressive-steps": "solve.progressive_steps",
     "--progressive-picks": "solve.progressive_picks", "--progressive-by": "solve.progressive_by",

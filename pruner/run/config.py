@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from ..errors import PrunerError
+from ..importance import ScoreConfig
 from ..models import parse_specs
 from ..problem import Budget
 from ..search import SolveConfig
@@ -72,22 +73,6 @@ class MeasureConfig:
     with_weights: Annotated[
         StrictBool, entry("ship weights in a bundle, which are made over there by default")
     ] = False
-
-
-@settings_class
-class ScoreConfig:
-    """How importance is estimated."""
-
-    criterion: Annotated[
-        StrictStr,
-        entry("measured; refined is slower and better; taylor; magnitude needs no data; and more"),
-    ] = "measured"
-    images: Annotated[StrictInt, entry("training samples that the scores look at", ge=1)] = 1024
-    batch_size: Annotated[StrictInt, entry("samples at once", ge=1)] = 64
-    rotate: Annotated[
-        StrictBool,
-        entry("turn linear streams to their main directions first (see `pruner.rotate`)"),
-    ] = True
 
 
 @settings_class

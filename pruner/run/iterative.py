@@ -83,7 +83,9 @@ def _run_round(
     small = tune_round(space, start.net, dense, plan, checkpoints, f"tune round {number}")
     tensors = scatter_tensors(start.net, plan, small)
     net = replace_tensors(start.net, tensors)
-    scores = scatter_importance(score_network(space, compact_network(net, plan)), net, plan)
+    scores = scatter_importance(
+        score_network(space, compact_network(net, plan), checkpoints / "score"), net, plan
+    )
 
     def write(scratch: Path) -> None:
         write_weights(scratch / _name_file(number), tensors, plan)

@@ -156,6 +156,13 @@ class Task:
         other.target = target
         return other
 
+    def split(self) -> Mapping[str, Task]:
+        """Return the tasks that this one is made of, by name, each alone on the same data.
+
+        Empty where it is not made of tasks.
+        """
+        return {}
+
     @property
     def calls_once(self) -> bool:
         """Whether `forward` does nothing but call the network with the inputs, and `read`."""

@@ -116,7 +116,12 @@ class Several(Task):
             outputs={k: v for k, v in self.outputs.items() if k in names},
         )  # fmt: skip
         some.places = self.places  # the network returns as many outputs as before
+        some.target = self.target
         return some
+
+    def split(self) -> dict[str, Task]:
+        """Return every task by itself: the same with that one alone."""
+        return {name: self.take(name) for name in self.tasks}
 
     def settings(self) -> Mapping[str, Any]:
         """Return the tasks with their settings, the main one and their order, and the rest."""

@@ -88,6 +88,15 @@ class WrappedTask(Task):
         other.target = target
         return other
 
+    def split(self) -> dict[str, Task]:
+        """Return the other task's parts, each in place of it."""
+        return {name: self._replace(part) for name, part in self.task.split().items()}
+
+    def _replace(self, task: Task) -> Task:
+        other = copy.copy(self)
+        other.task, other.name, other.weights = task, task.name, task.weights
+        return other
+
     @property
     def calls_once(self) -> bool:
         """Whether the other task does."""

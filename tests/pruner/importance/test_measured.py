@@ -15,6 +15,7 @@ from pruner.importance.measured import MeasuredCriterion, interpolate_curve
 from pruner.importance.reconstruction import Reconstruction
 from pruner.importance.refined import RefinedCriterion
 from pruner.importance.score import score
+from pruner.structure.importance import Importance
 from pruner.structure.plan import Plan, rank_indices
 from pruner.structure.trace import trace
 from pruner.surgery.apply import apply
@@ -178,3 +179,21 @@ def test_between_measured_sizes_the_curve_is_a_power_of_the_error():
 def test_a_network_without_a_graph_is_refused():
     with pytest.raises(PrunerError, match=r"pruner\.trace"):
         score(hand_traced(), random_batches(), cross_entropy, "measured")
+
+
+def test_a_given_order_is_measured_as_it_is():
+    net, batches = residual()
+    dice = np.random.default_rng(0)
+    order = Importance("dice", {n: {"": dice.random(d.size)} for n, d in net.dims.items()})
+    rule = MeasuredCriterion(spatial_samples=10**6, shares=(0.5,), order=order)
+    found = score(net, batches, None, rule)
+    name = next(n for n, d in net.dims.items() if any("b2.weight" in s.tensor for s in d.slots)
+                and d.size == 6)  # fmt: skip
+    fits = [b for k, b in enumerate(batches) if k % 4 != 3]
+    options = net.dims[name].options()
+    for size in (3, options[0]):
+        kept = tuple(sorted(np.argsort(order.total(name))[6 - size :].tolist()))
+        expected = _divergence(net, _lstsq_cut(net, name, kept, fits), batches[3::4])
+        assert found.loss_curves[name][options.index(size)] == pytest.approx(expected, rel=0.15)
+    for one in net.dims:
+        assert np.array_equal(rank_indices(found, one), rank_indices(order, one))

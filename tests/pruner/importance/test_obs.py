@@ -79,3 +79,16 @@ def test_a_ridge_is_chosen_for_few_observations():
         lost = found.weights[15][0] - few.weight
         errors.append(float(((lost @ other.gram) * lost).sum()))
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_a_given_order_errors_are_those_of_a_new_fit_too(seed: int) -> None:
+    readers = [_reader(seed, 6, 2), _reader(seed + 1, 6, 1)]
+    order = np.random.default_rng(seed).permutation(6)
+    found = eliminate(readers, 6, (1, 2, 4), refit_sizes=(2,), ridge=1e-12, order=order)
+    assert found.order.tolist() == order.tolist()
+    for n in (1, 2, 4):
+        expected = sum(_error(reader, order[6 - n :].tolist()) for reader in readers)
+        assert found.errors[n] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    for reader, weight in zip(readers, found.weights[2], strict=True):
+        assert not weight[:, torch.from_numpy(np.isin(reader.owner, order[:4]))].any()

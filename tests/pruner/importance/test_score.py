@@ -16,7 +16,9 @@ from pruner.importance.score import score
 from ..small import hand_traced, random_batches
 
 # They need a graph: see tests of their own.
-NEED_GRAPH = {"measured", "calibrated", "refined", "reconstruction", "hessian"}
+NEED_GRAPH = {
+    "measured", "calibrated", "refined", "reconstruction", "hessian", "path", "domain_shift",
+}  # fmt: skip
 ESTIMATES = sorted(set(CRITERIA) - NEED_GRAPH)
 
 
