@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from ..axes import Axis, atoms_of, axis_owners, factors_of, remove_atom, resolve_axis
 from ..errors import PrunerError
 from ..gates import fold_positions
-from ..graph import StagedExecution, find_input_dependent
+from ..graph import StagedExecution, find_input_dependent, operator_name
 from ..structure import Dim, LocatedCell, Network
 from ..tasks import NetworkCalls
 from .base import Callback
@@ -76,18 +76,29 @@ def find_feature_maps(net: Network) -> list[FeatureMap]:
     found: list[FeatureMap] = []
     for dim in net.dims.values():
         for located in find_writing_cells(net, dim):
-            nodes = [by_name[name] for name in located.nodes & by_name.keys() & known]
-            nodes = sorted((n for n in nodes if n in live), key=places.__getitem__)
+            own = _list_results([by_name[name] for name in located.nodes & by_name.keys()])
+            nodes = sorted((n for n in own if n in live and n.name in known),
+                           key=places.__getitem__)  # fmt: skip
             maps = [(n, _describe_map(net, dim, located, n)) for n in nodes]
             having = [(node, one) for node, one in maps if one is not None]
-            outer = [one for node, one in having if _is_read_outside(node, located, live)]
+            outer = [one for node, one in having if _is_read_outside(node, own, live)]
             found.extend(outer or [one for _, one in having[-1:]])
     return found
 
 
-def _is_read_outside(node: fx.Node, located: LocatedCell, live: set[fx.Node]) -> bool:
-    """Return whether an operator of another Cell, or the network's result, reads a value."""
-    return any(u.op == "output" or (u in live and u.name not in located.nodes) for u in node.users)
+def _list_results(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Return nodes with those that take one of several results of theirs."""
+    found, pending = set(), list(nodes)
+    while pending:
+        node = pending.pop()
+        found.add(node)
+        pending += [u for u in node.users if operator_name(u) == "getitem" and u not in found]
+    return found
+
+
+def _is_read_outside(node: fx.Node, own: set[fx.Node], live: set[fx.Node]) -> bool:
+    """Return whether what is not a Cell's own, or the network's result, reads a value of it."""
+    return any(u.op == "output" or (u in live and u not in own) for u in node.users)
 
 
 def find_writing_cells(net: Network, dim: Dim) -> list[LocatedCell]:

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from pruner.errors import PrunerError
 from pruner.importance.combine import combine_importances
 from pruner.importance.score import score
+from pruner.models import Host, PartTask
 from pruner.structure.importance import Importance
 from pruner.structure.plan import Plan
 from pruner.structure.trace import trace
@@ -204,3 +205,39 @@ def test_what_cannot_be_combined_is_refused() -> None:
     plain = Several({"kind": Classification(), "size": Task()})
     with pytest.raises(PrunerError, match="'size' has no loss"):
         score(net, batches, None, "taylor", task=plain, combine="unanimous")
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "measured"])
+def test_a_shared_part_is_scored_by_the_whole_s_tasks(criterion: str) -> None:
+    _, task, batches = fork()
+    torch.manual_seed(0)
+    model = shake(Forked())
+    part = trace(model.shared, (torch.zeros(1, 3, 8, 8),), step=1)
+    assert not part.dims  # a layer whose outputs leave the part stays whole
+    model = Deep(model)
+    part = trace(model.body, (torch.zeros(1, 3, 8, 8),), step=1)
+    whole = PartTask(task, Host(model, "body"))
+    assert {name: one.name for name, one in whole.split().items()} == dict.fromkeys(
+        ("kind", "size"), "several"
+    )
+    found = score(part, batches, None, criterion, task=whole, combine="unanimous")
+    alone = [
+        score(part, batches, None, criterion, task=PartTask(task.take(k), Host(model, "body")))
+        for k in ("kind", "size")
+    ]
+    expected = combine_importances(dict(zip(("kind", "size"), alone)), "unanimous")
+    for name in part.dims:
+        assert found.total(name) == pytest.approx(expected.total(name), rel=1e-5)
+        assert found.total(name).any()
+
+
+class Deep(nn.Module):
+    """A network of two tasks behind a body with a layer of its own."""
+
+    def __init__(self, heads: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, 3, 1))
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.heads(self.body(x))

@@ -161,6 +161,70 @@ def test_windows_are_positions_and_not_samples() -> None:
     assert found.total(name) == pytest.approx(expected, abs=1e-5)
 
 
+class Reader(nn.Module):
+    """A recurrent layer, of whose results one is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.LSTM(3, 7, batch_first=True)
+        self.head = nn.Linear(7, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rows(x)[0].mean(1))
+
+
+class Gated(nn.Module):
+    """Halves of one convolution, multiplied: what is handed on is the product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.next = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(6, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.both(x).chunk(2, 1)
+        return self.next(left * torch.sigmoid(right)).mean((2, 3))
+
+
+class Folded(nn.Module):
+    """A weight that is the product of two: no value has what lies between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 5)
+        self.left = nn.Parameter(torch.randn(7, 4))
+        self.right = nn.Parameter(torch.randn(4, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return nn.functional.linear(x, self.left @ self.right).mean(1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [Reader, Gated, Folded])
+def test_the_map_is_what_is_handed_on_whatever_the_operator(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = kind()
+    shape = (12, 3, 8, 8) if kind is Gated else (12, 6, 3)
+    net = trace(model, (torch.zeros(1, *shape[1:]),), step=1)
+    ours, theirs = draw(*shape), draw(*shape, seed=1) + 0.4
+    found = score(net, cut(ours), None, "domain_shift", task=make_target(theirs))
+
+    def run(x: Tensor) -> Tensor:
+        if kind is Reader:
+            return model.rows(x)[0]
+        if kind is Folded:
+            return torch.relu(model.first(x))
+        left, right = model.both(x).chunk(2, 1)
+        return left * torch.sigmoid(right)
+
+    tensor = {Reader: "rows.weight_hh_l0", Gated: "both.weight", Folded: "first.weight"}[kind]
+    expected = raise_least(cosines(run(ours), run(theirs), 0 if kind is Gated else 1))
+    assert found.total(find_dim(net, tensor)) == pytest.approx(expected, abs=1e-5)
+    for name in net.dims:
+        if {s.tensor for s in net.dims[name].slots} == {"left", "right"}:
+            assert found.total(name) == pytest.approx(np.ones(4))  # the same for all inputs
+
+
 def test_dead_channels_count_as_nothing_and_one_domain_twice_as_one() -> None:
     torch.manual_seed(0)
     model = shake(Residual())
