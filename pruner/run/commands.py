@@ -23,6 +23,7 @@ from .report import render_overview, render_report
 from .results import commit_results, read_metrics, require_plan
 from .run_folder import RunFolder
 from .solve_stage import solve
+from .strategy_stage import check_strategy
 
 
 def inspect(
@@ -90,6 +91,7 @@ def run(
         raise PrunerError("entry budgets is missing: a list such as [70%, 50%]")
     space = Workspace.begin(config, progress)
     space.check_identity()
+    check_strategy(space)
     space.check_data()  # refused before anything is measured
     outcome = measure(space)
     if until == "measure" or isinstance(space.engine, BundledEngine):  # nothing is measured yet

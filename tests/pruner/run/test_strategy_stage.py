@@ -148,3 +148,20 @@ def test_several_processes_are_refused(here: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(PrunerError, match="process"):
         solve("RUN", {"solve": {"strategy": "explore"}})
+
+
+def test_a_configuration_names_a_strategy(here: Path) -> None:
+    content = {
+        **ENTRIES,
+        "solve": {"strategy": "explore", "explore_rounds": 1, "explore_steps": [1, 1, 1],
+                  "check": False},
+    }  # fmt: skip
+    Path("run.yaml").write_text(json.dumps(content))
+    assert main(["run", "run.yaml", "--until", "solve"]) == 0
+    assert {"structure", "strategy", "solve"} <= set(
+        json.loads(Path("RUN/run.json").read_text())["steps"]
+    )
+    content = {**content, "out": "NEW", "rounds": {"count": 2}}
+    Path("run.yaml").write_text(json.dumps(content))
+    assert main(["run", "run.yaml"]) == 2
+    assert not Path("NEW").exists(), "refused before anything is measured"
