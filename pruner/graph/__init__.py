@@ -44,6 +44,7 @@ from .program import BATCH_HINT, Program, group_tied_names, named_tensors
 from .rebuilt_module import LayerGroup, RebuiltModule, order_tensors
 from .single_values import allow_single_values
 from .staged_execution import StagedExecution
+from .stochastic import DotProductAttention, DropPath
 from .torch_internals import (
     BatchNorm,
     Convolution,
@@ -60,7 +61,8 @@ from .traceable_parts import describe_traceable_parts
 from .wrappers import copy_model, unwrap_model
 
 __all__ = [
-    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "FakeTensorMode", "InputValues", "GraphPart",
+    "BATCH_HINT", "BatchNorm", "Block", "Convolution", "DotProductAttention", "DropPath",
+    "FakeTensorMode", "GraphPart", "InputValues",
     "LAYERS_BY_NAME", "LAYER_SETTINGS", "LayerGroup", "LinearLayer", "Program", "RebuiltModule",
     "StagedExecution", "TableReads", "allow_single_values", "batch_norm_scale", "build_layer",
     "build_probe_onnx", "capture_program", "child_modules", "computes_alone", "copy_model",

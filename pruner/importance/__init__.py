@@ -4,11 +4,12 @@ from .base import Criterion, Elementwise
 from .candidate_sample import CandidateSample
 from .combine import combine_importances
 from .options import ScoreConfig
+from .refined import Savings, lagrangian_plan
 from .registry import CRITERIA, needs_target
 from .score import score
 from .solution_path import SolutionPath
 
 __all__ = [
-    "CRITERIA", "CandidateSample", "Criterion", "Elementwise", "ScoreConfig", "SolutionPath",
-    "combine_importances", "needs_target", "score",
+    "CRITERIA", "CandidateSample", "Criterion", "Elementwise", "Savings", "ScoreConfig",
+    "SolutionPath", "combine_importances", "lagrangian_plan", "needs_target", "score",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """LayerFit: one read of the cut network, fitted by ridge regression to what the dense one has."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, fx, nn
 from ..graph import BatchNorm, StagedExecution, batch_norm_scale
 from .cut_axes import CutAxes
 from .layer_samples import draw_positions, mark_holdout, split_groups
+from .layout_chains import LayoutChain
 from .linear_reads import LinearRead
 from .ridge import Moments, RidgeFit, fit_ridge
 from .tasks import LayerTask
@@ -41,16 +43,30 @@ class LayerFit:
         self.calls = [_Call(call, twins, axes) for call in task.list_calls()]
         norm = None if task.norm is None else module.get_submodule(str(task.norm.target))
         self.norm = norm if isinstance(norm, BatchNorm) else None
+        self.factor: Tensor | None = None
+        self._twins = twins
 
     @torch.no_grad()
-    def run(self, cut: StagedExecution, dense: StagedExecution, spatial_samples: int) -> None:
-        """Refit the weight to all calls, from values of both networks at sampled positions."""
-        read, node = self.task.read, self.task.node.name
+    def run(
+        self, cut: StagedExecution, dense: StagedExecution, spatial_samples: int, before: str
+    ) -> bool:
+        """Refit the weight to all calls, from values of both networks at sampled positions.
+
+        Return true: a ridge without end keeps the old weights, too.
+
+        Args:
+            cut: The cut network.
+            dense: The dense one.
+            spatial_samples: Positions of a sample that are looked at.
+            before: The node that both executions may move to.
+        """
+        read = self.task.read
+        self._find_factor(cut)
         old = self._read_weight()
         train, held_out = (Moments(*old.shape) for _ in range(2))
         ours = {name for call in self.calls for name in call.needs}
         theirs = {name for call in self.calls for name in call.targets}
-        both = zip(cut.values(ours, node), dense.values(theirs, node), strict=True)
+        both = zip(cut.values(ours, before), dense.values(theirs, before), strict=True)
         for k, (found, goal) in enumerate(both):
             for call in self.calls:
                 xs, ys = call.sample(found, goal, spatial_samples, k)
@@ -65,12 +81,49 @@ class LayerFit:
         fit = fit_ridge(train, held_out, old, biased=biased)
         if torch.isfinite(fit.weight).all() and torch.isfinite(fit.bias).all():
             self._write(fit)
+        return True
+
+    def _find_factor(self, cut: StagedExecution) -> None:
+        """Find what each output is multiplied by on the way to its sum.
+
+        Where that is not one number for each, the fit is to the outputs themselves.
+        """
+        chain, form = self.task.chain, self.task.read.form
+        if chain is None or not chain.scales:
+            return
+        values = next(iter(cut.values({*chain.needs})))
+        ones = torch.ones_like(values[chain.start.name], dtype=torch.float64)
+        back = chain.carry_back(chain.carry(ones, values, multiply=True), values)
+        at = torch.arange(form.count_positions(back), device=back.device)
+        found = form.sample_outputs(back, at).flatten(0, 1)
+        if (found == found[:1]).all():
+            size = found[0].abs()
+            self.factor = found[0].masked_fill(size <= 1e-8 * size.max(), 0.0)
+            return
+        self.task = replace(self.task, chain=None, residual=None, target=chain.start.name)
+        self.calls = [_Call(self.task, self._twins, self.axes)]
 
     def _read_weight(self) -> Tensor:
         """Return the weight behind the norm's scale: [groups, inputs, outputs] double."""
         read = self.task.read
         weight = read.form.arrange(read.weight.tensor.detach().double())
+        if self.factor is not None:
+            return weight * self.factor.view(len(weight), 1, -1)
         return weight if self.norm is None else weight * self._scale(weight)
+
+    def _undo_factor(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a fit in front of the factors; what is multiplied by zero stays as it was."""
+        assert self.factor is not None
+        read, gone = self.task.read, self.factor == 0
+        factor = self.factor.masked_fill(gone, 1.0)
+        old = read.form.arrange(read.weight.tensor.detach().double())
+        shape = (len(weight), 1, -1)
+        weight = torch.where(gone.view(shape), old, weight / factor.view(shape))
+        if read.bias is None:
+            return weight, bias
+        return weight, torch.where(
+            gone, read.bias.tensor.detach().double().flatten(), bias / factor
+        )
 
     def _scale(self, weight: Tensor) -> Tensor:
         assert self.norm is not None
@@ -81,6 +134,8 @@ class LayerFit:
         read, norm = self.task.read, self.norm
         weight, bias = fit.weight, fit.bias.flatten()
         own = read.weight.tensor.detach()
+        if self.factor is not None:
+            weight, bias = self._undo_factor(weight, bias)
         if norm is None:
             own.copy_(read.form.restore(weight, own.shape))
             if read.bias is not None:
@@ -119,8 +174,9 @@ class _Call:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the cut network's nodes."""
-        residual = self.task.residual
-        return (*self.read.needs, *(() if residual is None else (residual.name,)))
+        residual, chain = self.task.residual, self.task.chain
+        moved = () if chain is None else chain.needs
+        return (*self.read.needs, *moved, *(() if residual is None else (residual.name,)))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -136,6 +192,10 @@ class _Call:
         form, call = self.read.form, self.task
         x, y = self.read.read_value(ours), self._find_target(theirs)
         channels = form.channel_axes
+        if call.chain is not None:
+            y = self._carry_back(call.chain, ours, y)
+            at = draw_positions(form, y, spatial_samples, self._position_key, batch)
+            return form.sample_inputs(x, y.shape, at), form.sample_outputs(y, at)
         for axis, kept in enumerate(self.kept):
             if axis not in channels and not kept.all():  # rows that are gone
                 y = y.index_select(axis, _to_index(kept, y))
@@ -152,6 +212,14 @@ class _Call:
                 shape[axis] = int(self.kept[axis].sum())
             ys = ys - form.sample_outputs(added.expand(shape), at)
         return xs, ys
+
+    def _carry_back(self, chain: LayoutChain, ours: Values, y: Tensor) -> Tensor:
+        """Return what a read's result is to add to the sum behind it, in the result's shape."""
+        assert self.task.residual is not None
+        for axis, kept in enumerate(self.kept):
+            if not kept.all():
+                y = y.index_select(axis, _to_index(kept, y))
+        return chain.carry_back(y - ours[self.task.residual.name], ours)
 
     @property
     def _position_key(self) -> str:
@@ -183,7 +251,7 @@ def _to_index(kept: NDArray[np.bool_], like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def estimate_statistics(
-    module: fx.GraphModule, calls: tuple[fx.Node, ...], cut: StagedExecution
+    module: fx.GraphModule, calls: tuple[fx.Node, ...], cut: StagedExecution, before: str
 ) -> None:
     """Estimate the running statistics of a batch norm that follows no refitted layer."""
     norm: nn.Module = module.get_submodule(str(calls[0].target))
@@ -191,7 +259,7 @@ def estimate_statistics(
     assert norm.running_mean is not None and norm.running_var is not None
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     sources = [str(node.args[0]) for node in calls]
-    for found in cut.values(sources, calls[0].name):
+    for found in cut.values(sources, before):
         for source in sources:
             rows = found[source].double().movedim(1, -1).flatten(0, -2)
             count, total = count + len(rows), total + rows.sum(0)

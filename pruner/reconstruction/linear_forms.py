@@ -64,6 +64,11 @@ class LinearForm(ABC):
     def channel_axes(self) -> tuple[int, ...]:
         """The axes of the result that groups and outputs stand in, in that order."""
 
+    @property
+    @abstractmethod
+    def input_axis(self) -> int:
+        """The first axis of the value that is summed over, beside a kernel's."""
+
     def takes_norm(self, rank: int) -> bool:
         """Whether a batch norm behind a result of so many axes scales the outputs."""
         return self.channel_axes == (1,) and rank > 1
@@ -117,6 +122,11 @@ class Contraction(LinearForm):
         """The axes of the result that groups and outputs stand in, in that order."""
         _, groups, _, outputs = self._kinds
         return tuple(map(self.result.index, groups + outputs))
+
+    @property
+    def input_axis(self) -> int:
+        """The first axis of the value that is summed over."""
+        return self.value.index(self._kinds[2][0])
 
     @property
     def sums_one_axis(self) -> bool:
@@ -192,6 +202,11 @@ class Patches(LinearForm):
     def channel_axes(self) -> tuple[int, ...]:
         """The axis of the channels."""
         return (1,)
+
+    @property
+    def input_axis(self) -> int:
+        """The axis of the channels."""
+        return 1
 
     def takes_norm(self, rank: int) -> bool:
         """Whether a batch norm behind a result of so many axes scales the outputs."""

@@ -17,10 +17,14 @@ Fitted is whatever is linear in a weight of its own: convolutions of any rank, i
 transposed; linear layers, products and einsums with a parameter or a part of one (the fused
 projections of an attention); what recurrent layers read of their input and of their own state,
 before the gates. A weight that is computed, or that something else reads as well, is left.
+
+Where the width of queries and keys is cut, the products of both come as near the dense network's as
+their rank allows (`logit_fits`); of values of fewer channels, those directions stay that what reads
+their mixtures makes most of (`value_fits`).
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import fx
 
@@ -32,8 +36,10 @@ from ..tasks import NetworkCalls, Task
 from .cut_axes import CutAxes
 from .layer_fits import LayerFit, estimate_statistics
 from .linear_reads import LinearRead, find_reads, get_shapes
+from .logit_fits import LogitFit, LogitTask
 from .outcome_check import OutcomeCheck
-from .tasks import FitTasks, LayerTask, list_tasks
+from .tasks import FitTask, FitTasks, LayerTask, list_tasks
+from .value_fits import ValueFit, ValueTask
 from .weight_views import WeightViews
 
 
@@ -84,19 +90,40 @@ def repair(
         checked = OutcomeCheck(module, net.module, calls) if check and fits else None
         size = memory_mb * 2**19
         cut, dense = (StagedExecution(m, calls.arguments, size) for m in (module, net.module))
-        axes, twins = CutAxes(net, plan), _find_twins(net)
-        for done, fit in enumerate(fits, 1):
-            if isinstance(fit, LayerTask):
-                LayerFit(fit, module, twins, axes).run(cut, dense, samples)
-            else:
-                estimate_statistics(module, fit, cut)
+        twins, axes, made = _find_twins(net), CutAxes(net, plan), list[str]()
+        for done, (fit, before) in enumerate(_list_positions(fits, cut), 1):
+            if isinstance(fit, tuple):
+                estimate_statistics(module, fit, cut, before)
+            elif _make_fit(fit, module, twins, axes).run(cut, dense, samples, before):
+                made += [read.name for read in fit.reads]
             if progress is not None:
                 progress(done, len(fits))
         settled = checked.settle() if checked is not None else None
     if check:
         _warn(found, settled)
-    names = (fit.read.name for fit in fits if isinstance(fit, LayerTask))
-    return tuple(dict.fromkeys(names)) if settled is None or settled[0] else ()
+    return tuple(dict.fromkeys(made)) if settled is None or settled[0] else ()
+
+
+def _make_fit(
+    task: LayerTask | LogitTask | ValueTask,
+    module: fx.GraphModule,
+    twins: dict[str, list[LinearRead]],
+    axes: CutAxes,
+) -> LayerFit | LogitFit | ValueFit:
+    """Return a task with the networks that it is about."""
+    if isinstance(task, LayerTask):
+        return LayerFit(task, module, twins, axes)
+    return LogitFit(task, axes) if isinstance(task, LogitTask) else ValueFit(task, axes)
+
+
+def _list_positions(fits: Sequence[FitTask], cut: StagedExecution) -> list[tuple[FitTask, str]]:
+    """Return every fit with the first node that it, or one behind it, begins at."""
+    first, found = len(cut.nodes), list[tuple[FitTask, str]]()
+    for fit in reversed(fits):
+        nodes = [fit[0]] if isinstance(fit, tuple) else [read.node for read in fit.reads]
+        first = min(first, *(cut.place[node.name] for node in nodes))
+        found.append((fit, cut.nodes[first].name))
+    return found[::-1]
 
 
 def _find_twins(net: Network) -> dict[str, list[LinearRead]]:

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from ..graph import (
     BatchNorm,
+    find_input_dependent,
     get_layer,
     only_user,
     operator_name,
@@ -16,7 +17,11 @@ from ..graph import (
 )
 from ..structure import Network, Plan
 from .cut_axes import CutAxes
+from .layout_chains import LayoutChain, find_reader, follow_layout
 from .linear_reads import LinearRead, Shapes, find_norm, find_reads, get_shapes
+from .logit_fits import LogitTask
+from .product_tasks import list_product_tasks
+from .value_fits import ValueTask
 from .weight_views import WeightViews
 
 
@@ -33,6 +38,8 @@ class LayerTask:
             an activation hides the difference, the value is to be that of the first.
         others: The layer's further calls (a backbone of two images, refinement in rounds): the fit
             is to all of them together, at the first one's place.
+        chain: From the output to the sum, where the operators between move its numbers, or
+            multiply them by constants (a layer's scale).
     """
 
     read: LinearRead
@@ -41,19 +48,25 @@ class LayerTask:
     target: str
     override: tuple[str, str, str] | None = None
     others: tuple["LayerTask", ...] = ()
+    chain: LayoutChain | None = None
 
     @property
     def node(self) -> fx.Node:
         """The operator's call."""
         return self.read.node
 
+    @property
+    def reads(self) -> tuple[LinearRead, ...]:
+        """What is fitted."""
+        return (self.read,)
+
     def list_calls(self) -> tuple["LayerTask", ...]:
         """Return one task for every call."""
         return (self, *self.others)
 
 
-FitTask: TypeAlias = LayerTask | tuple[fx.Node, ...]
-"""A read to fit, or the calls of a batch norm whose statistics are to be estimated anew."""
+FitTask: TypeAlias = LayerTask | LogitTask | ValueTask | tuple[fx.Node, ...]
+"""A read to fit, a product of two, or the calls of a batch norm whose statistics are to be new."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,8 @@ class _TaskFinder:
             if isinstance(get_layer(module, node), BatchNorm):
                 self.norms[str(node.target)].append(node)
         self.reached = self._find_reached()
+        self.live = find_input_dependent(module.graph)
+        self.products = list_product_tasks(module, net, self.cut, self.views, self.same)
 
     def find(self) -> FitTasks:
         """Return the tasks, and what is left."""
@@ -108,6 +123,7 @@ class _TaskFinder:
             for read in self.reads.get(node, ()):
                 if read.key not in self.done and (task := self._make_task(read)) is not None:
                     tasks.append(task)
+            tasks += self.products.get(node, ())
             if node not in self.reads:
                 if not self.views.is_view(node):
                     self._note_left(node)
@@ -178,7 +194,8 @@ class _TaskFinder:
         first, *others = map(self._build_task, reads)
         norms = {task.norm and task.norm.target for task in (first, *others)}
         nodes = [read.result for read in reads]
-        if others and (len(norms) > 1 or not self._follows_all(first.norm, nodes)):
+        scaled = any(task.chain is not None and task.chain.scales for task in (first, *others))
+        if others and (scaled or len(norms) > 1 or not self._follows_all(first.norm, nodes)):
             first, *others = (LayerTask(read, None, None, read.result.name) for read in reads)
         return replace(first, others=tuple(others))
 
@@ -190,7 +207,8 @@ class _TaskFinder:
 
     def _build_task(self, read: LinearRead) -> LayerTask:
         """Find the batch norm behind a read, the residual sum that it ends in, and its target."""
-        node, residual = read.node, None
+        node, chain = read.node, None
+        residual: fx.Node | None = None
         if read.step is not None:
             return LayerTask(read, None, None, node.name)
         norm = self._find_norm(read)
@@ -200,22 +218,27 @@ class _TaskFinder:
             get_layer(self.module, user), nn.Dropout | nn.Identity
         ):
             end, user = user, only_user(user)
+        moved = follow_layout(self.module, end, self.live, self.shapes)
+        if norm is not None and moved.scales:
+            moved = LayoutChain(end, ())
+        last, user = moved.end, find_reader(moved.end)
         if user is not None and operator_name(user) == "add" and not user.kwargs:
-            others = [s for s in user.args[:2] if s is not end]
-            if len(others) == 1 and self._may_be_residual(others[0], node, user):
-                end, residual = user, others[0]
+            others = [s for s in user.args[:2] if s is not last]
+            if len(others) == 1 and self._may_be_residual(others[0], node, last, user):
+                end, residual = user, others[0]  # type: ignore[assignment]
+                chain = moved if moved.moves else None
         target = self.proxies.get(end.name, end.name)
         user = only_user(end)
         override = None
         if target != end.name and user is not None and user.name in self.proxies:
             override = (end.name, user.name, self.proxies[user.name])
-        return LayerTask(read, norm, residual, target, override)  # type: ignore[arg-type]
+        return LayerTask(read, norm, residual, target, override, chain=chain)
 
-    def _may_be_residual(self, other: Any, node: fx.Node, joined: fx.Node) -> bool:
+    def _may_be_residual(self, other: Any, node: fx.Node, last: fx.Node, joined: fx.Node) -> bool:
         """Return whether the other summand is known before a read, whose shape the sum has."""
         if not isinstance(other, fx.Node) or self.order[other] >= self.order[node]:
             return False
-        return self.shapes.get(joined.name) == self.shapes.get(node.name)
+        return self.shapes.get(joined.name) == self.shapes.get(last.name)
 
 
 def _describe(node: fx.Node) -> str:
