@@ -33,14 +33,14 @@ class DomainShift(NetworkCriterion):
 
     With a and b an index's feature map, averaged over the samples of either domain, the worth of
     the index is ``a . b / (|a| |b|)`` (0 where one of them is zero everywhere): channels that see
-    the domains differently go first (J. Cai et al. 2023, "DSS", arXiv 2306.13237). The map is what
-    a layer that writes the Dim hands on, behind its batch norm, activation and sum: [H, W] of a
-    channel of a convolution, the tokens of one of a token network, all positions of all channels of
-    a head. Where several layers write a Dim, the cosine is their mean, and shared out among them by
-    magnitude. What has no positions beside its channel has a map of one number, whose cosine is
-    its sign: such Dims say nothing. Since importance is not negative, cosines of a Dim are raised
-    by as much as its least one lies below zero. The unit is its own: use it for the order within a
-    Dim (``curves="measured"``), or with one width for all.
+    the domains differently go first (DSS: X. Sun 2023, arXiv 2306.13237). The map is what a layer
+    that writes the Dim hands on, behind its batch norm, activation and sum: [H, W] of a channel of
+    a convolution, the tokens of one of a token network, all positions of all channels of a head.
+    Where several layers write a Dim, the cosine is their mean, shared out among them by magnitude.
+    What has no positions beside its channel has a map of one number, whose cosine is its sign: such
+    Dims say nothing. Since importance is not negative, cosines of a Dim are raised by as much as
+    its least one lies below zero. The unit is its own: use it for the order within a Dim
+    (``curves="measured"``), or with one width for all.
     """
 
     name = "domain_shift"
