@@ -1,7 +1,7 @@
 """Calibration statistics: what reads each Dim and skips each Block, from one dense pass."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ CHUNK = 10
 class ReaderStatistics:
     """Input moments of one ungrouped convolution or linear operator that reads a Dim.
 
+    What a recurrent layer reads of its input and of its own state are such operators, too; their
+    outputs are the sums that enter the gates.
+
     Attributes:
         read: The operator, the first of several calls.
         norm: The call of the batch norm behind it, if there is one.
@@ -72,11 +75,18 @@ class ReaderStatistics:
         assert self.norm is not None
         return batch_norm_scale(module.get_submodule(str(self.norm.target)))[:, None]
 
-    def to_linear(self, module: nn.Module) -> LinearReader:
-        """State the operator as `eliminate` wants it."""
+    @property
+    def reads_state(self) -> bool:
+        """Whether it is what a recurrent layer reads of its own state."""
+        return self.read.step is not None and self.read.step.of_state
+
+    def to_linear(self, module: nn.Module, dim: Dim) -> LinearReader:
+        """State the operator as `eliminate` wants it, which reads a Dim."""
         weight = self.read_weight(module)
         owner = np.repeat(self.slot.owner, weight.shape[1] // len(self.slot.owner))
-        return LinearReader(weight, self.gram, owner, self.held_out)
+        own = [s.owner for s in dim.slots if s.tensor == self.slot.tensor and s.role == "out"]
+        written = own[0] if own and self.reads_state else None
+        return LinearReader(weight, self.gram, owner, self.held_out, written)
 
     def place_weight(self, module: nn.Module, weight: Tensor) -> dict[str, Tensor]:
         """Return parameters by name that give the operator this weight and keep its mean output."""
@@ -99,7 +109,8 @@ class CalibrationStatistics:
 
     Attributes:
         net: The dense network.
-        readers: Dim -> the plain layers that read it.
+        readers: Dim -> the plain layers that read it, which can be refitted. It may be read
+            otherwise as well: by groups, by a weight that is computed, by no weight at all.
         bypasses: Block -> moments of (skip, join), to fit on and held out.
     """
 
@@ -122,10 +133,16 @@ class CalibrationStatistics:
         """
         readers = self.readers[dim.name]
         if readers:
-            linear = [r.to_linear(self.net.module) for r in readers]
-            return eliminate(linear, dim.size, dim.options(), refit_sizes, order=order)
+            linear = [r.to_linear(self.net.module, dim) for r in readers]
+            scales = _weigh_states(readers, linear)
+            scaled = [replace(r, weight=s * r.weight) for r, s in zip(linear, scales)]
+            found = eliminate(scaled, dim.size, dim.options(), refit_sizes, order=order)
+            fits = {
+                n: tuple(w / s for w, s in zip(own, scales)) for n, own in found.weights.items()
+            }
+            return replace(found, weights=fits)
         power = np.zeros(dim.size)
-        for slot, tensor in self._list_writers(dim):
+        for slot, tensor in self._list_parameters(s for s in dim.slots if s.role == "out"):
             squares = sum_to_axis(tensor.double().square(), slot.axis).cpu().numpy()
             owned = slot.owner >= 0
             np.add.at(power, slot.owner[owned], squares[owned])
@@ -134,25 +151,34 @@ class CalibrationStatistics:
         return Elimination(order, {n: float(errors[dim.size - n]) for n in dim.options()}, {})
 
     def simulate_cut(self, dim: Dim, found: Elimination, size: int) -> dict[str, Tensor]:
-        """Return parameters by name with which nothing reads what goes at one of refit_sizes."""
+        """Return parameters by name with which no weight reads what goes at one of refit_sizes.
+
+        Plain layers are refitted; other weights are zero where they read it, as they are cut.
+        Where there is no plain layer, or a recurrent one that reads its own state, what goes is not
+        written either.
+        """
         changes: dict[str, Tensor] = {}
-        if size in found.weights:
-            for reader, weight in zip(self.readers[dim.name], found.weights[size], strict=True):
+        if readers := self.readers[dim.name]:
+            for reader, weight in zip(readers, found.weights[size], strict=True):
                 changes.update(reader.place_weight(self.net.module, weight))
-            return changes
-        for slot, tensor in self._list_writers(dim):
+        for slot, tensor in self._list_parameters(self.list_silenced(dim)):
             at = np.flatnonzero(np.isin(slot.owner, found.order[: dim.size - size]))
             new = changes.setdefault(slot.tensor, tensor.clone())
             new.index_fill_(slot.axis, torch.from_numpy(at).to(new.device), 0.0)
         return changes
 
-    def _list_writers(self, dim: Dim) -> list[tuple[Slot, Tensor]]:
+    def list_silenced(self, dim: Dim) -> list[Slot]:
+        """List the slots that a simulated cut sets to zero; plain layers read by none of them."""
+        readers = self.readers[dim.name]
+        refitted = {(reader.slot.tensor, reader.slot.axis) for reader in readers}
+        roles: tuple[str, ...] = ("in",) if readers else ("out", "norm", "in")
+        if any(reader.reads_state for reader in readers):
+            roles = ("out", "in")
+        return [s for s in dim.slots if s.role in roles and (s.tensor, s.axis) not in refitted]
+
+    def _list_parameters(self, slots: Iterable[Slot]) -> list[tuple[Slot, Tensor]]:
         tensors = dict(self.net.module.named_parameters(remove_duplicate=False))
-        return [
-            (slot, tensors[slot.tensor].detach())
-            for slot in dim.slots
-            if slot.tensor in tensors and slot.role == "out"
-        ]
+        return [(slot, tensors[slot.tensor].detach()) for slot in slots if slot.tensor in tensors]
 
     def measure_bypass(self, block: Block) -> float:
         """Fit the best linear map from a Block's skip to its join and return its error.
@@ -183,6 +209,25 @@ class CalibrationStatistics:
         return total / count if count else total + 1.0
 
 
+def _weigh_states(
+    readers: Sequence[ReaderStatistics], linear: Sequence[LinearReader]
+) -> list[float]:
+    """Return a factor for every reader's weights; one but for what reads a recurrent state.
+
+    The sums that enter gates are of another scale than what layers make of the state, and there are
+    many of them: their outputs count as much together as those of a layer, on average.
+    """
+    if not any(reader.reads_state for reader in readers):
+        return [1.0] * len(readers)
+    power = [float(((r.weight @ r.gram) * r.weight).sum()) for r in linear]
+    plain = [p for p, reader in zip(power, readers) if not reader.reads_state]
+    level = sum(plain) / max(len(plain), 1)
+    return [
+        float(np.sqrt(level / p)) if reader.reads_state and min(level, p) > 0 else 1.0
+        for p, reader in zip(power, readers)
+    ]
+
+
 @torch.no_grad()
 def collect_statistics(
     net: Network, batches: Iterable[Batch] | NetworkCalls, spatial_samples: int
@@ -203,7 +248,10 @@ def collect_statistics(
     }
     used = {s.tensor: readers_of[s.tensor] for found in slots.values() for s in found}
     names = {
-        n.name for reads in used.values() for read in reads for n in (read.result, read.source)
+        name
+        for reads in used.values()
+        for read in reads
+        for name in (read.result.name, *read.needs)
     }
     names.update(name for b in net.blocks.values() for name in (b.skip, b.join))
     sums: dict[str, list[Moments]] = {}
@@ -211,7 +259,8 @@ def collect_statistics(
     for k, values in enumerate(StagedExecution(net.module, inputs).values(names)):
         for tensor, reads in used.items():
             for i, read in enumerate(reads):
-                x, y = values[read.source.name], values[read.result.name]
+                x = read.read_value(values)
+                y = x if read.step is not None else values[read.result.name]  # for its shape alone
                 again = (i,) if i else ()  # positions of a first call are drawn as they always were
                 at = draw_positions(read.form, y, spatial_samples, tensor, k, *again)
                 rows = read.form.sample_inputs(x, y.shape, at)

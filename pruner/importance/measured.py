@@ -1,6 +1,6 @@
 """Measured: what the network itself says with a Dim cut or a Block bypassed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -158,15 +158,23 @@ def _order_cuts(
 ) -> list[tuple[str, Dim | Block]]:
     """List Dims and Blocks with the node from which on they change something, front to back."""
     found: list[tuple[str, Dim | Block]] = []
+    tied = net.program.tied
     for dim in net.dims.values():
-        names = [r.node.name for r in statistics.readers[dim.name]] or [
-            node.name
-            for node in execution.nodes
-            if any(s.tensor.rpartition(".")[0] == str(node.target) for s in dim.slots)
-        ]
+        names = [reader.node.name for reader in statistics.readers[dim.name]]
+        if silenced := {slot.tensor for slot in statistics.list_silenced(dim)}:
+            silenced |= {other for other, name in tied.items() if name in silenced}
+            names += [n.name for n in execution.nodes if _reads_any(n, silenced)]
         found.append((min(names, key=execution.place.__getitem__), dim))
     found.extend((block.join, block) for block in net.blocks.values())
     return sorted(found, key=lambda cut: execution.place[cut[0]])
+
+
+def _reads_any(node: fx.Node, tensors: Collection[str]) -> bool:
+    """Return whether a node is one of these tensors, or the call of a layer that holds one."""
+    if node.op == "get_attr":
+        return str(node.target) in tensors
+    own = (tensor.rpartition(".")[0] for tensor in tensors)
+    return node.op == "call_module" and str(node.target) in own
 
 
 @contextmanager

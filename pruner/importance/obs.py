@@ -23,12 +23,15 @@ class LinearReader:
         gram: [columns, columns]: mean products of the (centred) inputs.
         owner: [columns] int: the Dim's index that a column belongs to, -1 for another's.
         held_out: As gram, of other observations: they choose the ridge.
+        written: [outputs] int: the Dim's index that an output belongs to, of a layer that reads its
+            own state: what goes as an input goes as an output, too, and has no error any more.
     """
 
     weight: Tensor
     gram: Tensor
     owner: NDArray[np.int64]
     held_out: Tensor | None = None
+    written: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class _RefitState:
         self.inverse = torch.linalg.inv(gram + strength * eye)
         self.weight = reader.weight.double().clone()
         self.columns = [torch.from_numpy(np.flatnonzero(reader.owner == i)) for i in range(size)]
+        self.written = reader.written
         self.removed = torch.zeros(0, dtype=torch.int64)
         self.even = len({len(columns) for columns in self.columns}) <= 1
 
@@ -150,4 +154,7 @@ class _RefitState:
         self.inverse -= self.inverse[:, removed] @ step
         self.removed = torch.cat([self.removed, removed])
         self.weight[:, self.removed] = 0.0
+        if self.written is not None:
+            gone = torch.from_numpy(np.flatnonzero(np.isin(self.written, indices)))
+            self.weight[gone.to(self.weight.device)] = 0.0
         return rise

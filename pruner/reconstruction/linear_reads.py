@@ -60,7 +60,7 @@ class LinearRead:
     def is_whole(self) -> bool:
         """Whether weight and bias are whole parameters, and one matrix over one axis of a value."""
         views = [view for view in (self.weight, self.bias) if view is not None]
-        plain = self.step is None and self.form.groups == 1 and self.form.sums_one_axis
+        plain = self.form.groups == 1 and self.form.sums_one_axis
         return plain and all(view.is_whole for view in views)
 
     @property
