@@ -91,7 +91,7 @@ def main() -> None:
             for method in options.methods:
                 for budget in options.budgets:
                     getattr(bench, stage)(method, budget)
-    text = report(read_rows(options.results))
+    text = report(read_rows(options.results), options.results)
     record.write_result(options.results / "tasks.md", text)
     print(text, end="")
 
@@ -294,10 +294,11 @@ def read_rows(results: Path) -> list[Row]:
     return rows
 
 
-def report(rows: list[Row]) -> str:
+def report(rows: list[Row], results: Path) -> str:
     """Write a table of every network and device, the best first, and where ours is not."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
+        row = {**row, "earlier": is_earlier(row, results)}
         alike = ("network", "device", "seed", "epochs", "train_samples", "recipe")
         groups.setdefault(tuple(str(row[key]) for key in alike), []).append(row)
     tables, behind, count = [], list[str](), 0
@@ -313,7 +314,17 @@ def report(rows: list[Row]) -> str:
         tables.append(
             (own[0], MetricKind(**own[0]["metric"]), any(r["loaded"] for r in own), lines)
         )
-    return record.render("tasks.md.j2", tables=tables, behind=behind, count=count, head=HEAD)
+    earlier = any(row["earlier"] for own in groups.values() for row in own)
+    return record.render(
+        "tasks.md.j2", tables=tables, behind=behind, count=count, earlier=earlier, head=HEAD
+    )
+
+
+def is_earlier(row: Row, results: Path) -> bool:
+    """Return whether its structure is no longer the one that its method has picked."""
+    same, plans = (row["method"], row["budget"]), read_plans(results, row["network"])
+    found = [p for p in plans if (p["method"], p["latency_share"]) == same]
+    return row["plan"] not in {digest_json(p["plan"])[:16] for p in found}
 
 
 def rank_rows(rows: list[Row]) -> list[Row]:
@@ -327,7 +338,7 @@ def describe_line(row: Row) -> list[str]:
     kind = MetricKind(**row["metric"])
     return [
         f"{row['budget']}%",
-        row["method"],
+        row["method"] + " (earlier choice)" * row["earlier"],
         f"{row['measured_ms']:.4g} ± {row['spread_ms']:.1g}" + " (loaded)" * row["loaded"],
         f"{row['measured_ms'] / row['dense_ms']:.1%}",
         *(kind.format(row[step]) for step in ("cut", "repaired", "tuned")),
