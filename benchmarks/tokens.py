@@ -145,7 +145,7 @@ def run(subject: Subject, seeds: int, chosen: bool) -> None:
             repaired = subject.measure(small)
             rows.append((cut[0], repaired[0], cut[1], repaired[1], seconds))
         a, b, c, d, e = np.mean(rows, axis=0)
-        print(f"| {name} | {a:.4f} | {b:.4f} | {c:.3f} | {d:.3f} | {e:.1f} |", flush=True)
+        print(f"| {name} | {a:.6f} | {b:.6f} | {c:.3f} | {d:.3f} | {e:.1f} |", flush=True)
 
 
 def main() -> None:

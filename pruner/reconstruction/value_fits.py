@@ -155,11 +155,12 @@ class ValueFit:
         own, twin = self.task.mixture.reader, self.task.twin.reader
         weight = twin.form.arrange(twin.weight.tensor.detach().double())[0]
         weight = weight[:, torch.from_numpy(np.flatnonzero(self.outputs)).to(weight.device)]
+        weight, theirs = weight.to(mixed.xx), theirs.to(mixed.xx.device)
         mean = (mixed.x / mixed.rows)[0]
         gram = (mixed.xx / mixed.rows)[0] - mean[:, None] * mean
         kept = torch.from_numpy(np.flatnonzero(self.width)).to(theirs.device)
         into, out = _find_directions(gram, weight, theirs, len(kept))
-        channels = torch.eye(theirs.shape[1], dtype=torch.float64)[:, kept].expand_as(into)
+        channels = torch.eye(theirs.shape[1]).to(into)[:, kept].expand_as(into)
         if not _explain(gram, weight, theirs, into) > _explain(gram, weight, theirs, channels):
             return False
         fit = self.side.fit(sums)
