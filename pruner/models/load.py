@@ -296,3 +296,9 @@ def _import_extra(module: str) -> Any:
         raise PrunerError(
             f'{package} is not installed: pip install "msprune[zoo]" ({first_line(error)})'
         ) from error
+    except Exception as error:  # a torchvision that was built for another torch, for instance
+        raise PrunerError(
+            f"importing {module!r} failed: {first_line(error)}; is torchvision the release, and of "
+            f"the same source (PyPI, or PyTorch's index for CPUs), that goes with torch "
+            f"{torch.__version__}?"
+        ) from error

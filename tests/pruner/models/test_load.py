@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,16 @@ def test_damaged_and_absent_files(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.pth", tmp_path):  # a folder is none either
         with pytest.raises(PrunerError, match="no weights file"):
             load_model(RESNET20, path)
+
+
+def test_a_library_that_fails_to_import_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "timm").mkdir()
+    fault = "operator torchvision::nms does not exist"
+    (tmp_path / "timm" / "__init__.py").write_text(f"raise RuntimeError('{fault}')\n")
+    for name in [n for n in sys.modules if n == "timm" or n.startswith("timm.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PrunerError, match=f"{fault}.*release.*goes with torch"):
+        load_model("timm:resnet18")

@@ -1,0 +1,1 @@
+"""What tools for pruning can do, each tried: ``python -m benchmarks.features``."""
