@@ -30,7 +30,7 @@ def test_branches_are_refused() -> None:
     assert answers["runs"].startswith("no: TraceError")
 
 
-@pytest.mark.parametrize("question", ["whole attention heads", "criterion of one's own", "int8"])
+@pytest.mark.parametrize("question", ["whole attention heads", "criterion of one's own"])
 def test_questions_are_answered(question: str) -> None:
     assert not QUESTIONS[question]("msprune", 0).startswith("no")
     assert question in list_rows()

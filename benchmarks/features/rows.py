@@ -295,7 +295,7 @@ def _latency_by_torch_pruning(model: nn.Module, x: Tensor) -> str:
     found = [name for name in names if "latency" in name]
     times = "measure_latency" in dir(tp.utils.benchmark)
     return (
-        f"{'yes: ' + found[0] if found else 'no: BasePruner has no argument for it'}"
+        f"{'yes: ' + found[0] if found else 'no: by its signature BasePruner takes none'}"
         f"{'; tp.utils.benchmark.measure_latency times a network' if times else ''}"
     )
 
@@ -359,7 +359,7 @@ def ask_regularization(tool: str, seed: int) -> str:
         groups = cutter.parameter_groups(cutter.discover_candidates().candidates)
         GroupLasso(groups)().backward()
         return f"yes: GroupLasso of {len(groups)} groups has a gradient"
-    return "no: nothing of the kind is in its documents"
+    return "not run: nothing of the kind was found in its documents"
 
 
 def ask_quantization(tool: str, seed: int) -> str:
@@ -379,8 +379,8 @@ def ask_quantization(tool: str, seed: int) -> str:
             import pruner
 
             found = "precision" in inspect.signature(pruner.export).parameters
-            return "yes: after training, by export --precision int8" if found else "no"
-    return "no: nothing of the kind is in its documents"
+            return "not run here: pruner.export has a precision" if found else "no"
+    return "not run: nothing of the kind was found in its documents"
 
 
 def count_packages(tool: str, seed: int) -> str:
