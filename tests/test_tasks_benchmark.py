@@ -119,6 +119,7 @@ def make_row(method, tuned, higher=True, **changes):
     """A row as `Bench.judge` writes it."""
     return {
         "network": "net", "task": "some", "method": method, "budget": 70, "seed": 0,
+        "plan": digest_json(method)[:16],
         "device": "here", "epochs": 1, "train_samples": 8, "fit_samples": 4, "test_samples": 9,
         "recipe": {}, "loaded": False, "measured_ms": 1.4, "spread_ms": 0.1, "dense_ms": 2.0,
         "metric": {"name": "figure", "unit": "", "higher_is_better": higher}, "dense": 0.9,
@@ -127,16 +128,26 @@ def make_row(method, tuned, higher=True, **changes):
     }  # fmt: skip
 
 
+@pytest.fixture
+def results(tmp_path):
+    """Where the rows' structures are those that the methods have picked."""
+    plans = [{"method": one, "latency_share": 70, "plan": one} for one in (tasks.OURS, "uniform")]
+    write_plans(tmp_path, "net", plans)
+    return tmp_path
+
+
 @pytest.mark.parametrize("higher", [True, False])
-def test_the_table_is_sorted_by_what_is_better_and_says_where_ours_is_not_first(higher):
+def test_the_table_is_sorted_by_what_is_better_and_says_where_ours_is_not_first(higher, results):
     rows = [make_row(tasks.OURS, 0.5, higher), make_row("uniform", 0.6, higher)]
-    text = report(rows)
+    text = report(rows, results)
     order = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| 70%")]
     assert order == (["uniform", tasks.OURS] if higher else [tasks.OURS, "uniform"])
     assert ("not in: net at 70%: uniform" in text) is higher
     assert ("first after tuning in all 1" in text) is not higher
-    assert "(loaded)" not in text
-    assert "(loaded)" in report([make_row("uniform", 0.6, loaded=True)])
+    assert "(loaded)" not in text and "earlier choice" not in text
+    assert "(loaded)" in report([make_row("uniform", 0.6, loaded=True)], results)
+    before = make_row("uniform", 0.6, plan="another")
+    assert "uniform (earlier choice)" in report([before], results)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -61,8 +61,8 @@ def list_product_tasks(
         twin = find_product(net.module, twins[node.name], twin_starts, twin_live, shapes)
         if product is None or twin is None or not _is_cut(product.query, cut):
             continue
-        logits = LogitTask(product, twin)
-        found[max((read.node for read in logits.reads), key=order.__getitem__)].append(logits)
+        task = LogitTask(product, twin)
+        found[max((read.node for read in task.reads), key=order.__getitem__)].append(task)
     return found
 
 
