@@ -30,8 +30,8 @@ SUPPORT = record.ROOT / "docs" / "support.md"
 HANG_S = 300.0
 """Seconds on all cores over which a line counts as hanging.
 
-It was 120 before lines went on to two solves, two more oracles, other inputs, copies and moves: some
-thirty forward passes, which are minutes for the largest networks.
+It was 120 before lines went on to two solves, two more oracles, other inputs, copies and moves:
+some thirty forward passes, which are minutes for the largest networks.
 """
 SLOW = f"fails: over {HANG_S:.0f} s"
 LIMIT_S = 900.0
