@@ -113,9 +113,7 @@ def examine(name: str, images: int, side: int, last: str) -> Phases:
     net = run("trace", lambda: trace_network(name, 1, side))
     scores = run("score", lambda: pruner.score(net, batches, None, "measured"))
     table = run("measure", lambda: latency_tables.measure(net, engine, quick=True))
-    answer = run(
-        "solve", lambda: solver.solve(pruner.formulate(net, table, scores, budget=SHARE))
-    )
+    answer = run("solve", lambda: solver.solve(pruner.formulate(net, table, scores, budget=SHARE)))
     if answer is None:
         return phases
     plan = pruner.Plan.from_solution(net, answer, scores)
