@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 
@@ -17,3 +19,10 @@ def cache_of_fixtures(tmp_path_factory):
 def own_cache(tmp_path_factory, monkeypatch):
     """Each test measures anew."""
     monkeypatch.setenv("MSPRUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """An engine may leave its thread rounding subnormal numbers to zero: no test begins so."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_flush_denormal(False)
