@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..graph import StagedExecution
+from .covariance_roots import find_roots
 from .cut_axes import CutAxes
 from .linear_reads import LinearRead
 from .operand_sides import OperandRows, OperandSide, OperandSums, Weights
@@ -54,10 +55,6 @@ class LogitTask:
     def name(self) -> str:
         """Of the first operator whose inputs are looked at."""
         return self.product.query.read.node.name
-
-
-_NOISE = 3e-4
-"""Of the largest deviation: what sums of products in single precision do not tell from 0."""
 
 
 class LogitFit:
@@ -173,11 +170,7 @@ def _reduce_rank(
         parts.append((weight, bias, gram + _outer(bias, bias)))
     (wq, bq, first), (wk, bk, second) = parts
     shared = torch.zeros_like(second).index_add_(0, serves.to(first.device), first)
-    values, vectors = torch.linalg.eigh(second)
-    values = values.clamp_min(0).sqrt()
-    small = values < _NOISE * values.amax(-1, keepdim=True).clamp_min(1e-30)
-    inverse = torch.where(small, 0.0, 1 / values.masked_fill(small, 1.0))
-    root, other = ((vectors * s[:, None]) @ vectors.mT for s in (values, inverse))
+    root, other, _ = find_roots(second)
     power, turned = torch.linalg.eigh(root @ shared @ root)
     power, turned = power.flip(-1)[:, :width].clamp_min(0), turned.flip(-1)[..., :width]
     scale = power.sqrt().sqrt()  # of singular values, the square roots

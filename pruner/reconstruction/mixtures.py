@@ -9,7 +9,7 @@ from torch import fx, nn
 from ..graph import operator_name
 from .layout_chains import find_reader, follow_layout, trace_layout
 from .linear_reads import LinearRead, Shapes
-from .product_operands import Operand, is_attention, is_plain
+from .product_operands import Operand, is_attention, is_plain, read_einsum
 from .value_fits import RowMixture
 
 
@@ -70,22 +70,17 @@ def _match_value(
 
 def _match_einsum(node: fx.Node) -> tuple[fx.Node, tuple[int, ...], tuple[int, ...]] | None:
     """Return the second operand of an einsum that sums over its rows."""
-    equation, operands = str(node.args[0]).replace(" ", ""), node.args[1]
-    left, arrow, result = equation.partition("->")
-    names = left.split(",")
-    if not arrow or "." in left or len(names) != 2 or not isinstance(operands, list | tuple):
+    read = read_einsum(node)
+    if read is None:
         return None
-    first, second = names
+    (first, second, result), (_, value) = read
     runs = [x for x in result if x in first and x in second]
     rows = [x for x in second if x in first and x not in result]
     width = [x for x in second if x not in first]
     outer = [x for x in first if x not in second]
     if len(rows) != 1 or len(width) != 1 or len(outer) != 1 or not runs:
         return None
-    if any(len(set(term)) != len(term) or len(term) != len(runs) + 2 for term in (*names, result)):
-        return None
-    value = operands[1]
-    if not isinstance(value, fx.Node) or value is operands[0]:
+    if any(len(term) != len(runs) + 2 for term in (first, second, result)):
         return None
     order = tuple(map(second.index, (*runs, *rows, *width)))
     return value, order, tuple(map(result.index, (*runs, *outer, *width)))

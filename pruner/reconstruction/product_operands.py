@@ -130,26 +130,43 @@ def _match_sides(module: nn.Module, node: fx.Node, shapes: Shapes) -> tuple[Side
     return (first, tuple(range(ranks[0]))), (second, order)
 
 
-def _match_einsum(node: fx.Node) -> tuple[Side, Side] | None:
-    """Return the operands of an einsum that sums over one axis of both, others side by side."""
+def read_einsum(
+    node: fx.Node,
+) -> tuple[tuple[str, str, str], tuple[fx.Node, fx.Node]] | None:
+    """Return both terms and the result's of an einsum, and its operands; None of other forms.
+
+    Its operands are two different values, no term has an axis twice, and none an ellipsis.
+    """
     equation, operands = str(node.args[0]).replace(" ", ""), node.args[1]
     left, arrow, result = equation.partition("->")
-    names = left.split(",")
-    if not arrow or "." in left or len(names) != 2 or not isinstance(operands, list | tuple):
+    terms = left.split(",")
+    if not arrow or "." in left or len(terms) != 2 or not isinstance(operands, list | tuple):
         return None
-    first, second = names
+    a, b = operands
+    if not isinstance(a, fx.Node) or not isinstance(b, fx.Node) or a is b:
+        return None
+    if any(len(set(term)) != len(term) for term in (*terms, result)):
+        return None
+    return (terms[0], terms[1], result), (a, b)
+
+
+def _match_einsum(node: fx.Node) -> tuple[Side, Side] | None:
+    """Return the operands of an einsum that sums over one axis of both, others side by side."""
+    read = read_einsum(node)
+    if read is None:
+        return None
+    (first, second, result), operands = read
+    terms = first, second
     runs = [x for x in result if x in first and x in second]
     summed = [x for x in first if x in second and x not in result]
-    outer = [[x for x in one if x not in other] for one, other in ((first, second), names[::-1])]
-    plain = all(len(set(one)) == len(one) == len(runs) + 2 for one in names)
+    outer = [[x for x in one if x not in other] for one, other in (terms, terms[::-1])]
+    plain = all(len(one) == len(runs) + 2 for one in terms)
     if len(summed) != 1 or not runs or not plain or any(len(one) != 1 for one in outer):
         return None
-    if operands[0] is operands[1] or not all(isinstance(one, fx.Node) for one in operands):
-        return None
     orders = [
-        tuple(map(one.index, (*runs, *own, *summed))) for one, own in zip(names, outer, strict=True)
+        tuple(map(one.index, (*runs, *own, *summed))) for one, own in zip(terms, outer, strict=True)
     ]
-    return (operands[0], orders[0]), (operands[1], orders[1])  # type: ignore[return-value]
+    return (operands[0], orders[0]), (operands[1], orders[1])
 
 
 def _leads_to_softmax(node: fx.Node, shapes: Shapes) -> bool:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, fx
 
 from ..graph import StagedExecution
+from .covariance_roots import find_roots
 from .cut_axes import CutAxes
 from .layout_chains import LayoutChain
 from .linear_reads import LinearRead
@@ -66,10 +67,6 @@ class ValueTask:
     def reads(self) -> tuple[LinearRead, ...]:
         """What writes the values."""
         return (self.mixture.value.read,)
-
-
-_NOISE = 3e-4
-"""Of the largest deviation: what sums of products in single precision do not tell from 0."""
 
 
 class ValueFit:
@@ -188,14 +185,10 @@ def _find_directions(
         count: Of directions.
     """
     blocks, weights = gram[heads[:, :, None], heads[:, None]], weight[heads]
-    values, vectors = torch.linalg.eigh(blocks)
-    values = values.clamp_min(0).sqrt()
-    small = values < _NOISE * values.amax(-1, keepdim=True).clamp_min(1e-30)
-    inverse = torch.where(small, 0.0, 1 / values.masked_fill(small, 1.0))
-    root, other = ((vectors * s[:, None]) @ vectors.mT for s in (values, inverse))
+    root, other, deviations = find_roots(blocks)
     reach = root @ weights
     found = torch.linalg.eigh(reach @ reach.mT)[1].flip(-1)[..., :count]
-    size = values.square().mean(-1).sqrt()[:, None, None]  # as large as the values were
+    size = deviations.square().mean(-1).sqrt()[:, None, None]  # as large as the values were
     return other @ found * size, found.mT @ reach / size.clamp_min(1e-30)
 
 
