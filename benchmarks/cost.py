@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         name, side, last = options.one.split(",")
-        print(json.dumps(examine(name, options.images, int(side), last)))
+        examine(name, options.images, int(side), last)
         return
     start: dict[str, Any] = {
         "machine": record.describe_machine(PACKAGES), "images": options.images, "batch": BATCH,
@@ -76,20 +76,34 @@ def list_rows(images: int, growth: bool) -> Iterator[tuple[str, tuple[str, int, 
 
 
 def run_alone(name: str, images: int, side: int, last: str) -> dict[str, Any]:
-    """Run a network's phases in a process of their own; what it says where it fails."""
+    """Run a network's phases in a process of their own, and return the costs of those it ended.
+
+    Where it failed, or took too long, it is said why.
+    """
     arguments = ("--one", f"{name},{side},{last}", "--images", images)
     try:
         done = record.run_module("benchmarks.cost", *arguments, limit_s=LIMIT_S)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"over {LIMIT_S:.0f} s"}
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        return {"phases": read_phases(said), "failed": f"over {LIMIT_S:.0f} s"}
+    found: dict[str, Any] = {"phases": read_phases(done.stdout)}
     if done.returncode:
-        said = done.stderr.strip().rpartition("\n")[2]
-        return {"failed": said or f"ended with {done.returncode}, for lack of memory as a rule"}
-    return {"phases": json.loads(done.stdout.strip().rpartition("\n")[2])}
+        words = done.stderr.strip().rpartition("\n")[2]
+        found["failed"] = words or f"ended with {done.returncode}, for lack of memory as a rule"
+    return found
 
 
-def examine(name: str, images: int, side: int, last: str) -> Phases:
-    """Run the phases until the last that is asked for, and return each one's cost."""
+def read_phases(said: str) -> Phases:
+    """Return what a process printed of its phases: a line for each."""
+    found: Phases = {}
+    for line in said.splitlines():
+        if line.startswith("{"):
+            found |= json.loads(line)
+    return found
+
+
+def examine(name: str, images: int, side: int, last: str) -> None:
+    """Run the phases until the last that is asked for, and print each one's cost as it ends."""
     import torch
 
     import latency_tables
@@ -100,12 +114,11 @@ def examine(name: str, images: int, side: int, last: str) -> Phases:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    phases: Phases = {}
 
     def run(phase: str, work: Callable[[], Any]) -> Any:
         if PHASES.index(phase) > PHASES.index(last):
             return None
-        with watch_cost(phase, phases):
+        with watch_cost(phase):
             return work()
 
     batches = [(torch.randn(BATCH, 3, side, side), None) for _ in range(images // BATCH)]
@@ -115,23 +128,23 @@ def examine(name: str, images: int, side: int, last: str) -> Phases:
     table = run("measure", lambda: latency_tables.measure(net, engine, quick=True))
     answer = run("solve", lambda: solver.solve(pruner.formulate(net, table, scores, budget=SHARE)))
     if answer is None:
-        return phases
+        return
     plan = pruner.Plan.from_solution(net, answer, scores)
     run("check", lambda: time_in_turn(net, plan, engine))
     run("repair", lambda: pruner.repair(pruner.apply(net, plan), net, plan, batches))
     run("trial", lambda: pruner.evaluate_candidates(net, table, scores, batches, SHARE, 1))
-    return phases
 
 
 @contextmanager
-def watch_cost(phase: str, phases: Phases) -> Iterator[None]:
-    """Note a phase's seconds by the clock, and the most memory that the process held in it."""
+def watch_cost(phase: str) -> Iterator[None]:
+    """Print a phase's seconds by the clock, and the most memory that the process held in it."""
     peak = Path("/proc/self/clear_refs")
     if peak.exists():
         peak.write_text("5")  # Linux counts the high-water mark anew
     begin = time.perf_counter()
     yield
-    phases[phase] = {"seconds": time.perf_counter() - begin, "peak_mb": read_peak_mb()}
+    cost = {"seconds": time.perf_counter() - begin, "peak_mb": read_peak_mb()}
+    print(json.dumps({phase: cost}), flush=True)
 
 
 def read_peak_mb() -> float:
@@ -145,15 +158,12 @@ def report(rows: dict[str, dict[str, Any]]) -> str:
     """Return the table: a row a network, a column a phase, seconds and megabytes."""
     lines = []
     for name, row in rows.items():
-        if "failed" in row:
-            lines.append((name, row["failed"], *[""] * (len(PHASES) - 1)))
-            continue
-        found = row["phases"]
+        found, failed = row["phases"], row.get("failed")
         cells = [
             f"{found[p]['seconds']:.1f} s, {found[p]['peak_mb']:.0f} MB" if p in found else ""
             for p in PHASES
         ]
-        lines.append((name, *cells))
+        lines.append((name if failed is None else f"{name} ({failed})", *cells))
     return record.align_table(lines, ("network", *PHASES))
 
 

@@ -32,13 +32,27 @@ def test_readings_come_back_and_those_of_before_seals_too(journal):
     assert Journal(journal.file.parent, device).readings == journal.readings
 
 
+def parse_lines(text: str) -> list[dict] | None:
+    """Return what every line says; None where one is no JSON."""
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        return None
+
+
 def test_an_edited_digit_is_refused_by_the_files_name(journal):
     device, text = FakeEngine().device, journal.file.read_text()
     head = text.index("\n") + 1
     places = [i for i, letter in enumerate(text) if letter.isdigit() and i > head]
-    for place in random.Random(0).sample(places, 40):
+    edits = {}
+    for place in places:
         other = str((int(text[place]) + 1) % 10)
-        journal.file.write_text(text[:place] + other + text[place + 1 :])
+        edits[place] = text[:place] + other + text[place + 1 :]
+    # The last of seventeen digits may change and name the same number: nothing is damaged then.
+    changing = [place for place in places if parse_lines(edits[place]) != parse_lines(text)]
+    assert len(changing) > 0.9 * len(places)
+    for place in random.Random(0).sample(changing, 40):
+        journal.file.write_text(edits[place])
         with pytest.raises(DamagedTableError, match=r"latency\.journal"):
             Journal(journal.file.parent, device)
 
